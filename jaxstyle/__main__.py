@@ -1,0 +1,7 @@
+"""`python -m jaxstyle`."""
+
+import sys
+
+from jaxstyle.app.cli import main
+
+sys.exit(main())

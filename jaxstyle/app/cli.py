@@ -1,0 +1,343 @@
+"""The command line: `jaxstyle COMMAND`; see `jaxstyle --help`."""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from jaxstyle.io.errors import InputError
+
+# What runs when no picture and no size is named: small enough for two minutes on a laptop.
+_SAMPLE_SIZE = 320
+_SAMPLE_STEPS = 120
+
+
+def stylize(
+    *,
+    content: str | None = None,
+    style: tuple[str, ...] = (),
+    output: str = "out.png",
+    recipe: str = "default",
+    size: int | None = None,
+    steps: int | None = None,
+    init: str | None = None,
+    seed: int = 0,
+    weights: tuple[str, ...] = (),
+    style_weights: tuple[float, ...] = (),
+    params: str | None = None,
+    preview_every: int | None = None,
+    plot: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Paint a photo in the style of a painting.
+
+    Without --content and --style it takes the bundled sample pair, at a small size.
+
+    Args:
+        content: The photo.
+        style: The painting; several are mixed.
+        output: The picture to write: PNG, JPEG, WebP or TIFF. A JSON file beside it tells
+            everything about the run.
+        recipe: A name that `jaxstyle recipes` lists.
+        size: Long edge in pixels; by default the recipe's.
+        steps: Steps of the solver; by default the recipe's.
+        init: Start from `content`, `noise` or an image file; by default the recipe's.
+        seed: For a start from noise.
+        weights: NAME=VALUE, over the recipe's weights of its terms.
+        style_weights: The share of each style; by default equal.
+        params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
+            default the cached ones, fetched on first use.
+        preview_every: Save a preview after every so many steps.
+        plot: Save the loss curve as a picture.
+        quiet: Say nothing but errors.
+    """
+    from jaxstyle.app import run as run_module  # noqa: PLC0415  loads JAX: not for --help
+
+    _check_positive("--size", size)
+    _check_positive("--steps", steps)
+    _check_positive("--preview-every", preview_every)
+    chosen = _find_recipe(recipe)
+    if not content and not style:
+        if size is None and steps is None:
+            size, steps = _SAMPLE_SIZE, _SAMPLE_STEPS
+        if not quiet:
+            run_module.say("no --content and --style given: taking the bundled sample pair")
+    elif not content or not style:
+        missing = "--style" if content else "--content"
+        raise InputError(f"{missing} is missing: give both --content and --style, or none")
+    if style_weights and len(style_weights) != max(len(style), 1):
+        raise InputError(
+            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
+        )
+    if any(not weight >= 0 for weight in style_weights) or (
+        style_weights and not 0 < sum(style_weights) < float("inf")
+    ):
+        raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
+    if seed < 0 or seed >= 2**32:
+        raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
+    if steps is not None:
+        solver = dataclasses.replace(chosen.solver, num_steps=steps)
+        chosen = dataclasses.replace(chosen, solver=solver)
+    chosen = dataclasses.replace(chosen, weights=run_module.parse_weights(weights, chosen))
+
+    samples = run_module.SAMPLES
+    job = run_module.Job(
+        content=Path(content) if content else samples / "content.png",
+        styles=tuple(Path(each) for each in style) or (samples / "style.png",),
+        output=Path(output),
+        recipe=chosen,
+        size=chosen.size if size is None else size,
+        init=chosen.init if init is None else init,
+        seed=seed,
+        style_weights=style_weights or None,
+        params=Path(params) if params else None,
+        preview_every=preview_every,
+        plot=plot,
+        quiet=quiet,
+    )
+    return run_module.run(job)
+
+
+def features(
+    image: tyro.conf.Positional[str],
+    *,
+    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
+    output_dir: str = ".",
+    size: int = 512,
+    maps: int = 64,
+    params: str | None = None,
+) -> int:
+    """Show what VGG19 sees: a contact sheet of feature maps for each layer, as PNG.
+
+    Args:
+        image: The picture.
+        layers: Layers, such as conv1_1, relu4_2 or pool5.
+        output_dir: Where IMAGE-LAYER.png is written.
+        size: Long edge in pixels.
+        maps: Feature maps on a sheet, at most.
+        params: A file of VGG19 weights; by default the cached ones.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from jaxstyle import LAYERS, VGG19  # noqa: PLC0415
+    from jaxstyle.io import (  # noqa: PLC0415
+        check_writable,
+        contact_sheet,
+        load_image,
+        load_params,
+        save_image,
+    )
+
+    _check_positive("--size", size)
+    _check_positive("--maps", maps)
+    if not layers:
+        raise InputError("--layers is empty: name at least one, such as relu4_1")
+    for layer in layers:
+        if layer not in LAYERS:
+            raise InputError(f"unknown layer {layer!r}: choose from {', '.join(LAYERS)}")
+    outputs = [Path(output_dir) / f"{Path(image).stem}-{layer}.png" for layer in layers]
+    for path in outputs:
+        check_writable(path)
+    network = VGG19()
+    array = load_image(image, size=size)
+    minimum = network.minimum_size(layers)
+    if min(array.shape[:2]) < minimum:
+        raise InputError(
+            f"{image} is {array.shape[1]}x{array.shape[0]} px at --size {size}; these layers need "
+            f"at least {minimum} px on the short edge: use a larger --size or other layers"
+        )
+    computed: Any = network.apply(load_params(params), array, layers)
+    for layer, path in zip(layers, outputs, strict=True):
+        sheet = contact_sheet(np.asarray(computed[layer])[:, :, :maps])
+        save_image(path, np.broadcast_to(sheet[..., None], (*sheet.shape[:2], 3)))
+        print(path)
+    return 0
+
+
+def recipes(name: Annotated[str | None, tyro.conf.Positional] = None) -> int:
+    """List the recipes, or print every setting of one.
+
+    Args:
+        name: A recipe.
+    """
+    from jaxstyle.io.metadata import describe_recipe  # noqa: PLC0415
+    from jaxstyle.recipes import RECIPES  # noqa: PLC0415
+
+    if name is not None:
+        print(json.dumps(describe_recipe(_find_recipe(name)), indent=2))
+        return 0
+    width = max(len(recipe) for recipe in RECIPES)
+    for recipe in RECIPES.values():
+        print(f"{recipe.name:{width}}  {recipe.description}\n{'':{width}}  [{recipe.source}]")
+    return 0
+
+
+def info() -> int:
+    """Print versions, devices, weights and where they are cached."""
+    import jax  # noqa: PLC0415
+
+    from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
+    from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
+
+    for name, version in describe_versions().items():
+        print(f"{name:10} {version}")
+    for device in jax.devices():
+        print(f"{'device':10} {device} ({device.device_kind})")
+    print(f"{'cache':10} {cache_dir()}")
+    found = list_weights()
+    for weights in found:
+        print(f"{'weights':10} {weights.path.name}: {weights.source}")
+    if not found:
+        print(f"{'weights':10} none yet; `jaxstyle weights fetch` gets them")
+    return 0
+
+
+def _fetch() -> int:
+    """Get the pretrained weights into the cache, unless they are there."""
+    from jaxstyle.io import fetch  # noqa: PLC0415
+
+    print(fetch())
+    return 0
+
+
+def _convert(file: tyro.conf.Positional[str], *, output: str | None = None) -> int:
+    """Convert a file of VGG19 weights and put it into the cache.
+
+    Reads Keras .h5, torch .pth (without running anything in it), MatConvNet .mat, .npz and
+    .safetensors.
+
+    Args:
+        file: The file.
+        output: Where to write, instead of the cache.
+    """
+    from jaxstyle.io import convert  # noqa: PLC0415
+
+    print(convert(file, output))
+    return 0
+
+
+def _verify(file: Annotated[str | None, tyro.conf.Positional] = None) -> int:
+    """Check a converted file, by default the cached one, against its own hash.
+
+    Args:
+        file: The file.
+    """
+    from jaxstyle.io import verify  # noqa: PLC0415
+
+    _print_weights(verify(file))
+    return 0
+
+
+def _list() -> int:
+    """List the cached weights."""
+    from jaxstyle.io import list_weights  # noqa: PLC0415
+
+    found = list_weights()
+    for weights in found:
+        _print_weights(weights)
+    if not found:
+        print("none yet; `jaxstyle weights fetch` gets them")
+    return 0
+
+
+def _print_weights(weights: Any) -> None:
+    for field in dataclasses.fields(weights):
+        print(f"{field.name:14} {getattr(weights, field.name)}")
+
+
+_COMMANDS: Mapping[str, Callable[..., int]] = {
+    "stylize": stylize,
+    "features": features,
+    "recipes": recipes,
+    "info": info,
+}
+_WEIGHTS_COMMANDS: Mapping[str, Callable[..., int]] = {
+    "fetch": _fetch,
+    "convert": _convert,
+    "verify": _verify,
+    "list": _list,
+}
+
+
+def _weights() -> int:
+    """Fetch, convert, verify or list pretrained weights."""
+    raise InputError("say what to do: jaxstyle weights fetch, convert, verify or list")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["weights"] and arguments[1:]:
+            return _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
+        return _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(commands: Mapping[str, Callable[..., int]], arguments: list[str], prog: str) -> int:
+    """Parses `arguments`, with one line for a mistake, and runs the command."""
+    calls: list[Callable[[], int]] = []
+
+    def defer(command: Callable[..., int]) -> Callable[..., None]:
+        # Parsing only notes the call, so that what the command itself prints is not taken for a
+        # parser's message.
+        @functools.wraps(command)
+        def note(*args: Any, **kwargs: Any) -> None:
+            calls.append(functools.partial(command, *args, **kwargs))
+
+        return note
+
+    deferred = {name: defer(command) for name, command in commands.items()}
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            tyro.extras.subcommand_cli_from_dict(deferred, args=arguments, prog=prog)
+    except SystemExit as error:
+        if error.code:
+            raise InputError(_one_line(messages.getvalue(), prog)) from None
+        return 0
+    return calls[0]()
+
+
+def _one_line(message: str, prog: str) -> str:
+    """Makes one line of the parser's box: a title, then the message, up to the first rule."""
+    lines = [line.strip(" │|╭╮╰╯") for line in message.splitlines()]
+    lines = [line for line in lines if line]
+    body: list[str] = []
+    for line in lines[1:]:
+        if set(line) <= set("-─━"):
+            if body:
+                break
+            continue
+        body.append(line)
+    return f"{' '.join(body).rstrip('.')}; see {prog} --help"
+
+
+def _check_positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{option} {value}: give a whole number of at least 1")
+
+
+def _find_recipe(name: str) -> Any:
+    from jaxstyle.recipes import RECIPES  # noqa: PLC0415
+
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}")
+    return RECIPES[name]

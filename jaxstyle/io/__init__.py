@@ -1,0 +1,26 @@
+"""Files to arrays and back: images, weights, metadata.
+
+Bad files and paths end as an `InputError`, with one line that says what is wrong and what to do.
+"""
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.images import check_writable, contact_sheet, load_image, save_image
+from jaxstyle.io.metadata import describe_recipe, describe_versions, write_json
+from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
+
+__all__ = [
+    "InputError",
+    "WeightsInfo",
+    "check_writable",
+    "contact_sheet",
+    "convert",
+    "describe_recipe",
+    "describe_versions",
+    "fetch",
+    "list_weights",
+    "load_image",
+    "load_params",
+    "save_image",
+    "verify",
+    "write_json",
+]

@@ -1,0 +1,404 @@
+"""Image files to arrays and back.
+
+An image is a NumPy array (H, W, 3), float32, sRGB in [0, 1]. Files come from strangers:
+whatever is wrong with one, `InputError` says so in one line. What was done to a readable file
+that its owner may not expect (transparency put on white, a broken colour profile ignored) is a
+warning of the logger "jaxstyle": Python shows it on stderr by itself, a program sends it where
+it likes, and no caller in between has to pass anything on.
+"""
+
+import io
+import logging
+import math
+import operator
+import os
+import stat
+import threading
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import (
+    PathType,
+    check_target,
+    describe_error,
+    describe_path,
+    write_atomically,
+)
+
+__all__ = ["MAX_PIXELS", "check_writable", "contact_sheet", "load_image", "save_image"]
+
+MAX_PIXELS = 178_956_970
+"""The most pixels an image may have, read or resized: Pillow's own bound, 13377 x 13377.
+
+A few kilobytes of PNG can promise gigabytes of pixels, so the header is checked before anything
+is decoded. A program that lowers `PIL.Image.MAX_IMAGE_PIXELS` lowers the bound for reading too.
+"""
+
+Planes: TypeAlias = list[NDArray[Any]]
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+
+# extension -> Pillow's format, longest edge, options
+_WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    ".png": ("PNG", 2**31 - 1, {}),
+    # 4:4:4, because halving the colour resolution shows in saturated brush strokes
+    ".jpg": ("JPEG", 65500, {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", 65500, {"quality": 95, "subsampling": "4:4:4"}),
+    # lossless, because WebP's lossy mode knows only 4:2:0
+    ".webp": ("WEBP", 16383, {"lossless": True}),
+    ".tif": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
+}
+
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_logger = logging.getLogger("jaxstyle")
+
+# Silencing Pillow's warnings sets a global of Python's; two threads at once would leave it set.
+_decoding = threading.Lock()
+
+
+def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32]:
+    """Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file (its first frame or page) as sRGB.
+
+    The EXIF orientation is applied. An embedded ICC profile is converted to sRGB (relative
+    colorimetric with black point compensation, in 8 bits). Then transparency is composited on
+    white. Grey, palette, CMYK and Lab images become RGB. Grey of 16 bits keeps its precision;
+    RGB of 16 bits is reduced to 8. A float TIFF counts as sRGB in [0, 1]: what lies outside is
+    clipped, and said.
+
+    Args:
+        path: The file.
+        size: Long edge of the result in pixels; the short edge keeps the aspect ratio, rounded
+            to the nearest pixel. A larger image is reduced and a smaller one enlarged, by an
+            antialiased Lanczos filter in float32 on the sRGB values. None keeps the file's size.
+
+    Returns:
+        (H, W, 3) float32, sRGB in [0, 1].
+
+    Raises:
+        InputError: the file is missing, unreadable, damaged, not a regular file, of another
+            format, larger than `MAX_PIXELS` or too narrow for `size`; or `size` is not a
+            positive integer.
+    """
+    name = describe_path(path)
+    if size is not None:
+        size = _check_size(size)
+    _check_source(path, name)
+    try:
+        with _decoding, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            planes, alpha = _decode(path, name)
+        height, width = planes[0].shape
+        shape = _resized_shape(height, width, size, name)
+        image = np.empty((*shape, 3), np.float32)
+        for channel in range(3):  # one by one: a float plane of a large photo takes 0.7 GB
+            if channel < len(planes):
+                plane = _resize(_composite(planes[channel], alpha), shape)
+            image[..., channel] = plane
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit in memory; make the image smaller") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name} is not a PNG, JPEG, WebP, TIFF, BMP or GIF image that can be read; "
+            "save it again as PNG or JPEG"
+        ) from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read; change its permissions") from error
+    except Exception as error:  # decoders meet hostile bytes with any exception there is
+        raise InputError(
+            f"{name} is damaged or of an unusual kind ({describe_error(error)}); "
+            "save it again as PNG or JPEG"
+        ) from error
+    return image
+
+
+def save_image(path: PathType, image: ArrayLike) -> None:
+    """Writes an image as 8-bit sRGB, whole or not at all (see `write_atomically`).
+
+    The extension names the format: PNG and TIFF (deflate) and WebP lossless, JPEG with quality
+    95 and full colour resolution (4:4:4).
+
+    Args:
+        path: A file in an existing folder; a file that is there already is replaced.
+        image: (H, W, 3), floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+
+    Raises:
+        InputError: as `check_writable`; or the image has another shape or type, holds NaN, or
+            is too large for the format.
+    """
+    kind, longest, options = _writer(path)
+    check_target(path)
+    name = describe_path(path)
+    try:
+        array = np.asarray(image)
+    except Exception as error:
+        raise InputError(f"what should become {name} is not an array (H, W, 3)") from error
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InputError(f"{name}: the image has shape {array.shape}; it must be (H, W, 3)")
+    # by name, because NumPy does not know JAX's bfloat16 as a floating-point type
+    if not array.dtype.name.startswith(("float", "bfloat")):
+        raise InputError(
+            f"{name}: the image has type {array.dtype.name}; it must be floating point in [0, 1]"
+        )
+    array = array.astype(np.float32)
+    if np.isnan(array).any():
+        raise InputError(f"{name}: the image holds NaN; it cannot be saved")
+    if max(array.shape) > longest:
+        raise InputError(
+            f"{name}: {kind} holds at most {longest} pixels along an edge; save it as .png"
+        )
+    pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, kind, **options)
+    except (OSError, ValueError, MemoryError) as error:
+        raise InputError(
+            f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
+        ) from error
+    write_atomically(path, buffer.getbuffer())
+
+
+def check_writable(path: PathType) -> None:
+    """Checks, before an hour of work, that `save_image(path, ...)` can succeed.
+
+    Raises:
+        InputError: the extension is unknown, the folder is missing or not writable, or `path`
+            is a folder, a device or a write-protected file.
+    """
+    _writer(path)
+    check_target(path)
+
+
+def contact_sheet(
+    features: ArrayLike, *, columns: int | None = None, gap: int = 1
+) -> NDArray[np.float32]:
+    """Lays the maps of one layer out on a sheet, to be saved and looked at.
+
+    Args:
+        features: (h, w, c), finite. Each map is stretched to [0, 1] on its own; a constant one
+            is 0.
+        columns: Maps in a row; None makes the sheet as square as it can be.
+        gap: White pixels between two maps. Unused places at the end are white too.
+
+    Returns:
+        (H, W, 3) float32 in [0, 1], grey.
+
+    Raises:
+        InputError: `features` has another shape or is not finite; `columns < 1` or `gap < 0`.
+    """
+    maps = np.asarray(features)
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise InputError(f"features have shape {maps.shape}; they must be (h, w, c), not empty")
+    height, width, count = maps.shape
+    if columns is None:
+        columns = round(math.sqrt(count * height / width))
+    elif columns < 1:
+        raise InputError(f"columns is {columns}; it must be at least 1")
+    if gap < 0:
+        raise InputError(f"gap is {gap}; it must be at least 0")
+    columns = min(max(columns, 1), count)
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap), np.float32)
+    for index in range(count):
+        values = maps[..., index].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError(f"feature map {index} holds NaN or infinity; it cannot be drawn")
+        values -= values.min()
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = values / (values.max() or 1.0)
+    return np.repeat(sheet[..., None], 3, axis=-1)
+
+
+def _check_size(size: int) -> int:
+    try:
+        value = 0 if isinstance(size, bool) else operator.index(size)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise InputError(f"size is {size!r:.40}; it must be a positive number of pixels")
+    return value
+
+
+def _check_source(path: PathType, name: str) -> None:
+    """Only a regular file is opened: a pipe would wait for ever, /dev/zero would never end."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{name} does not exist; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read; change its permissions") from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name} cannot be read ({describe_error(error)}); check the path"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name} is a folder; give the path of an image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{name} is not a regular file; give the path of an image file")
+    if status.st_size == 0:
+        raise InputError(f"{name} is empty; give the path of an image file")
+
+
+def _too_large(name: str) -> InputError:
+    return InputError(
+        f"{name} has more than {MAX_PIXELS // 10**6} million pixels; make the image smaller"
+    )
+
+
+def _resized_shape(height: int, width: int, size: int | None, name: str) -> tuple[int, int]:
+    """(height, width) with `size` as the longer one, rounded half up in exact arithmetic."""
+    if size is None:
+        return height, width
+    long = max(height, width)
+    shape = ((2 * height * size + long) // (2 * long), (2 * width * size + long) // (2 * long))
+    if min(shape) < 1:
+        raise InputError(
+            f"{name} is {width} x {height} pixels, too narrow for a long edge of {size}; crop it"
+        )
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise InputError(f"{name} would be too large with a long edge of {size}; choose a smaller")
+    return shape
+
+
+def _composite(plane: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[np.float32]:
+    """A plane of uint8 or of float32 in [0, 1], on white, as float32 in [0, 1]."""
+    values = plane.astype(np.float32)
+    if plane.dtype == np.uint8:
+        values /= np.float32(255.0)
+    if alpha is not None:
+        opacity = alpha.astype(np.float32) / np.float32(255.0)
+        values = values * opacity + (np.float32(1.0) - opacity)
+    return values
+
+
+def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Pillow widens the filter by the scale when it reduces, which is the antialiasing."""
+    if values.shape != shape:
+        resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
+        values = np.asarray(resized, np.float32)
+    return np.clip(values, 0.0, 1.0)
+
+
+def _decode(path: PathType, name: str) -> tuple[Planes, NDArray[Any] | None]:
+    """One plane (grey) or three (sRGB), uint8 or float32 in [0, 1], and alpha (uint8) if any."""
+    with Image.open(os.fspath(path), formats=_FORMATS) as file:
+        if file.width * file.height > MAX_PIXELS:
+            raise _too_large(name)
+        file.load()
+        tags = getattr(file, "tag_v2", {})  # a TIFF's
+        try:
+            turn = _ORIENTATIONS.get(file.getexif().get(0x0112, 1))
+        except Exception:  # the pixels are good whatever the EXIF block holds
+            turn = None
+        image: Image.Image = file if turn is None else file.transpose(turn)
+        image.info = dict(file.info)
+        if image.mode == "F" or image.mode.startswith("I"):
+            planes, alpha = _deep_grey(image, tags, name)
+        else:
+            planes, alpha = _eight_bit(image, name)
+    if alpha is not None and alpha.min() < 255:
+        _logger.warning("%s: transparent parts are shown on white", name)
+        return planes, alpha
+    return planes, None
+
+
+def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | None]:
+    icc = image.info.get("icc_profile")
+    alpha = None
+    if image.has_transparency_data:
+        # a grey image stays grey, for its grey profile
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+        image = image.convert(image.mode[:-1])
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None  # noqa: S101  (it is None only for inPlace=True)
+        image, icc = converted, None
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if icc:
+        image = _to_srgb(image, icc, name)
+    if image.mode == "CMYK":  # without a profile, or with a broken one
+        image = image.convert("RGB")
+    return [np.asarray(channel) for channel in image.split()], alpha
+
+
+def _deep_grey(image: Image.Image, tags: Any, name: str) -> tuple[Planes, NDArray[np.uint8] | None]:
+    """Grey of more than 8 bits: integers of 16 bits (12 in some TIFFs), or float."""
+    raw = np.asarray(image)
+    alpha = None
+    if isinstance(key := image.info.get("transparency"), int):
+        alpha = np.where(raw == key, 0, 255).astype(np.uint8)
+    if image.mode == "F":
+        if not np.isfinite(raw).all():
+            raise InputError(f"{name} holds NaN or infinity; save it again as 16-bit PNG")
+        if raw.min() < 0 or raw.max() > 1:
+            _logger.warning(
+                "%s: values from %.4g to %.4g are clipped to [0, 1]", name, raw.min(), raw.max()
+            )
+        values = np.clip(raw, 0.0, 1.0).astype(np.float32)
+    else:
+        top = 4095 if tags.get(258) == (12,) else 65535
+        if raw.min() < 0 or raw.max() > top:
+            raise InputError(f"{name} has values outside 0 to {top}; save it again as 16-bit PNG")
+        values = raw.astype(np.float32) / np.float32(top)
+    if tags.get(262) == 0:  # WhiteIsZero, which Pillow undoes for 8 bits only
+        values = np.float32(1.0) - values
+    if icc := image.info.get("icc_profile"):
+        # Little CMS is given 8 bits here, so its curve is sampled and interpolated
+        ramp = _to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), icc, name)
+        curve = np.asarray(ramp.getchannel(0))[0].astype(np.float64) / 255.0
+        values = np.interp(values, np.linspace(0.0, 1.0, 256), curve).astype(np.float32)
+    return [values], alpha
+
+
+def _to_srgb(image: Image.Image, icc: bytes, name: str) -> Image.Image:
+    """Converts L, RGB or CMYK from its profile to RGB; a broken profile is ignored, and said."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
+        # grey images with an RGB profile are common, and mean one curve for three channels
+        source = image.convert("RGB") if (image.mode, space) == ("L", "RGB") else image
+        converted = ImageCms.profileToProfile(
+            source,
+            profile,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except Exception:  # hostile bytes again
+        converted = None
+    if converted is None:
+        _logger.warning("%s: its colour profile is broken and was ignored", name)
+        return image
+    return converted
+
+
+def _writer(path: PathType) -> tuple[str, int, dict[str, Any]]:
+    name = describe_path(path)
+    extension = os.path.splitext(os.fsdecode(path))[1].lower()
+    if extension not in _WRITERS:
+        raise InputError(f"{name} has no known extension; use one of {', '.join(_WRITERS)}")
+    return _WRITERS[extension]

@@ -1,0 +1,466 @@
+"""Solvers: they move one array downhill, one loss-and-gradient evaluation per step.
+
+The solvers here are frozen, hashable values. `minimize` runs one; `start` and `advance` are the
+two halves that `transfer` needs to run many problems in lockstep, or to stop between steps.
+
+`LBFGS` and `Adam` have no data-dependent inner loop, so `jax.vmap` over them costs one batched
+evaluation per step. (A line search does not have that property: under `vmap` all its branches
+run.) In the place of a line search stands a guard, per problem: a step that leads to a non-finite
+or exploding value is undone and tried again shorter.
+"""
+
+import dataclasses
+import enum
+import functools
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+# fun(x, *args) -> (value (), aux), traceable by JAX.
+Objective = Callable[..., tuple[jax.Array, Any]]
+
+
+class Status(enum.IntEnum):
+    """How a run ended."""
+
+    STEP_LIMIT = 0
+    """All steps were made (or: still running)."""
+    CONVERGED = 1
+    """The gradient vanished, or the loss no longer fell by more than the tolerance."""
+    STALLED = 2
+    """No step that can be represented in this dtype goes further down."""
+    RECOVERED = 3
+    """Like STEP_LIMIT; on the way at least one step led to a non-finite value and was undone."""
+    NON_FINITE_START = 4
+    """The loss or its gradient is not finite at the start, which is returned as it was."""
+
+
+class State(NamedTuple):
+    """The state of a solver: what a run can be continued from. All arrays."""
+
+    x: Any
+    value: jax.Array  # () the loss at x
+    aux: Any
+    best_x: jax.Array
+    best_value: jax.Array
+    best_aux: Any
+    trace: jax.Array  # (num_steps,) the loss after each step; the last loss where none was made
+    step: jax.Array  # () steps made
+    num_evaluations: jax.Array  # () loss-and-gradient evaluations
+    status: jax.Array  # () Status
+    inner: Any  # of the solver's own
+
+
+class Trace(NamedTuple):
+    """What happened during `minimize`."""
+
+    loss: jax.Array  # (num_steps,)
+    num_evaluations: jax.Array  # ()
+    status: jax.Array  # () Status
+
+
+def minimize(
+    fun: Callable[..., Any],
+    init: jax.Array,
+    *args: Any,
+    solver: "Solver | None" = None,
+    has_aux: bool = False,
+) -> tuple[jax.Array, Trace]:
+    """Minimises `fun(x, *args)` over `x`, from `init`.
+
+    Can be called under `jax.jit` and `jax.vmap` (not with `ScipyLBFGSB`).
+
+    Args:
+        fun: returns a scalar, or with `has_aux` a scalar and anything. Pass arrays through
+            `args` rather than in a closure, where XLA takes them for constants.
+        init: array of floating point, any shape.
+        *args: further arguments of `fun`.
+        solver: by default `LBFGS()`.
+        has_aux: whether `fun` returns a pair.
+
+    Returns:
+        The point of the lowest loss that was seen, never above that of `init`, and a `Trace`.
+    """
+    solver = LBFGS() if solver is None else solver
+    objective = fun if has_aux else functools.partial(_without_aux, fun)
+    state = solver.start(objective, jnp.asarray(init), *args)
+    state = solver.advance(objective, state, solver.num_steps, *args)
+    return state.best_x, Trace(state.trace, state.num_evaluations, state.status)
+
+
+def _without_aux(fun: Callable[..., jax.Array], x: jax.Array, *args: Any) -> Any:
+    return fun(x, *args), ()
+
+
+def is_active(status: jax.Array) -> jax.Array:
+    """Whether a problem of this status goes on when it is given more steps."""
+    return (status == Status.STEP_LIMIT) | (status == Status.RECOVERED)
+
+
+def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _start(x: jax.Array, value: jax.Array, aux: Any, ok: jax.Array, grad: jax.Array, n: int) -> Any:
+    """The first state, less `inner`. `ok`: whether value and gradient are finite."""
+    value = jnp.where(jnp.isnan(value), jnp.inf, value)
+    flat = jnp.max(jnp.abs(grad)) == 0
+    status = jnp.where(flat, Status.CONVERGED, Status.STEP_LIMIT)
+    return State(
+        x=x,
+        value=value,
+        aux=aux,
+        best_x=x,
+        best_value=value,
+        best_aux=aux,
+        trace=jnp.full((n,), value),
+        step=jnp.zeros((), jnp.int32),
+        num_evaluations=jnp.ones((), jnp.int32),
+        status=jnp.where(ok, status, Status.NON_FINITE_START).astype(jnp.int32),
+        inner=None,
+    )
+
+
+def _record(
+    old: State,
+    x: jax.Array,
+    value: jax.Array,
+    aux: Any,
+    grad: jax.Array,
+    *,
+    accepted: jax.Array,
+    finite: jax.Array,
+    moved: jax.Array,
+    tolerance: float,
+    patience: int,
+) -> State:
+    """The state after a step that was evaluated at `x`, less `inner`.
+
+    A problem that has stopped stays as it is; this is all that lockstep needs.
+    """
+    active = is_active(old.status)
+    accepted &= active
+    better = accepted & (value < old.best_value)
+    new_value = jnp.where(accepted, value, old.value)
+    position = jnp.arange(old.trace.shape[0])
+    trace = jnp.where(active & (position >= old.step), new_value, old.trace)
+
+    status = jnp.where(finite, old.status, Status.RECOVERED)
+    if tolerance > 0:
+        before = old.trace[jnp.maximum(old.step - patience, 0)]
+        settled = (old.step >= patience) & (before - new_value <= tolerance * jnp.abs(new_value))
+        status = jnp.where(settled, Status.CONVERGED, status)
+    status = jnp.where(moved, status, Status.STALLED)
+    status = jnp.where(accepted & (jnp.max(jnp.abs(grad)) == 0), Status.CONVERGED, status)
+    return State(
+        x=jnp.where(accepted, x, old.x),
+        value=new_value,
+        aux=_select(accepted, aux, old.aux),
+        best_x=jnp.where(better, x, old.best_x),
+        best_value=jnp.where(better, value, old.best_value),
+        best_aux=_select(better, aux, old.best_aux),
+        trace=trace,
+        step=old.step + active,
+        num_evaluations=old.num_evaluations + active,
+        status=jnp.where(active, status, old.status).astype(jnp.int32),
+        inner=None,
+    )
+
+
+def advance(step: Callable[[State], State], state: State, stop: int | jax.Array) -> State:
+    """Applies `step` until `stop` steps are made or nothing is active any more.
+
+    `state` may have a leading batch dimension on every field; `step` is then a `vmap` that runs
+    inside this loop. (The other way round, `vmap` over the loop copies the history every step.)
+    """
+
+    def running(state: State) -> jax.Array:
+        return jnp.any((state.step < stop) & is_active(state.status))
+
+    return jax.lax.while_loop(running, step, state)
+
+
+def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:
+    """Returns value, aux, gradient and whether value and gradient are finite."""
+    (value, aux), grad = jax.value_and_grad(fun, has_aux=True)(x, *args)
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
+    return value, aux, jnp.where(finite, grad, 0), finite
+
+
+def _jaxopt() -> ModuleType:
+    # Imported where it is used: it takes as long as JAX itself, mostly for SciPy. It is in
+    # maintenance only and says so at import; the few functions used here are pinned by tests.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
+        import jaxopt  # noqa: PLC0415
+    return jaxopt
+
+
+def _check(solver: Any, **positive: float) -> None:
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{name} of {type(solver).__name__} must be positive, not {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS without a line search: jaxopt's, with a guard around it.
+
+    Nocedal & Wright, "Numerical Optimization", 2nd edition, algorithm 7.4, with unit steps.
+    What is not jaxopt's own:
+
+    - the objective is scaled, per problem, so that the first step (jaxopt's is `-gradient`) has
+      mean absolute size `first_step`; this also keeps absurd loss weights in floating-point range;
+    - a curvature pair with `s.y` not clearly positive is left out;
+    - a step to a non-finite value, or to one that more than doubles the lowest loss so far, is
+      undone, the history dropped, and the next step goes a tenth as far along the gradient.
+
+    Attributes:
+        num_steps: steps, each one evaluation (one more is made at the start).
+        history_size: curvature pairs kept; two arrays like `x` each.
+        first_step: mean absolute change of `x` in the first step.
+        tolerance: stop when the loss has fallen by less than this fraction over `patience` steps;
+            0 never does.
+        patience: see `tolerance`.
+    """
+
+    num_steps: int = 300
+    history_size: int = 30
+    first_step: float = 1e-3
+    tolerance: float = 0.0
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check(
+            self,
+            num_steps=self.num_steps,
+            history_size=self.history_size,
+            first_step=self.first_step,
+            patience=self.patience,
+        )
+
+    def _solver(self, scaled: Callable[..., Any]) -> Any:
+        return _jaxopt().LBFGS(
+            scaled,
+            value_and_grad=True,
+            has_aux=True,
+            stepsize=1.0,
+            history_size=self.history_size,
+            jit=False,
+        )
+
+    def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
+        """Evaluates at `x` and returns the state before the first step."""
+        value, aux, grad, finite = _value_and_grad(fun, x, *args)
+        state = _start(x, value, aux, finite, grad, self.num_steps)
+        # The mean of |grad|, by way of the largest, lest the sum overflow.
+        largest = jnp.max(jnp.abs(grad))
+        mean = largest * jnp.mean(jnp.abs(grad) / jnp.where(largest > 0, largest, 1))
+        scale = self.first_step / jnp.maximum(mean, jnp.finfo(grad.dtype).tiny)
+        evaluated = (value, (aux, finite)), scale * grad
+        inner = self._solver(lambda *_: evaluated).init_state(x)
+        return state._replace(inner=(scale, inner._replace(aux=None)))
+
+    def step(self, fun: Objective, state: State, *args: Any) -> State:
+        """Makes one step: one evaluation."""
+        scale, old = state.inner
+
+        def scaled(x: jax.Array) -> Any:
+            value, aux, grad, finite = _value_and_grad(fun, x, *args)
+            return (value, (aux, finite)), scale * grad
+
+        x, new = self._solver(scaled).update(state.x, old)
+        aux, finite = new.aux
+        s, y = x - state.x, new.grad - old.grad
+        s_norm, y_norm = jnp.linalg.norm(s.ravel()), jnp.linalg.norm(y.ravel())
+        # A direction that is not finite was evaluated at a point that is not.
+        finite &= jnp.isfinite(s_norm)
+        predicted = jnp.abs(jnp.vdot(old.grad, s)) / scale
+        allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
+        accepted = finite & (new.value <= allowed)
+        epsilon = jnp.finfo(x.dtype).eps
+        curved = accepted & (jnp.vdot(s, y) > epsilon * s_norm * y_norm)
+
+        # jaxopt has written the pair into the slot of the oldest one. Leaving it out is to set
+        # its rho to 0 and to let the next pair have the same slot; the pair itself must be
+        # finite, since the recursion multiplies it by that 0.
+        slot = old.iter_num % self.history_size
+        rho = new.rho_history.at[slot].set(jnp.where(curved, new.rho_history[slot], 0))
+        shorter = 0.1 * s_norm / jnp.linalg.norm(old.grad.ravel())
+        shorter = jnp.where(jnp.isfinite(shorter), shorter, 1.0).astype(old.gamma.dtype)
+        inner = new._replace(
+            iter_num=old.iter_num + curved,
+            grad=jnp.where(accepted, new.grad, old.grad),
+            s_history=new.s_history.at[slot].set(jnp.where(curved, s, 0)),
+            y_history=new.y_history.at[slot].set(jnp.where(curved, y, 0)),
+            rho_history=jnp.where(accepted, rho, 0),
+            gamma=jnp.where(curved, new.gamma, jnp.where(accepted, old.gamma, shorter)),
+            aux=None,
+        )
+        recorded = _record(
+            state,
+            x,
+            new.value,
+            aux,
+            new.grad,
+            accepted=accepted,
+            finite=finite,
+            moved=s_norm != 0,
+            tolerance=self.tolerance,
+            patience=self.patience,
+        )
+        return recorded._replace(inner=(scale, inner))
+
+    def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
+        """Steps until `stop` steps are made in all, or the problem has stopped."""
+        return advance(lambda state: self.step(fun, state, *args), state, stop)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015), optax's, with a guard against non-finite steps.
+
+    A step to a non-finite value is undone, the moments dropped, and the learning rate of that
+    problem divided by ten.
+
+    Attributes:
+        num_steps: steps, each one evaluation (one more is made at the start).
+        learning_rate: in units of `x`.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        tolerance: stop when the loss has fallen by less than this fraction over `patience` steps;
+            0 never does.
+        patience: see `tolerance`.
+    """
+
+    num_steps: int = 1000
+    learning_rate: float = 0.02
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+    tolerance: float = 0.0
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check(
+            self,
+            num_steps=self.num_steps,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+        )
+
+    def _solver(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+    def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
+        """Evaluates at `x` and returns the state before the first step."""
+        value, aux, grad, finite = _value_and_grad(fun, x, *args)
+        state = _start(x, value, aux, finite, grad, self.num_steps)
+        rate = jnp.asarray(self.learning_rate, x.dtype)
+        return state._replace(inner=(rate, grad, self._solver().init(x)))
+
+    def step(self, fun: Objective, state: State, *args: Any) -> State:
+        """Makes one step: one evaluation."""
+        rate, old_grad, old_moments = state.inner
+        update, moments = self._solver().update(old_grad, old_moments)
+        x = state.x - rate * update
+        value, aux, grad, finite = _value_and_grad(fun, x, *args)
+        recorded = _record(
+            state,
+            x,
+            value,
+            aux,
+            grad,
+            accepted=finite,
+            finite=finite,
+            moved=jnp.any(x != state.x),
+            tolerance=self.tolerance,
+            patience=self.patience,
+        )
+        inner = _select(
+            finite,
+            (rate, grad, moments),
+            (0.1 * rate, old_grad, self._solver().init(x)),
+        )
+        return recorded._replace(inner=inner)
+
+    def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
+        """Steps until `stop` steps are made in all, or the problem has stopped."""
+        return advance(lambda state: self.step(fun, state, *args), state, stop)
+
+
+_jitted_value_and_grad = jax.jit(_value_and_grad, static_argnums=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScipyLBFGSB:
+    """SciPy's L-BFGS-B (through jaxopt), restarted: each step is a run of its own.
+
+    It has a line search and runs on the host: one problem at a time, not under `jit` or `vmap`.
+
+    Attributes:
+        num_steps: outer iterations; each starts anew from the last one's end, without history.
+        maxfun: evaluations after which an outer iteration ends (SciPy finishes the iteration
+            that it is in, so there may be a few more).
+        history_size: curvature pairs kept.
+    """
+
+    num_steps: int = 20
+    maxfun: int = 20
+    history_size: int = 10
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check(self, num_steps=self.num_steps, maxfun=self.maxfun, history_size=self.history_size)
+
+    def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
+        """Evaluates at `x` and returns the state before the first step."""
+        value, aux, grad, finite = _jitted_value_and_grad(fun, x, *args)
+        return _start(x, value, aux, finite, grad, self.num_steps)
+
+    def step(self, fun: Objective, state: State, *args: Any) -> State:
+        """Makes one outer iteration: about `maxfun` evaluations, and one to report its end."""
+
+        def value_and_grad(x: jax.Array, *args: Any) -> tuple[jax.Array, jax.Array]:
+            value, _, grad, _ = _jitted_value_and_grad(fun, x, *args)
+            return value, grad
+
+        solver = _jaxopt().ScipyMinimize(
+            fun=value_and_grad,
+            value_and_grad=True,
+            jit=False,
+            method="L-BFGS-B",
+            options={"maxfun": self.maxfun, "maxcor": self.history_size},
+        )
+        x, info = solver.run(state.x, *args)
+        value, aux, grad, finite = _jitted_value_and_grad(fun, x, *args)
+        recorded = _record(
+            state,
+            x,
+            value,
+            aux,
+            grad,
+            accepted=finite & (value <= state.value),
+            finite=finite,
+            moved=jnp.any(x != state.x),
+            tolerance=0.0,
+            patience=1,
+        )
+        return recorded._replace(num_evaluations=recorded.num_evaluations + info.num_fun_eval)
+
+    def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
+        """Steps until `stop` steps are made in all, or the problem has stopped."""
+        while state.step < stop and is_active(state.status):
+            state = self.step(fun, state, *args)
+        return state
+
+
+Solver = LBFGS | Adam | ScipyLBFGSB

@@ -1,0 +1,220 @@
+"""VGG19 without its classifier, as a Flax module with named layers.
+
+Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+ICLR 2015, configuration E. Images are sRGB in [0, 1], shape `(H, W, 3)`; the network owns its
+preprocessing. One image at a time: batch with `jax.vmap`.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+# (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
+_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+
+CONV_LAYERS: tuple[str, ...] = tuple(
+    f"conv{block}_{depth}"
+    for block, (_, number) in enumerate(_BLOCKS, start=1)
+    for depth in range(1, number + 1)
+)
+
+
+def _layers() -> tuple[str, ...]:
+    names = ["image"]
+    for block, (_, number) in enumerate(_BLOCKS, start=1):
+        for depth in range(1, number + 1):
+            names += [f"conv{block}_{depth}", f"relu{block}_{depth}"]
+        names.append(f"pool{block}")
+    return tuple(names)
+
+
+LAYERS: tuple[str, ...] = _layers()
+"""Every layer name in the order of computation, from `image` to `pool5`.
+
+`convB_D` is after the bias and before the ReLU, `reluB_D` after it, `poolB` after pooling.
+"""
+
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
+_TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
+_POOLINGS = ("max", "average", "l2")
+_PAD_MODES = {"replicate": "edge", "reflect": "reflect"}
+
+
+def _check_layers(layers: Sequence[str]) -> None:
+    unknown = [name for name in layers if name not in LAYERS]
+    if isinstance(layers, str) or unknown:
+        raise ValueError(
+            f"unknown layers {unknown or layers!r}: a sequence of names out of {', '.join(LAYERS)}"
+        )
+
+
+def _pool(x: jax.Array, pooling: str) -> jax.Array:
+    """Pools disjoint 2x2 windows: `(h, w, c)` -> `(h // 2, w // 2, c)`.
+
+    Written as elementwise operations on a reshaped array: the backward pass of XLA's
+    `reduce_window` costs about as much as a convolution on CPU, this one costs nothing.
+    """
+    height, width, channels = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
+    x = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2, channels)
+    if pooling == "max":
+        x = jnp.maximum(x[:, 0], x[:, 1])
+        return jnp.maximum(x[:, :, 0], x[:, :, 1])
+    if pooling == "average":
+        return x.mean((1, 3))
+    # The root of the mean square. Its derivative at an all-zero window is set to zero.
+    square = (x * x).mean((1, 3))
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _convolution(x: jax.Array, kernel: jax.Array, padding: Any, precision: Any) -> jax.Array:
+    """Convolves `(n, h, w, c)` with `(3, 3, c, d)`; only its derivative is special.
+
+    The transpose that JAX derives has the kernel's channels swapped by label ("01oi"). XLA:CPU
+    rewrites that to a form that it has a fast kernel for, but not inside a loop, where the
+    backward pass of a convolution then takes five times as long. Here the tangent map is written
+    with the swapped label, so that its transpose, all that a gradient ever runs, has the fast one.
+    """
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision
+    )
+
+
+def _convolution_jvp(padding: Any, precision: Any, primals: Any, tangents: Any) -> Any:
+    x, kernel = primals
+    x_dot, kernel_dot = tangents
+    y = _convolution(x, kernel, padding, precision)
+    y_dot = jnp.zeros_like(y)
+    if not isinstance(x_dot, SymbolicZero):
+        y_dot = jax.lax.conv_general_dilated(
+            x_dot,
+            kernel.swapaxes(2, 3),
+            (1, 1),
+            padding,
+            dimension_numbers=("NHWC", "HWOI", "NHWC"),
+            precision=precision,
+        )
+    if not isinstance(kernel_dot, SymbolicZero):
+        y_dot += _convolution(x, kernel_dot, padding, precision)
+    return y, y_dot
+
+
+_convolution.defjvp(_convolution_jvp, symbolic_zeros=True)
+
+
+def _conv_general_dilated(
+    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any
+) -> jax.Array:
+    """`_convolution` in the place of `lax.conv_general_dilated` in `nn.Conv`."""
+    del strides  # always 1, as are the dilations
+    padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+    return _convolution(x, kernel, padding, options["precision"])
+
+
+class VGG19(nn.Module):
+    """VGG19's convolutional part; frozen and hashable, so static under `jax.jit`.
+
+    Attributes:
+        pooling: `max` (as trained), `average` (Gatys et al. 2016, section 2) or `l2` (the root of
+            the mean square), over 2x2 windows; an odd last row or column is dropped.
+        padding: `zero` (as trained), `replicate` or `reflect`, one pixel before each convolution.
+        dtype: dtype of the convolutions and of the features; by default that of image and
+            parameters. Preprocessing always happens in the image's dtype.
+        preprocessing: what the parameters were trained on: `caffe` (BGR, 0-255, minus the mean;
+            the original weights) or `torchvision` (RGB, standardised).
+    """
+
+    pooling: Literal["max", "average", "l2"] = "max"
+    padding: Literal["zero", "replicate", "reflect"] = "zero"
+    dtype: Any = None
+    preprocessing: Literal["caffe", "torchvision"] = "caffe"
+
+    def __post_init__(self) -> None:
+        """Refuses unknown settings when the module is made, not when it is first applied."""
+        for field, value, valid in (
+            ("pooling", self.pooling, _POOLINGS),
+            ("padding", self.padding, ("zero", *_PAD_MODES)),
+            ("preprocessing", self.preprocessing, ("caffe", "torchvision")),
+        ):
+            if value not in valid:
+                raise ValueError(f"{field} {value!r} is not one of {', '.join(valid)}")
+        super().__post_init__()
+
+    def minimum_size(self, layers: Sequence[str]) -> int:
+        """Returns the smallest height and width, in pixels, that reach `layers`."""
+        _check_layers(layers)
+        deepest = max((LAYERS.index(name) for name in layers), default=0)
+        size = 2 ** sum(name.startswith("pool") for name in LAYERS[: deepest + 1])
+        # Reflection needs a second row to reflect, at the deepest convolution too.
+        reflects = self.padding == "reflect" and deepest > 0
+        return size * (2 if reflects and not LAYERS[deepest].startswith("pool") else 1)
+
+    @nn.compact
+    def __call__(self, image: jax.Array, layers: Sequence[str] = LAYERS) -> dict[str, jax.Array]:
+        """Computes features, up to the deepest layer asked for.
+
+        Args:
+            image: `(H, W, 3)` float sRGB, [0, 1] (values outside are allowed).
+            layers: names out of `LAYERS`.
+
+        Returns:
+            Name -> `(h, w, c)` for each of `layers`, and the unchanged `image`.
+
+        Raises:
+            ValueError: for an unknown layer, a wrong shape or dtype, or an image that is too small.
+        """
+        _check_layers(layers)
+        image = jnp.asarray(image)
+        if image.ndim != 3 or image.shape[2] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
+            raise ValueError(
+                f"image must be (H, W, 3) floating point, not {image.shape} {image.dtype}; "
+                "batch with jax.vmap"
+            )
+        minimum = self.minimum_size(layers)
+        if min(image.shape[:2]) < minimum:
+            raise ValueError(
+                f"image of {image.shape[1]}x{image.shape[0]} px is too small for "
+                f"{max(layers, key=LAYERS.index)}: at least {minimum}x{minimum} px"
+            )
+
+        features = {"image": image}
+        deepest = max((LAYERS.index(name) for name in layers), default=0)
+        x = self._preprocess(image)
+        for name in LAYERS[1 : deepest + 1]:
+            if name.startswith("conv"):
+                x = self._convolve(x, name)
+            elif name.startswith("relu"):
+                x = nn.relu(x)
+            else:
+                x = _pool(x, self.pooling)
+            if name in layers:
+                features[name] = x
+        return features
+
+    def _preprocess(self, image: jax.Array) -> jax.Array:
+        if self.preprocessing == "caffe":
+            return image[..., ::-1] * 255 - jnp.asarray(_CAFFE_MEAN_BGR, image.dtype)
+        mean = jnp.asarray(_TORCHVISION_MEAN_RGB, image.dtype)
+        return (image - mean) / jnp.asarray(_TORCHVISION_STD_RGB, image.dtype)
+
+    def _convolve(self, x: jax.Array, name: str) -> jax.Array:
+        padding: Any = ((1, 1), (1, 1))
+        if self.padding != "zero":
+            x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode=_PAD_MODES[self.padding])
+            padding = "VALID"
+        channels, _ = _BLOCKS[int(name[4]) - 1]
+        return nn.Conv(
+            channels,
+            (3, 3),
+            padding=padding,
+            dtype=self.dtype,
+            conv_general_dilated=_conv_general_dilated,
+            name=name,
+        )(x)
