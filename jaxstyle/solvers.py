@@ -231,7 +231,7 @@ class LBFGS:
 
     num_steps: int = 300
     history_size: int = 30
-    first_step: float = 1e-3
+    first_step: float = 1e-2
     tolerance: float = 0.0
     patience: int = 20
 

@@ -156,8 +156,7 @@ def features(
         )
     computed: Any = network.apply(load_params(params), array, layers)
     for layer, path in zip(layers, outputs, strict=True):
-        sheet = contact_sheet(np.asarray(computed[layer])[:, :, :maps])
-        save_image(path, np.broadcast_to(sheet[..., None], (*sheet.shape[:2], 3)))
+        save_image(path, contact_sheet(np.asarray(computed[layer])[:, :, :maps]))
         print(path)
     return 0
 

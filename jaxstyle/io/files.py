@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever meets half of one, and naming them in messages."""
+"""Files that can be read, files written whole or not at all, and their names in messages."""
 
 import contextlib
 import os
@@ -28,6 +28,33 @@ def describe_error(error: BaseException) -> str:
     line = " ".join(text.split()) or type(error).__name__
     line = "".join(c if c.isprintable() else "?" for c in line)
     return line if len(line) <= 120 else line[:117] + "..."
+
+
+def check_source(path: PathType) -> None:
+    """Checks that `path` is a regular file with something in it.
+
+    Only such a file is opened: a pipe would wait for ever, /dev/zero would never end.
+
+    Raises:
+        InputError: it is missing, not reachable, empty, a folder, a pipe or a device.
+    """
+    name = describe_path(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{name} does not exist; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{name} may not be read; change its permissions") from error
+    except (OSError, ValueError) as error:  # a name too long, a NUL byte in it
+        raise InputError(
+            f"{name} cannot be read ({describe_error(error)}); check the path"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name} is a folder; give the path of a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{name} is not a regular file; give the path of one")
+    if status.st_size == 0:
+        raise InputError(f"{name} is empty; check the path")
 
 
 def check_target(path: PathType) -> None:

@@ -12,7 +12,6 @@ import logging
 import math
 import operator
 import os
-import stat
 import threading
 import warnings
 from typing import Any, TypeAlias
@@ -24,6 +23,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
     PathType,
+    check_source,
     check_target,
     describe_error,
     describe_path,
@@ -97,16 +97,16 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
     name = describe_path(path)
     if size is not None:
         size = _check_size(size)
-    _check_source(path, name)
+    check_source(path)
     try:
         with _decoding, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            planes, alpha = _decode(path, name)
+            planes, alpha = _decode(path, size, name)
         height, width = planes[0].shape
         shape = _resized_shape(height, width, size, name)
         image = np.empty((*shape, 3), np.float32)
         for channel in range(3):  # one by one: a float plane of a large photo takes 0.7 GB
-            if channel < len(planes):
+            if channel < len(planes):  # grey has one plane, used three times
                 plane = _resize(_composite(planes[channel], alpha), shape)
             image[..., channel] = plane
     except InputError:
@@ -150,7 +150,7 @@ def save_image(path: PathType, image: ArrayLike) -> None:
     try:
         array = np.asarray(image)
     except Exception as error:
-        raise InputError(f"what should become {name} is not an array (H, W, 3)") from error
+        raise InputError(f"{name}: the image is not an array; it must be (H, W, 3)") from error
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(f"{name}: the image has shape {array.shape}; it must be (H, W, 3)")
     # by name, because NumPy does not know JAX's bfloat16 as a floating-point type
@@ -232,29 +232,10 @@ def _check_size(size: int) -> int:
         value = 0 if isinstance(size, bool) else operator.index(size)
     except TypeError:
         value = 0
-    if value < 1:
-        raise InputError(f"size is {size!r:.40}; it must be a positive number of pixels")
+    if not 1 <= value <= MAX_PIXELS:
+        # without the value: it may be anything, of any length
+        raise InputError("size is the long edge in pixels, a whole number; give 512, for example")
     return value
-
-
-def _check_source(path: PathType, name: str) -> None:
-    """Only a regular file is opened: a pipe would wait for ever, /dev/zero would never end."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{name} does not exist; check the path") from error
-    except PermissionError as error:
-        raise InputError(f"{name} may not be read; change its permissions") from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{name} cannot be read ({describe_error(error)}); check the path"
-        ) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a folder; give the path of an image file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{name} is not a regular file; give the path of an image file")
-    if status.st_size == 0:
-        raise InputError(f"{name} is empty; give the path of an image file")
 
 
 def _too_large(name: str) -> InputError:
@@ -297,11 +278,12 @@ def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
     return np.clip(values, 0.0, 1.0)
 
 
-def _decode(path: PathType, name: str) -> tuple[Planes, NDArray[Any] | None]:
+def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArray[Any] | None]:
     """One plane (grey) or three (sRGB), uint8 or float32 in [0, 1], and alpha (uint8) if any."""
     with Image.open(os.fspath(path), formats=_FORMATS) as file:
         if file.width * file.height > MAX_PIXELS:
             raise _too_large(name)
+        _resized_shape(file.height, file.width, size, name)  # a useless size fails early
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         try:
@@ -309,7 +291,6 @@ def _decode(path: PathType, name: str) -> tuple[Planes, NDArray[Any] | None]:
         except Exception:  # the pixels are good whatever the EXIF block holds
             turn = None
         image: Image.Image = file if turn is None else file.transpose(turn)
-        image.info = dict(file.info)
         if image.mode == "F" or image.mode.startswith("I"):
             planes, alpha = _deep_grey(image, tags, name)
         else:

@@ -1,0 +1,8 @@
+"""Stylises a photo; without parameters, the bundled pair. The same as `jaxstyle stylize`."""
+
+import sys
+
+from jaxstyle.app.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["stylize", *sys.argv[1:]]))

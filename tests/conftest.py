@@ -1,0 +1,68 @@
+"""Fixtures: parameters, pictures, and what is skipped where they cannot be had."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxstyle
+from jaxstyle.vgg import _BLOCKS, CONV_LAYERS
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"
+
+
+@pytest.fixture(scope="session")
+def params():
+    """The pretrained parameters, fetched if need be."""
+    try:
+        return jaxstyle.io.load_params()
+    except jaxstyle.io.InputError as error:
+        pytest.skip(f"no pretrained weights: {error}")
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """Parameters of VGG19's shapes that keep the scale of the activations (He et al. 2015)."""
+    rng = np.random.default_rng(0)
+    params, channels = {}, 3
+    for name in CONV_LAYERS:
+        features = _BLOCKS[int(name[4]) - 1][0]
+        scale = np.sqrt(2 / (9 * channels)) * (1 / 60 if channels == 3 else 1)
+        kernel = scale * rng.standard_normal((3, 3, channels, features), np.float32)
+        bias = 0.1 * rng.standard_normal(features, np.float32)
+        params[name] = {"kernel": jax.numpy.asarray(kernel), "bias": jax.numpy.asarray(bias)}
+        channels = features
+    return {"params": params}
+
+
+@pytest.fixture(scope="session")
+def shared_image() -> Callable[..., np.ndarray]:
+    """Loads a real picture by name, or skips the test where there is none."""
+
+    def load(name: str, size: int) -> np.ndarray:
+        path = SHARED_IMAGES / name
+        if not path.exists():
+            pytest.skip(f"no real pictures: {path} is absent")
+        return jaxstyle.io.load_image(path, size=size)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., np.ndarray]:
+    """Smooth random pictures, `(height, width, 3)` float32 in [0, 1]."""
+
+    def make(seed: int, height: int = 32, width: int = 40) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width]
+        waves = [
+            np.sin(2 * np.pi * (rng.uniform(1, 4) * y / height + rng.uniform(1, 4) * x / width + p))
+            for p in rng.uniform(0, 1, 9)
+        ]
+        image = 0.5 + 0.15 * np.stack([sum(waves[c::3]) for c in range(3)], -1)
+        return np.clip(image + rng.normal(0, 0.03, image.shape), 0, 1).astype(np.float32)
+
+    return make

@@ -1,0 +1,120 @@
+"""The house: which module may import which, what is loaded when, and what the core must not do."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxstyle
+
+PACKAGE = Path(jaxstyle.__file__).parent
+# Each floor may import from those before it.
+FLOORS = [
+    {"jaxstyle.vgg", "jaxstyle.losses"},
+    {"jaxstyle.terms"},
+    {"jaxstyle.objective"},
+    {"jaxstyle.solvers"},
+    {"jaxstyle.recipes"},
+    {"jaxstyle.transfer"},
+    {"jaxstyle"},
+    {"jaxstyle.io"},
+    {"jaxstyle.app"},
+    {"jaxstyle.__main__"},
+]
+CORE_LIBRARIES = {"jax", "flax", "optax", "jaxopt"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name_of(other) for other in MODULES}
+            found |= {name if name in known else str(node.module) for name in names}
+    return found
+
+
+def floor_of(module: str) -> int:
+    while module:
+        for level, members in enumerate(FLOORS):
+            if module in members:
+                return level
+        module = module.rpartition(".")[0]
+    raise AssertionError("unknown module")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_from_lower_floors_only(path):
+    own = name_of(path)
+    for name in imports(path):
+        if name == own or name.split(".")[0] != "jaxstyle":
+            continue
+        same_package = floor_of(own) == floor_of(name) and own.split(".")[1:2] in (["io"], ["app"])
+        assert floor_of(name) < floor_of(own) or same_package, f"{own} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.parent == PACKAGE and p.stem != "__main__"], ids=name_of
+)
+def test_the_core_knows_jax_only(path):
+    foreign = {name.split(".")[0] for name in imports(path)} - {"jaxstyle"}
+    foreign -= sys.stdlib_module_names
+    assert foreign <= CORE_LIBRARIES
+    assert "jaxopt" not in foreign or path.stem == "solvers"
+    text = path.read_text()
+    for forbidden in ("config.update", "open(", "np.random", "time.", "print("):
+        assert forbidden not in text
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+    output = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, capture_output=True, text=True
+    )
+    return set(output.stdout.split())
+
+
+def test_import_loads_nothing_heavy():
+    # Flax itself loads rich, so what counts is what is added to JAX, Flax and Optax.
+    added = loaded_by("import jaxstyle") - loaded_by("import jax, flax.linen, optax")
+    assert added - sys.stdlib_module_names == {"jaxstyle"}
+    heavy = {"PIL", "h5py", "tyro", "matplotlib", "safetensors", "platformdirs", "jaxopt", "scipy"}
+    assert not heavy & loaded_by("import jaxstyle")
+    assert "PIL" in loaded_by("import jaxstyle; jaxstyle.io.load_image")
+    assert not {"h5py", "tyro", "matplotlib"} & loaded_by("import jaxstyle; jaxstyle.io.load_image")
+
+
+def test_public_names():
+    for name in jaxstyle.__all__:
+        assert getattr(jaxstyle, name) is not None
+    promised = [
+        "VGG19",
+        "stylize",
+        "stylize_batch",
+        "prepare_targets",
+        "evaluate",
+        "minimize",
+        "LBFGS",
+        "gram_matrix",
+        "content_loss",
+        "style_loss",
+        "total_variation",
+        "recipes",
+        "io",
+        "StyleResult",
+        "Adam",
+    ]
+    assert set(promised) <= set(jaxstyle.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = jaxstyle.nothing

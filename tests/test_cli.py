@@ -1,0 +1,281 @@
+"""The command line, from the outside: what it writes, says and returns."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxstyle.app.cli import main
+from jaxstyle.recipes import RECIPES
+
+
+@pytest.fixture(scope="session")
+def params_file(tmp_path_factory, random_params):
+    path = tmp_path_factory.mktemp("params") / "random.npz"
+    arrays = {}
+    for layer, both in random_params["params"].items():
+        arrays[f"{layer}_W"] = np.asarray(both["kernel"])
+        arrays[f"{layer}_b"] = np.asarray(both["bias"])
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.fixture
+def pair(tmp_path, pictures):
+    paths = []
+    for name, seed in (("content", 0), ("style", 1)):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray((255 * pictures(seed, 48, 64)).astype(np.uint8)).save(path)
+        paths.append(str(path))
+    return paths
+
+
+def stylize(pair, params_file, output, *options):
+    content, style = pair
+    return main(
+        ["stylize", "--content", content, "--style", style, "--params", params_file,
+         "--output", str(output), "--size", "64", *options]
+    )  # fmt: skip
+
+
+def test_stylize_writes_picture_metadata_previews_and_curve(tmp_path, pair, params_file, capsys):
+    output = tmp_path / "out.png"
+    code = stylize(pair, params_file, output, "--steps", "4", "--preview-every", "2", "--plot")
+    assert code == 0
+    said = capsys.readouterr()
+    assert "64x48 px" in said.err
+    assert said.out == ""
+    names = {path.name for path in tmp_path.iterdir()} - {"content.png", "style.png"}
+    assert names == {"out.png", "out.json", "out-loss.png", "out-0002.png", "out-0004.png"}
+    for name in names - {"out.json"}:
+        with Image.open(tmp_path / name) as image:
+            image.load()
+    with Image.open(output) as image:
+        assert image.size == (64, 48)
+
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["recipe"]["name"] == "default"
+    assert metadata["seed"] == 0
+    assert set(metadata["weights"]) == {"source", "sha256"}
+    assert metadata["size"] == [64, 48]
+    assert metadata["status"] == "step_limit"
+    assert metadata["num_evaluations"] == 5
+    assert set(metadata["seconds"]) == {"load", "compile", "optimize", "save"}
+    assert all(value >= 0 for value in metadata["seconds"].values())
+    assert metadata["versions"]["jaxopt"]
+    trace = metadata["trace"]
+    assert [entry["step"] for entry in trace] == [0, 1, 2, 3, 4]
+    assert trace[-1]["loss"] == metadata["loss"] < trace[0]["loss"]
+    for entry in trace:
+        factors = metadata["recipe"]["weights"]
+        weighted = sum(factors[name] * loss for name, loss in entry["terms"].items())
+        np.testing.assert_allclose(entry["loss"], weighted, rtol=1e-4)
+
+
+def test_options_reach_the_run(tmp_path, pair, params_file):
+    output = tmp_path / "out.jpg"
+    code = stylize(
+        pair, params_file, output, "--steps", "2", "--recipe", "gatys", "--init", "noise",
+        "--seed", "7", "--weights", "style=3", "content=0", "--quiet",
+    )  # fmt: skip
+    assert code == 0
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["recipe"]["name"] == "gatys"
+    assert metadata["recipe"]["network"]["pooling"] == "average"
+    assert metadata["recipe"]["solver"]["num_steps"] == 2
+    assert metadata["recipe"]["weights"] == {"content": 0.0, "style": 3.0}
+    assert (metadata["seed"], metadata["init"]) == (7, "noise")
+    with Image.open(output) as image:
+        assert image.format == "JPEG"
+
+    # The same seed makes the same picture again; a file and several styles are starts and styles.
+    first = np.asarray(Image.open(output))
+    again = tmp_path / "again.jpg"
+    stylize(
+        pair, params_file, again, "--steps", "2", "--recipe", "gatys", "--init", "noise",
+        "--seed", "7", "--weights", "style=3", "content=0", "--quiet",
+    )  # fmt: skip
+    np.testing.assert_array_equal(first, np.asarray(Image.open(again)))
+    code = main(
+        ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
+         "--style-weights", "3", "1", "--output", str(tmp_path / "two.png"), "--size", "64",
+         "--steps", "1", "--init", pair[1], "--quiet"]
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads((tmp_path / "two.json").read_text())["style_weights"] == [3.0, 1.0]
+
+
+def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):
+    code = main(
+        ["features", pair[0], "--layers", "conv1_1", "pool2", "--params", params_file,
+         "--output-dir", str(tmp_path), "--size", "64", "--maps", "9"]
+    )  # fmt: skip
+    assert code == 0
+    for name, map_size in (("conv1_1", (64, 48)), ("pool2", (16, 12))):
+        path = tmp_path / f"content-{name}.png"
+        assert str(path) in capsys.readouterr().out or name == "pool2"
+        with Image.open(path) as image:
+            assert 3 * map_size[0] <= image.width <= 3 * map_size[0] + 8
+            assert 3 * map_size[1] <= image.height <= 3 * map_size[1] + 8
+
+
+def test_recipes_and_info(capsys, tmp_path, monkeypatch):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    assert main(["recipes", "gokalp-kim"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["solver"] == {
+        "type": "ScipyLBFGSB", "num_steps": 20, "maxfun": 20, "history_size": 10,
+    }  # fmt: skip
+    assert printed["median_filter"] == 3
+    monkeypatch.setenv("JAXSTYLE_CACHE", str(tmp_path))
+    assert main(["info"]) == 0
+    said = capsys.readouterr().out
+    assert str(tmp_path) in said
+    assert "jaxlib" in said
+    assert main(["weights", "list"]) == 0
+    assert "none yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["stylize", "--help"], ["weights", "--help"]])
+def test_help(arguments, capsys):
+    assert main(arguments) == 0
+    assert "jaxstyle" in capsys.readouterr().out
+
+
+@pytest.fixture
+def bad_files(tmp_path, pictures):
+    def save(name, height, width):
+        Image.fromarray((255 * pictures(0, height, width)).astype(np.uint8)).save(tmp_path / name)
+        return str(tmp_path / name)
+
+    good = save("good.png", 48, 64)
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.jpg").write_text("this is not a picture\n" * 50)
+    (tmp_path / "folder.png").mkdir()
+    whole = tmp_path / "whole.jpg"
+    Image.fromarray((255 * pictures(0, 128, 128)).astype(np.uint8)).save(whole)
+    (tmp_path / "truncated.jpg").write_bytes(whole.read_bytes()[:1500])
+    # A header that claims 40000 x 40000 pixels.
+    header = Image.new("L", (1, 1))
+    header.save(tmp_path / "bomb.png")
+    data = bytearray((tmp_path / "bomb.png").read_bytes())
+    import struct
+    import zlib
+
+    data[16:24] = struct.pack(">II", 40000, 40000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    (tmp_path / "bomb.png").write_bytes(bytes(data))
+    save("one.png", 1, 1)
+    save("eight.png", 8, 8)
+    return tmp_path, good
+
+
+BAD_CALLS = {
+    "missing file": (["--content", "nowhere.png", "--style", "GOOD"], "nowhere.png"),
+    "directory": (["--content", "folder.png", "--style", "GOOD"], "folder.png"),
+    "empty": (["--content", "GOOD", "--style", "empty.png"], "empty.png"),
+    "text": (["--content", "text.jpg", "--style", "GOOD"], "text.jpg"),
+    "truncated": (["--content", "truncated.jpg", "--style", "GOOD"], "truncated.jpg"),
+    "bomb": (["--content", "bomb.png", "--style", "GOOD"], "40000"),
+    "1x1": (["--content", "one.png", "--style", "GOOD", "--size", "1"], "16"),
+    "8x8": (["--content", "eight.png", "--style", "GOOD", "--size", "8"], "16"),
+    "small style": (["--content", "GOOD", "--style", "GOOD", "--size", "12"], "at least 16"),
+    "only content": (["--content", "GOOD"], "--style"),
+    "only style": (["--style", "GOOD"], "--content"),
+    "no folder": (["--content", "GOOD", "--style", "GOOD", "--output", "no/where.png"], "no"),
+    "bad extension": (["--content", "GOOD", "--style", "GOOD", "--output", "out.xyz"], ".png"),
+    "output is a folder": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "folder.png"],
+        "folder.png",
+    ),
+    "recipe": (["--recipe", "monet"], "gatys-notebook"),
+    "option": (["--stile", "GOOD"], "--stile"),
+    "size": (["--size", "-3"], "--size"),
+    "zero size": (["--size", "0"], "at least 1"),
+    "steps": (["--steps", "-1"], "at least 1"),
+    "not a number": (["--steps", "many"], "many"),
+    "preview": (["--preview-every", "0"], "at least 1"),
+    "weights": (["--weights", "styl=3"], "content, style"),
+    "negative weight": (["--weights", "style=-3"], "at least 0"),
+    "weight of words": (["--weights", "style=big"], "number"),
+    "style weights": (["--style-weights", "1", "2"], "2 numbers for 1"),
+    "seed": (["--seed", "-1"], "--seed"),
+    "init": (["--content", "GOOD", "--style", "GOOD", "--init", "nois"], "nois"),
+    "params": (["--content", "GOOD", "--style", "GOOD", "--params", "text.jpg"], "text.jpg"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypatch):
+    folder, good = bad_files
+    monkeypatch.chdir(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    arguments, hint = BAD_CALLS[name]
+    arguments = [good if argument == "GOOD" else argument for argument in arguments]
+    assert main(["stylize", "--quiet", *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("error: ")
+    assert hint in lines[0]
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "stylize"),
+        (["stilize"], "stylize"),
+        (["features"], "IMAGE"),
+        (["features", "GOOD", "--layers", "relu9_9"], "relu5_4"),
+        (["features", "GOOD", "--size", "0"], "at least 1"),
+        (["features", "GOOD", "--layers", "pool5", "--size", "20"], "at least 32"),
+        (["recipes", "monet"], "gatys"),
+        (["weights"], "fetch, convert, verify"),
+        (["weights", "steal"], "fetch"),
+        (["weights", "convert", "nowhere.h5"], "nowhere.h5"),
+    ],
+)
+def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys):
+    _, good = bad_files
+    assert main([good if argument == "GOOD" else argument for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert hint.lower() in lines[0].lower()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
+def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
+    output = tmp_path / "out.png"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxstyle", "stylize", "--content", pair[0], "--style", pair[1],
+         "--params", params_file, "--output", str(output), "--size", "64", "--steps", "100000",
+         "--preview-every", "3"],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out-0006.png").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["status"] == "interrupted"
+    assert metadata["trace"][-1]["step"] >= 6
+    assert metadata["loss"] < metadata["trace"][0]["loss"]
+    with Image.open(output) as image:
+        image.load()

@@ -1,0 +1,262 @@
+"""Solvers on problems with a known answer, on hostile ones, and in lockstep."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+
+from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
+from jaxstyle.solvers import _jaxopt
+
+SOLVERS = [LBFGS(num_steps=60), Adam(num_steps=60), ScipyLBFGSB(num_steps=4)]
+LOCKSTEP = SOLVERS[:2]
+
+
+def ids(solver):
+    return type(solver).__name__
+
+
+def rosenbrock(x, scale=1.0):
+    return scale * jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def quadratic(x, diagonal, target):
+    return 0.5 * jnp.sum(diagonal * (x - target) ** 2)
+
+
+def test_lbfgs_is_textbook_lbfgs():
+    """Against algorithm 7.4 of Nocedal & Wright in float64 NumPy, unit steps, no guard needed."""
+    rng = np.random.default_rng(0)
+    diagonal, target = rng.uniform(1, 5, 12), rng.normal(size=12)
+    start, first_step, history = np.zeros(12), 1e-3, 4
+
+    gradient = lambda x: diagonal * (x - target)  # noqa: E731
+    x, pairs, values = start, [], []
+    scale = first_step / np.mean(np.abs(gradient(x)))
+    for _ in range(15):
+        g = scale * gradient(x)
+        q, alphas = -g, []
+        for s, y in reversed(pairs):
+            alphas.append(s @ q / (s @ y))
+            q = q - alphas[-1] * y
+        if pairs:
+            s, y = pairs[-1]
+            q = q * (s @ y) / (y @ y)
+        for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+            q = q + (alpha - y @ q / (s @ y)) * s
+        new = x + q
+        pairs = [*pairs, (new - x, scale * gradient(new) - g)][-history:]
+        x = new
+        values.append(0.5 * np.sum(diagonal * (x - target) ** 2))
+
+    with jax.enable_x64(True):
+        solver = LBFGS(num_steps=15, history_size=history, first_step=first_step)
+        found, trace = minimize(
+            quadratic, jnp.asarray(start), jnp.asarray(diagonal), jnp.asarray(target), solver=solver
+        )
+        np.testing.assert_allclose(trace.loss, values, rtol=1e-6)
+        np.testing.assert_allclose(found, x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_lbfgs_reaches_what_scipy_reaches(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        start = jnp.full((30,), -1.2, dtype)
+        found, trace = minimize(rosenbrock, start, solver=LBFGS(num_steps=400))
+        assert found.dtype == dtype
+        value = jax.jit(jax.value_and_grad(rosenbrock))
+        reference = scipy.optimize.minimize(
+            lambda x: tuple(np.asarray(v, np.float64) for v in value(jnp.asarray(x, dtype))),
+            np.full(30, -1.2),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxfun": 400, "maxiter": 400},
+        )
+        assert float(rosenbrock(found)) <= max(1.02 * reference.fun, 1e-6)
+        assert int(trace.num_evaluations) <= 401
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ids)
+def test_a_quadratic_is_solved(solver):
+    diagonal, target = jnp.linspace(1, 3, 20), jnp.linspace(-0.5, 0.5, 20)
+    start = jnp.zeros(20)
+    found, trace = minimize(quadratic, start, diagonal, target, solver=solver)
+    first, last = (float(quadratic(x, diagonal, target)) for x in (start, found))
+    assert last < 1e-2 * first
+    assert trace.loss.shape == (solver.num_steps,)
+    np.testing.assert_allclose(jnp.min(trace.loss), last, rtol=1e-4, atol=1e-10)
+
+
+@pytest.mark.parametrize("solver", LOCKSTEP, ids=ids)
+def test_one_evaluation_a_step(solver):
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return rosenbrock(x)
+
+    _, trace = jax.jit(lambda x: minimize(counted, x, solver=solver))(jnp.zeros(4))
+    jax.effects_barrier()
+    assert len(calls) == int(trace.num_evaluations) == solver.num_steps + 1
+
+
+@pytest.mark.parametrize("solver", LOCKSTEP, ids=ids)
+def test_lanes_of_a_batch_are_independent(solver):
+    """A lane that is done at once, one that meets NaN, and two ordinary ones."""
+
+    def fun(x, kind):
+        hole = jnp.where(jnp.any(x > 0.5), jnp.nan, jnp.sum((x - 0.8) ** 2))
+        easy = jnp.sum(jnp.arange(1, 7) * jnp.log(jnp.cosh(x - 1)))
+        return jnp.where(kind == 0, 0.0, jnp.where(kind == 1, hole, easy))
+
+    starts = jnp.stack([jnp.linspace(-1, 0.3, 6) * k for k in (1.0, 0.5, 1.0, -1.0)])
+    kinds = jnp.arange(4)
+    run = lambda x, kind: minimize(fun, x, kind, solver=solver)  # noqa: E731
+    together, trace = jax.jit(jax.vmap(run))(starts, kinds)
+    for i in range(4):
+        alone, trace_alone = jax.jit(run)(starts[i], kinds[i])
+        np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-5)
+        assert int(trace.status[i]) == int(trace_alone.status)
+    assert Status(int(trace.status[0])) == Status.CONVERGED
+    assert int(trace.num_evaluations[0]) == 1
+    assert int(trace.num_evaluations[2]) > 1
+    assert np.isfinite(together).all()
+    assert np.isfinite(trace.loss).all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=ids)
+def test_a_start_that_is_not_finite_comes_back(solver):
+    start = jnp.linspace(0, 1, 5)
+    found, trace = minimize(lambda x: jnp.sum(x) * jnp.nan, start, solver=solver)
+    np.testing.assert_array_equal(found, start)
+    assert Status(int(trace.status)) == Status.NON_FINITE_START
+    assert not np.isnan(trace.loss).any()
+
+
+@pytest.mark.parametrize("solver", LOCKSTEP, ids=ids)
+def test_a_wall_of_nan_is_survived_and_told(solver):
+    fun = lambda x: jnp.sum(-jnp.log(x) + 3 * x)  # noqa: E731
+    start = jnp.full((4,), 3e-3)
+    found, trace = minimize(fun, start, solver=solver)
+    assert float(fun(found)) < float(fun(start))
+    assert np.isfinite(found).all()
+
+    cliff = lambda x: jnp.sum(jnp.sqrt(1 - 2e3 * x))  # noqa: E731  NaN right behind the start
+    found, trace = minimize(cliff, jnp.full((4,), 4.9e-4), solver=solver)
+    assert np.isfinite(found).all()
+    assert Status(int(trace.status)) in (Status.RECOVERED, Status.STALLED)
+
+
+@pytest.mark.parametrize("solver", LOCKSTEP, ids=ids)
+def test_tolerance_stops_early(solver):
+    tolerant = type(solver)(num_steps=400, tolerance=1e-3, patience=10)
+    _, trace = minimize(rosenbrock, jnp.zeros(4), solver=tolerant)
+    assert Status(int(trace.status)) == Status.CONVERGED
+    assert int(trace.num_evaluations) < 401
+    last = int(trace.num_evaluations) - 1
+    np.testing.assert_array_equal(trace.loss[last:], trace.loss[last - 1])
+
+
+def wild(x, matrix, shift, scale, kind):
+    """A smooth or not so smooth function, one out of nine."""
+    y = matrix @ (x - shift)
+    kinds = [
+        lambda: jnp.sum(y**2),
+        lambda: jnp.sum(y**4),
+        lambda: jnp.sum(jnp.log1p(y**2)),
+        lambda: jnp.sum(jnp.exp(x)),
+        lambda: jnp.sum(jnp.abs(y) ** 1.5) + jnp.sum(jnp.sin(7 * x)),
+        lambda: jnp.sum(jnp.sqrt(x + 1)) - jnp.sum(x),  # NaN where x < -1
+        lambda: jnp.sum(-x),  # unbounded
+        lambda: 0 * jnp.sum(x),  # flat
+        lambda: jnp.sum(x**3),  # unbounded
+    ]
+    return scale * kinds[kind]()
+
+
+@pytest.mark.parametrize("solver", [LBFGS(num_steps=40), Adam(num_steps=40)], ids=ids)
+def test_random_problems_of_absurd_scales(solver):
+    """207 problems. No NaN leaves the solver, the loss never ends above its start, and the status
+    says what happened."""
+    seen, n, number = set(), 12, 23
+    for kind in range(9):
+        rng = np.random.default_rng(kind)
+        start = rng.normal(size=(number, n)) * 10.0 ** rng.integers(-3, 3, size=(number, 1))
+        matrix = rng.normal(size=(number, n, n)) * 10.0 ** rng.uniform(-3, 3, (number, 1, n))
+        shift = rng.normal(size=(number, n))
+        scale = 10.0 ** rng.integers(-12, 13, size=number)
+        start, matrix, shift, scale = (
+            jnp.asarray(a, jnp.float32) for a in (start, matrix, shift, scale)
+        )
+        fun = functools.partial(wild, kind=kind)
+        run = lambda x, *args, fun=fun: minimize(fun, x, *args, solver=solver)  # noqa: E731
+        found, trace = jax.jit(jax.vmap(run))(start, matrix, shift, scale)
+        first, last = (jax.vmap(fun)(x, matrix, shift, scale) for x in (start, found))
+        assert np.isfinite(found).all()
+        assert not np.isnan(trace.loss).any()
+        for i, code in enumerate(np.asarray(trace.status)):
+            status = Status(int(code))
+            seen.add(status)
+            if status == Status.NON_FINITE_START:
+                np.testing.assert_array_equal(found[i], start[i])
+            else:
+                assert float(last[i]) <= float(first[i]) + 1e-5 * abs(float(first[i]))
+    assert {Status.STEP_LIMIT, Status.CONVERGED, Status.NON_FINITE_START} <= seen
+    assert isinstance(solver, Adam) or Status.RECOVERED in seen
+
+
+def test_scipy_runs_restart_and_count():
+    solver = ScipyLBFGSB(num_steps=3, maxfun=5)
+    start = jnp.full((10,), -1.2)
+    found, trace = minimize(rosenbrock, start, solver=solver)
+    x = np.full(10, -1.2)
+    value = jax.value_and_grad(rosenbrock)
+    expected = []
+    for _ in range(3):
+        x = scipy.optimize.minimize(
+            lambda x: tuple(np.asarray(v, np.float64) for v in value(jnp.float32(x))),
+            x,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxfun": 5, "maxcor": 10},
+        ).x.astype(np.float32)
+        expected.append(float(rosenbrock(x)))
+    np.testing.assert_allclose(trace.loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, x, atol=1e-6)
+    assert 3 * 5 <= int(trace.num_evaluations) <= 1 + 3 * (5 + 20 + 1)
+
+
+def test_settings_are_checked():
+    for make in (
+        lambda: LBFGS(num_steps=0),
+        lambda: LBFGS(history_size=0),
+        lambda: LBFGS(first_step=-1.0),
+        lambda: Adam(learning_rate=0.0),
+        lambda: ScipyLBFGSB(maxfun=-5),
+    ):
+        with pytest.raises(ValueError, match="must be positive"):
+            make()
+
+
+def test_what_is_used_of_jaxopt():
+    """jaxopt is in maintenance: these are the parts that `LBFGS` reads and writes."""
+    solver = _jaxopt().LBFGS(
+        lambda x: ((x @ x, None), 2 * x),
+        value_and_grad=True,
+        has_aux=True,
+        stepsize=1.0,
+        history_size=3,
+        jit=False,
+    )
+    x = jnp.asarray([1.0, 2.0])
+    state = solver.init_state(x)
+    assert float(state.gamma) == 1
+    new, after = solver.update(x, state)
+    np.testing.assert_allclose(new, x - 2 * x)
+    assert int(after.iter_num) == 1
+    np.testing.assert_allclose(after.s_history[0], -2 * x)
+    np.testing.assert_allclose(after.y_history[0], -4 * x)
+    np.testing.assert_allclose(after.rho_history, [1 / 40, 0, 0], rtol=1e-6)

@@ -1,0 +1,248 @@
+"""stylize, stylize_batch and stylize_steps, on random parameters and few layers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxstyle
+from jaxstyle import terms, transfer
+
+RECIPE = jaxstyle.Recipe(
+    name="test",
+    source="test",
+    description="test",
+    terms=(
+        terms.Content(layers=("relu2_1",), reduction="mean"),
+        terms.GramStyle(layers=("relu1_1", "relu2_1"), layer_weights=(0.5, 0.5)),
+    ),
+    weights={"content": 1.0, "style": 100.0},
+    solver=jaxstyle.LBFGS(num_steps=8, history_size=5),
+)
+SCIPY = dataclasses.replace(RECIPE, solver=jaxstyle.ScipyLBFGSB(num_steps=3, maxfun=4))
+
+
+def test_the_result_is_what_evaluate_says(random_params, pictures):
+    content, style = pictures(0), pictures(1, 24, 28)
+    result = jaxstyle.stylize(random_params, content, style, recipe=RECIPE)
+    assert result.image.shape == content.shape
+    assert result.image.dtype == jnp.float32
+    assert result.image.min() >= 0
+    assert result.image.max() <= 1
+    assert result.trace.shape == (8,)
+    assert int(result.num_evaluations) == 9
+    assert jaxstyle.Status(int(result.status)) == jaxstyle.Status.STEP_LIMIT
+    assert result.loss == result.trace.min()
+    weighted = sum(RECIPE.weights[name] * loss for name, loss in result.term_losses.items())
+    np.testing.assert_allclose(result.loss, weighted, rtol=1e-5)
+
+    targets = jaxstyle.prepare_targets(RECIPE.network, random_params, RECIPE.terms, content, style)
+    start, _ = jaxstyle.evaluate(
+        RECIPE.network, random_params, RECIPE.terms, targets, RECIPE.weights, content
+    )
+    assert float(result.loss) < 0.7 * float(start)
+
+
+def test_the_inputs_survive(random_params, pictures):
+    """The solver's state is donated; the caller's arrays must not be part of it."""
+    content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1))
+    before = np.array(content)
+    result = jaxstyle.stylize(random_params, content, style, recipe=RECIPE, init=content)
+    np.testing.assert_array_equal(content, before)
+    assert np.abs(result.image - before).max() > 0.01
+
+
+def test_a_batch_is_a_loop(random_params, pictures):
+    contents = jnp.stack([pictures(i) for i in range(3)])
+    styles = jnp.stack([pictures(10 + i, 24, 28) for i in range(3)])
+    style_factors = jnp.asarray([100.0, 1e3, 0.0])
+    batch = jaxstyle.stylize_batch(
+        random_params, contents, styles, recipe=RECIPE, weights={"style": style_factors}
+    )
+    assert batch.trace.shape == (3, 8)
+    for i in range(3):
+        alone = jaxstyle.stylize(
+            random_params,
+            contents[i],
+            styles[i],
+            recipe=RECIPE,
+            weights={"style": float(style_factors[i])},
+        )
+        np.testing.assert_allclose(batch.trace[i], alone.trace, rtol=2e-3, atol=1e-7)
+        np.testing.assert_allclose(batch.image[i], alone.image, atol=5e-3)
+        assert int(batch.status[i]) == int(alone.status)
+    # Without a style loss the content is the optimum: that lane is done before its first step.
+    assert jaxstyle.Status(int(batch.status[2])) == jaxstyle.Status.CONVERGED
+    assert int(batch.num_evaluations[2]) == 1
+
+
+def test_under_jit_and_vmap_of_the_caller(random_params, pictures):
+    contents = jnp.stack([pictures(i) for i in range(2)])
+    style = pictures(7)
+    run = lambda content: jaxstyle.stylize(  # noqa: E731
+        random_params, content, style, recipe=RECIPE
+    )
+    expected = run(contents[0])
+    np.testing.assert_allclose(jax.jit(run)(contents[0]).trace, expected.trace, rtol=1e-3)
+    np.testing.assert_allclose(jax.vmap(run)(contents).trace[0], expected.trace, rtol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SCIPY], ids=["lbfgs", "scipy"])
+def test_steps_end_where_stylize_ends(random_params, pictures, recipe):
+    content, style = pictures(0), pictures(1)
+    total = recipe.solver.num_steps
+    seen = list(jaxstyle.stylize_steps(random_params, content, style, recipe=recipe, every=3))
+    assert [step for step, _ in seen] == [0, *range(3, total, 3), total]
+    losses = [float(result.loss) for _, result in seen]
+    assert losses == sorted(losses, reverse=True)
+    np.testing.assert_allclose(seen[0][1].image, content, atol=1e-6)
+    whole = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    np.testing.assert_array_equal(seen[-1][1].image, whole.image)
+    # Results stay valid although the state went on.
+    assert all(np.isfinite(result.trace).all() for _, result in seen)
+
+
+def test_pairs_of_one_size_compile_once(random_params, pictures):
+    solver = jaxstyle.LBFGS(num_steps=5, history_size=5)
+    sizes = lambda: [f._cache_size() for f in (transfer._targets, transfer._advance_in_place)]  # noqa: E731
+    for seed in range(3):
+        for every in (1, 2, None):
+            before = sizes()
+            steps = jaxstyle.stylize_steps(
+                random_params,
+                pictures(seed),
+                pictures(seed + 5),
+                recipe=RECIPE,
+                solver=solver,
+                weights={"style": 100.0 * (1 + seed)},
+                every=every,
+            )
+            list(steps)
+            if (seed, every) != (0, 1):
+                assert sizes() == before
+
+
+def test_iteration_stops_when_nothing_is_active(random_params, pictures):
+    content = pictures(0)
+    weights = {"style": 0.0}
+    steps = jaxstyle.stylize_steps(
+        random_params, content, pictures(1), recipe=RECIPE, weights=weights, every=1
+    )
+    assert [step for step, _ in steps] == [0, 1]
+
+
+def test_starts(random_params, pictures):
+    content, style, other = pictures(0), pictures(1), pictures(2)
+
+    def first(**options):
+        return next(
+            jaxstyle.stylize_steps(random_params, content, style, recipe=RECIPE, **options)
+        )[1]
+
+    np.testing.assert_allclose(first(init="content").image, content, atol=1e-6)
+    np.testing.assert_allclose(first(init=other).image, other, atol=1e-6)
+    noise = [first(init="noise", key=jax.random.key(seed)).image for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(noise[0], noise[1])
+    assert np.abs(noise[0] - noise[2]).mean() > 0.2
+    assert abs(float(noise[0].mean()) - 0.5) < 0.02
+
+    batch = jaxstyle.stylize_batch(
+        random_params,
+        jnp.stack([content, content]),
+        jnp.stack([style, style]),
+        recipe=RECIPE,
+        init="noise",
+        key=jax.random.key(0),
+    )
+    assert np.abs(batch.image[0] - batch.image[1]).mean() > 0.05
+
+
+def test_what_is_returned_passes_the_median_filter_but_the_iteration_does_not(
+    random_params, pictures
+):
+    content, style = pictures(0), pictures(1)
+    filtered = dataclasses.replace(SCIPY, median_filter=3)
+    plain = list(jaxstyle.stylize_steps(random_params, content, style, recipe=SCIPY, every=1))
+    with_filter = list(
+        jaxstyle.stylize_steps(random_params, content, style, recipe=filtered, every=1)
+    )
+    for (_, a), (_, b) in zip(plain, with_filter, strict=True):
+        np.testing.assert_array_equal(a.trace, b.trace)
+        assert float(a.loss) == float(b.loss)
+        np.testing.assert_array_equal(jaxstyle.median_filter(a.image, 3), b.image)
+    assert np.abs(plain[-1][1].image - with_filter[-1][1].image).max() > 0.01
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-6, 1e6, 1e12, 1e30])
+def test_absurd_weights(random_params, pictures, factor):
+    """20 pairs: absurd weights on either term, constant images and noise."""
+    rng = np.random.default_rng(0)
+    contents = jnp.stack([pictures(0), np.full((32, 40, 3), 0.5), rng.uniform(size=(32, 40, 3)),
+                          np.zeros((32, 40, 3))])  # fmt: skip
+    styles = jnp.stack([pictures(1), pictures(2), np.ones((32, 40, 3)), np.zeros((32, 40, 3))])
+    for weights in ({"content": factor}, {"style": factor}):
+        first = jaxstyle.stylize_batch(
+            random_params,
+            contents,
+            styles,
+            recipe=RECIPE,
+            weights=weights,
+            solver=jaxstyle.LBFGS(num_steps=6, history_size=5),
+            init="noise",
+            key=jax.random.key(0),
+        )
+        assert np.isfinite(first.image).all()
+        assert not np.isnan(first.trace).any()
+        assert (np.asarray(first.loss) <= np.asarray(first.trace[:, 0]) * (1 + 1e-6)).all()
+        for code in np.asarray(first.status):
+            jaxstyle.Status(int(code))
+
+
+def test_float64(random_params, pictures):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), random_params)
+        content, style = (np.asarray(pictures(i), np.float64) for i in (0, 1))
+        result = jaxstyle.stylize(params, content, style, recipe=RECIPE)
+        assert result.image.dtype == result.loss.dtype == jnp.float64
+    single = jaxstyle.stylize(random_params, pictures(0), pictures(1), recipe=RECIPE)
+    np.testing.assert_allclose(single.trace, result.trace, rtol=1e-2)
+
+
+def test_mistakes(random_params, pictures):
+    content, style = pictures(0), pictures(1)
+    run = lambda *a, **k: jaxstyle.stylize(random_params, *a, recipe=RECIPE, **k)  # noqa: E731
+    with pytest.raises(ValueError, match=r"\(H, W, 3\)"):
+        run(content[None], style)
+    with pytest.raises(ValueError, match="floating point"):
+        run((255 * content).astype(np.uint8), style)
+    with pytest.raises(ValueError, match="content, style"):
+        run(content, style, weights={"contents": 1.0})
+    with pytest.raises(ValueError, match=r"jax\.random\.key"):
+        run(content, style, init="noise")
+    with pytest.raises(ValueError, match="noise or an image"):
+        run(content, style, init="random")
+    with pytest.raises(ValueError, match="init has shape"):
+        run(content, style, init=content[1:])
+    with pytest.raises(ValueError, match="2 styles"):
+        run(content, (style, style), style_weights=[1.0])
+    with pytest.raises(ValueError, match="at least 2x2"):
+        run(content[:1], style)
+    with pytest.raises(ValueError, match=r"\(B, H, W, 3\)"):
+        jaxstyle.stylize_batch(random_params, content, style, recipe=RECIPE)
+    with pytest.raises(ValueError, match="one pair at a time"):
+        jaxstyle.stylize_batch(random_params, content[None], style[None], recipe=SCIPY)
+
+
+def test_recipes_are_values():
+    for name, recipe in jaxstyle.recipes.RECIPES.items():
+        assert recipe.name == name
+        assert hash(recipe) == hash(dataclasses.replace(recipe))
+        assert set(recipe.weights) == {term.name for term in recipe.terms}
+    with pytest.raises(ValueError, match="weights"):
+        dataclasses.replace(RECIPE, weights={"content": 1.0})
+    with pytest.raises(ValueError, match="odd"):
+        dataclasses.replace(RECIPE, median_filter=2)
+    with pytest.raises(ValueError, match="content or noise"):
+        dataclasses.replace(RECIPE, init="nothing")
