@@ -24,6 +24,20 @@ CONV_LAYERS: tuple[str, ...] = tuple(
 )
 
 
+def _conv_shapes() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    channels = 3
+    for name in CONV_LAYERS:
+        features, _ = _BLOCKS[int(name[4]) - 1]
+        shapes[name] = ((3, 3, channels, features), (features,))
+        channels = features
+    return shapes
+
+
+CONV_SHAPES = _conv_shapes()
+"""Layer name -> shapes of its kernel, `(3, 3, in, out)`, and of its bias, `(out,)`."""
+
+
 def _layers() -> tuple[str, ...]:
     names = ["image"]
     for block, (_, number) in enumerate(_BLOCKS, start=1):

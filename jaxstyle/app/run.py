@@ -20,11 +20,10 @@ from jaxstyle.io import (
     describe_recipe,
     describe_versions,
     load_image,
-    load_params,
     save_image,
-    verify,
     write_json,
 )
+from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import Status
@@ -208,8 +207,7 @@ def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
 
 def _load_weights(job: Job) -> tuple[Any, dict[str, Any]]:
     preprocessing = job.recipe.network.preprocessing
-    params = load_params(job.params, preprocessing=preprocessing)
-    info = verify(job.params)
+    params, info = load_params_and_info(job.params, preprocessing=preprocessing)
     return params, {"source": info.source, "sha256": info.sha256}
 
 

@@ -1,0 +1,297 @@
+"""Reads tensors out of `torch.save` files, old and new, without torch.
+
+A pickle is a program. Here it is never given to `pickle`: its instructions are carried out one by
+one by the small machine below, which knows lists, dicts, numbers, strings and tensors, and nothing
+that could be called. Whatever else a file asks for ends as an `InputError`.
+"""
+
+import io
+import math
+import pickletools
+import zipfile
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstyle.io.errors import InputError
+
+_MAX_PICKLE = 16 * 2**20  # bytes; a network's is some kilobytes
+_MAX_TENSORS = 2**31  # bytes; VGG19 with its classifier has 575 MB
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+_STORAGES = {
+    f"torch.{name}Storage": np.dtype(dtype)
+    for name, dtype in {
+        "Double": "<f8",
+        "Float": "<f4",
+        "Half": "<f2",
+        "Long": "<i8",
+        "Int": "<i4",
+        "Short": "<i2",
+        "Char": "i1",
+        "Byte": "u1",
+        "Bool": "?",
+    }.items()
+}
+_FUNCTIONS = (
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+)
+
+
+class _Global(NamedTuple):
+    name: str
+
+
+class _Storage(NamedTuple):
+    dtype: np.dtype
+    key: str
+    length: int
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _RefusedError(Exception):
+    """Why a file is not read; for messages inside this module."""
+
+
+def read_torch(data: bytes) -> dict[str, NDArray[Any]]:
+    """Returns the tensors of a saved state dict, by name.
+
+    Args:
+        data: the file: a zip archive (torch 1.6 or newer) or the older stream of pickles.
+
+    Raises:
+        InputError: if it is damaged, or holds anything but tensors in a dict. Nothing in it is run.
+    """
+    try:
+        return _read_zip(data) if data[:4] == b"PK\x03\x04" else _read_legacy(data)
+    except _RefusedError as error:
+        raise InputError(f"not a state dict of torch: {error}") from None
+    except Exception as error:
+        # Whatever a hostile stream makes the machine, pickletools or zipfile stumble over.
+        raise InputError(f"damaged torch file ({type(error).__name__})") from error
+
+
+def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in members if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise _RefusedError("the archive holds no data.pkl")
+        root = pickles[0].removesuffix("data.pkl")
+
+        def read(name: str, limit: int) -> bytes:
+            # torch stores its members as they are; compression could hide a bomb.
+            info = members.get(name)
+            if info is None or info.file_size > limit or info.compress_type != zipfile.ZIP_STORED:
+                raise _RefusedError(f"member {name!r:.60} is missing, compressed or too large")
+            return archive.read(info)
+
+        if f"{root}byteorder" in members and read(f"{root}byteorder", 16) != b"little":
+            raise _RefusedError("its numbers are big-endian")
+        tree = _run(io.BytesIO(read(pickles[0], _MAX_PICKLE)))
+        return _build(tree, lambda storage: read(f"{root}data/{storage.key}", _MAX_TENSORS))
+
+
+def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
+    stream = io.BytesIO(data)
+    if _run(stream) != _LEGACY_MAGIC:
+        raise _RefusedError("it has another magic number")
+    _run(stream)  # the protocol's version
+    _run(stream)  # sizes of C types
+    tree = _run(stream)
+    keys = _run(stream)
+    lengths = {tensor.storage.key: tensor.storage for tensor in _tensors(tree).values()}
+    if not isinstance(keys, list):
+        raise _RefusedError("its list of storages is none")
+    contents: dict[str, bytes] = {}
+    for key in keys:
+        storage = lengths.get(key)
+        if storage is None:
+            raise _RefusedError("a storage belongs to no tensor")
+        length = int.from_bytes(stream.read(8), "little")
+        if length != storage.length:
+            raise _RefusedError("a storage has another length than its tensors expect")
+        contents[key] = stream.read(length * storage.dtype.itemsize)
+    return _build(tree, lambda storage: contents[storage.key])
+
+
+def _tensors(tree: Any) -> dict[str, _Tensor]:
+    if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
+        tree = tree["state_dict"]
+    if not isinstance(tree, dict):
+        raise _RefusedError("its content is no dict")
+    return {
+        name: value
+        for name, value in tree.items()
+        if isinstance(name, str) and isinstance(value, _Tensor)
+    }
+
+
+def _build(tree: Any, read: Any) -> dict[str, NDArray[Any]]:
+    arrays, total = {}, 0
+    for name, tensor in _tensors(tree).items():
+        storage, offset, shape, strides = tensor
+        size = math.prod(shape)
+        total += size * storage.dtype.itemsize
+        last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        if (
+            size == 0
+            or len(shape) > 8
+            or min((offset, *shape, *strides)) < 0
+            or last >= storage.length
+            # A tensor may not be larger than its storage: that is how a few bytes become many.
+            or size > storage.length
+            or total > _MAX_TENSORS
+        ):
+            raise _RefusedError(f"tensor {name!r:.60} does not fit its storage")
+        content = read(storage)
+        if len(content) != storage.length * storage.dtype.itemsize:
+            raise _RefusedError(f"the file ends within tensor {name!r:.60}")
+        flat = np.frombuffer(content, storage.dtype)[offset:]
+        view = np.lib.stride_tricks.as_strided(
+            flat, shape, [stride * storage.dtype.itemsize for stride in strides], writeable=False
+        )
+        arrays[name] = np.array(view)
+    return arrays
+
+
+_MARK = object()
+
+
+def _run(stream: io.BytesIO) -> Any:  # noqa: PLR0912, PLR0915  one case an instruction
+    """Carries out one pickle and returns what it leaves; `stream` is left behind it."""
+    start = stream.tell()
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
+
+    def since_mark() -> list[Any]:
+        index = len(stack) - 1 - stack[::-1].index(_MARK)
+        items = stack[index + 1 :]
+        del stack[index:]
+        return items
+
+    for opcode, argument, _ in pickletools.genops(stream):
+        if stream.tell() - start > _MAX_PICKLE:
+            raise _RefusedError("its pickle is too long")
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                return stack.pop()
+            case "MARK":
+                stack.append(_MARK)
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE":
+                stack.append(True)
+            case "NEWFALSE":
+                stack.append(False)
+            case (
+                "BININT" | "BININT1" | "BININT2" | "INT" | "LONG" | "LONG1" | "BINFLOAT"
+                | "BINUNICODE" | "SHORT_BINUNICODE" | "UNICODE" | "BINSTRING" | "SHORT_BINSTRING"
+            ):  # fmt: skip
+                stack.append(argument)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                number = int(opcode.name[-1])
+                items = stack[-number:]
+                del stack[-number:]
+                stack.append(tuple(items))
+            case "LIST":
+                stack.append(since_mark())
+            case "DICT":
+                stack.append(_set_items({}, since_mark()))
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
+            case "APPENDS":
+                items = since_mark()
+                stack[-1].extend(items)
+            case "SETITEM":
+                items = [stack.pop(-2), stack.pop()]
+                _set_items(stack[-1], items)
+            case "SETITEMS":
+                items = since_mark()
+                _set_items(stack[-1], items)
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                stack.append(_find(str(argument).replace(" ", ".")))
+            case "STACK_GLOBAL":
+                name = stack.pop()
+                stack.append(_find(f"{stack.pop()}.{name}"))
+            case "BINPERSID":
+                stack.append(_find_storage(stack.pop()))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack.append(_call(stack.pop(), arguments))
+            case "BUILD":
+                stack.pop()  # attributes of a state dict, such as its version: not needed
+            case _:
+                raise _RefusedError(f"it holds the instruction {opcode.name}")
+    raise _RefusedError("its pickle has no end")
+
+
+def _set_items(target: Any, items: list[Any]) -> dict[Any, Any]:
+    if not isinstance(target, dict):
+        raise _RefusedError("it sets items of something that is no dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # Tuples could be nested so that hashing one takes for ever.
+        if not isinstance(key, str | int):
+            raise _RefusedError("a dict has a key that is neither a string nor a number")
+        target[key] = value
+    return target
+
+
+def _find(name: str) -> _Global:
+    if name not in _FUNCTIONS and name not in _STORAGES:
+        raise _RefusedError(f"it asks for {name!r:.80}, which was not run")
+    return _Global(name)
+
+
+def _find_storage(identifier: Any) -> _Storage:
+    kind, storage_type, key, _, length = identifier[:5]
+    view = identifier[5] if len(identifier) > 5 else None
+    if kind != "storage" or view is not None or not isinstance(key, str | int):
+        raise _RefusedError("it holds a storage of an unknown kind")
+    if not isinstance(length, int) or length < 0:
+        raise _RefusedError("a storage has no length")
+    return _Storage(_STORAGES[storage_type.name], str(key), length)
+
+
+def _call(function: Any, arguments: Any) -> Any:
+    """The three functions that a state dict needs."""
+    if not isinstance(function, _Global) or not isinstance(arguments, tuple):
+        raise _RefusedError("it calls something that is no function")
+    if function.name == "collections.OrderedDict":
+        pairs = arguments[0] if arguments else []
+        return _set_items({}, [each for pair in pairs for each in pair])
+    if function.name == "torch._utils._rebuild_parameter":
+        return arguments[0]
+    if function.name == "torch._utils._rebuild_tensor_v2":
+        storage, offset, shape, strides = arguments[:4]
+        numbers = (offset, *shape, *strides)
+        if not isinstance(storage, _Storage) or not all(type(n) is int for n in numbers):
+            raise _RefusedError("a tensor is made of something else than a storage and numbers")
+        return _Tensor(storage, offset, shape, strides)
+    raise _RefusedError(f"it calls {function.name}")

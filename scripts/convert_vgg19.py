@@ -1,0 +1,8 @@
+"""Converts a file of VGG19 weights to safetensors. The same as `jaxstyle weights convert`."""
+
+import sys
+
+from jaxstyle.app.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["weights", "convert", *sys.argv[1:]]))

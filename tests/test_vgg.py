@@ -1,0 +1,279 @@
+"""VGG19 against plain NumPy and against PyTorch's stored values."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from conftest import SHARED_IMAGES
+from PIL import Image
+
+import jaxstyle
+from jaxstyle import terms
+from jaxstyle.vgg import CONV_LAYERS
+
+GOLDEN = Path(__file__).parent / "golden"
+PHOTO = "content/tubingen.jpg"
+PAINTING = "style/van_gogh_starry_night.jpg"
+
+
+@pytest.fixture(scope="module")
+def golden_params(params):
+    """The pretrained parameters, if they are the ones that the stored values were made with."""
+    norms = np.load(GOLDEN / "vgg19.npz")["kernel_norms"]
+    kernels = [np.asarray(params["params"][name]["kernel"], np.float64) for name in CONV_LAYERS]
+    own = [np.linalg.norm(kernel) for kernel in kernels]
+    if not np.allclose(norms, own, rtol=1e-6):
+        pytest.skip("the stored values belong to the 8-bit weights, the cached ones are others")
+    return params
+
+
+@functools.cache
+def crop(picture: str, box: tuple[int, ...], digest: str, seed: int = 0) -> np.ndarray:
+    """The uint8 pixels that PyTorch had: a synthetic picture, or a part of a real one."""
+    top, left, height, width = box
+    if picture == "synthetic":
+        pixels = reference.synthetic_image(height, width, seed)
+    else:
+        if not (SHARED_IMAGES / picture).exists():
+            pytest.skip(f"no real pictures: {SHARED_IMAGES / picture} is absent")
+        with Image.open(SHARED_IMAGES / picture) as image:
+            whole = np.asarray(image.convert("RGB"))
+        pixels = whole[top : top + height, left : left + width]
+    if hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest() != digest:
+        pytest.skip("this JPEG decoder makes other pixels than the one of the stored values")
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("pooling", "padding", "size"),
+    [
+        ("max", "zero", (33, 45)),
+        ("average", "replicate", (35, 32)),
+        ("l2", "zero", (32, 33)),
+        ("max", "reflect", (64, 65)),
+    ],
+)
+def test_every_layer_agrees_with_numpy(pooling, padding, size, random_params):
+    """All 37 layers, in float64, on random parameters."""
+    image = reference.as_float(reference.synthetic_image(*size))
+    arrays = jax.tree.map(lambda a: np.asarray(a, np.float64), random_params["params"])
+    expected = reference.vgg19(arrays, image, pooling=pooling, padding=padding)
+    with jax.enable_x64(True):
+        features = jax.jit(jaxstyle.VGG19(pooling=pooling, padding=padding).apply)(
+            {"params": jax.tree.map(jnp.asarray, arrays)}, jnp.asarray(image)
+        )
+    assert set(features) == set(jaxstyle.LAYERS) == {"image", *expected}
+    np.testing.assert_array_equal(features["image"], image)
+    for name, value in expected.items():
+        assert features[name].dtype == jnp.float64
+        np.testing.assert_allclose(
+            features[name], value, rtol=0, atol=1e-10 * np.abs(value).max(), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("picture", ["synthetic", "photo"])
+def test_every_layer_agrees_with_pytorch(picture, golden_params):
+    """All 16 conv, 16 relu and 5 pool outputs on the real weights, to 1e-4 in float32."""
+    golden = np.load(GOLDEN / "vgg19.npz")
+    source = PHOTO if picture == "photo" else picture
+    pixels = crop(source, tuple(golden[f"{picture}/box"]), str(golden[f"{picture}/sha256"]))
+    image = jnp.asarray(reference.as_float(pixels, np.float32))
+    modes = [key.removesuffix("/norms") for key in golden if key.endswith("/norms")]
+    tested = 0
+    for mode in modes:
+        name, pooling, padding = mode.split("/")
+        if name != picture or padding == "replicate-first":
+            continue
+        network = jaxstyle.VGG19(pooling=pooling, padding=padding)
+        features = jax.jit(network.apply)(golden_params, image)
+        for i, layer in enumerate(golden["layers"]):
+            feature = np.asarray(features[str(layer)])
+            assert feature.shape == tuple(golden[f"{picture}/shapes"][i])
+            norm = golden[f"{mode}/norms"][i]
+            np.testing.assert_allclose(np.linalg.norm(feature), norm, rtol=1e-4)
+            values = feature.ravel()[golden[f"{picture}/indices"][i]]
+            expected = golden[f"{mode}/values"][i]
+            error = np.linalg.norm(values - expected) / np.linalg.norm(expected)
+            assert error < 1e-4, (mode, layer, error)
+        tested += 1
+    assert tested >= 2
+
+
+@pytest.mark.parametrize("case", ["synthetic", "photo", "equal"])
+@pytest.mark.parametrize("name", ["gatys-notebook", "gatys", "gokalp-kim"])
+def test_recipes_agree_with_pytorch(case, name, golden_params):
+    """Loss, every term and the pixel gradient of a recipe on the real weights, to 1e-4."""
+    golden = np.load(GOLDEN / "losses.npz")
+    images = []
+    for role in ("image", "content", "style"):
+        source = "synthetic" if case == "synthetic" else PAINTING if role == "style" else PHOTO
+        key = f"{case}/{role}"
+        seed = int(golden[f"{key}/seed"])
+        pixels = crop(source, tuple(golden[f"{key}/box"]), str(golden[f"{key}/sha256"]), seed)
+        images.append(jnp.asarray(reference.as_float(pixels, np.float32)))
+    image, content, style = images
+    recipe = jaxstyle.recipes.RECIPES[name]
+    targets = jaxstyle.prepare_targets(recipe.network, golden_params, recipe.terms, content, style)
+
+    @jax.jit
+    def objective(image, params, targets):
+        return jax.value_and_grad(
+            lambda x: jaxstyle.evaluate(
+                recipe.network, params, recipe.terms, targets, recipe.weights, x
+            ),
+            has_aux=True,
+        )(image)
+
+    (value, per_term), gradient = objective(image, golden_params, targets)
+    prefix = f"{case}/{name}"
+    stored = [str(term) for term in golden[f"{prefix}/terms"]]
+    values = dict(zip(stored, golden[f"{prefix}/values"], strict=True))
+    weights = dict(zip(stored, golden[f"{prefix}/weights"], strict=False))
+    np.testing.assert_allclose(value, values["total"], rtol=1e-4)
+    np.testing.assert_allclose(per_term["content"], values["content"], rtol=1e-4)
+    np.testing.assert_allclose(
+        recipe.weights["style"] * per_term["style"], values["style"], rtol=1e-4
+    )
+    assert weights["content"] == pytest.approx(recipe.weights["content"])
+    total = stored.index("total")
+    norm = golden[f"{prefix}/gradient_norms"][total]
+    np.testing.assert_allclose(jnp.linalg.norm(gradient.ravel()), norm, rtol=1e-4)
+    sampled = np.asarray(gradient).ravel()[golden[f"{case}/indices"]]
+    expected = golden[f"{prefix}/gradients"][total]
+    assert np.linalg.norm(sampled - expected) / np.linalg.norm(expected) < 1e-4
+
+
+def test_the_total_variation_of_the_keras_example_agrees_with_pytorch():
+    golden = np.load(GOLDEN / "losses.npz")
+    key = "synthetic/image"
+    pixels = crop("synthetic", tuple(golden[f"{key}/box"]), str(golden[f"{key}/sha256"]))
+    image = jnp.asarray(reference.as_float(pixels, np.float32))
+    term = terms.TotalVariation(power=1.25)
+    statistics = lambda x: term.loss(  # noqa: E731
+        term.statistics({"image": 255 * x}, None, None), None
+    )
+    names = list(golden["synthetic/keras-example/terms"])
+    value, gradient = jax.value_and_grad(statistics)(image)
+    index = names.index("tv")
+    np.testing.assert_allclose(value, golden["synthetic/keras-example/values"][index], rtol=1e-4)
+    assert float(jnp.linalg.norm(gradient.ravel())) > 0
+
+
+def test_computation_stops_at_the_deepest_layer(random_params, pictures):
+    image = jnp.asarray(pictures(0))
+    shallow = {"params": {name: random_params["params"][name] for name in CONV_LAYERS[:3]}}
+    features = jaxstyle.VGG19().apply(shallow, image, ("relu2_1", "conv1_1"))
+    assert set(features) == {"image", "conv1_1", "relu2_1"}
+    assert set(jaxstyle.VGG19().apply({}, image, ())) == {"image"}
+    assert set(jaxstyle.VGG19().apply({}, image, ("image",))) == {"image"}
+
+
+def test_batches_and_dtypes(random_params, pictures):
+    images = jnp.stack([pictures(i) for i in range(3)])
+    layers = ("relu3_1",)
+    apply = lambda image, network=jaxstyle.VGG19(): network.apply(  # noqa: B008, E731
+        random_params, image, layers
+    )["relu3_1"]
+    loop = jnp.stack([apply(image) for image in images])
+    np.testing.assert_allclose(jax.vmap(apply)(images), loop, rtol=1e-4, atol=1e-4)
+    half = apply(images[0], jaxstyle.VGG19(dtype=jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    error = np.linalg.norm(half.astype(jnp.float32) - loop[0]) / np.linalg.norm(loop[0])
+    assert 1e-5 < error < 0.03
+
+
+def test_torchvision_preprocessing(random_params, pictures):
+    image = jnp.asarray(pictures(0))
+    kernel = random_params["params"]["conv1_1"]["kernel"]
+    bias = random_params["params"]["conv1_1"]["bias"]
+    network = jaxstyle.VGG19(preprocessing="torchvision")
+    standard = (np.asarray(image) - (0.485, 0.456, 0.406)) / np.array((0.229, 0.224, 0.225))
+    expected = reference.convolution(standard, np.asarray(kernel), np.asarray(bias))
+    found = network.apply(random_params, image, ("conv1_1",))["conv1_1"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_a_convolution_is_that_of_lax(random_params):
+    """The convolution's derivative is written by hand: both modes, second order, in a loop."""
+    from jaxstyle.vgg import _convolution
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 6, 7, 4)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 4, 5)), jnp.float32)
+    derivatives = [
+        lambda f: jax.grad(f, (0, 1))(x, kernel),
+        lambda f: jax.jvp(f, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
+        lambda f: jax.jvp(jax.grad(f), (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
+        lambda f: jax.vmap(jax.grad(f), (0, None))(x[:, None], kernel),
+        lambda f: jax.lax.fori_loop(0, 2, lambda _, x: x - jax.grad(f)(x, kernel), x),
+    ]
+    for padding in (((1, 1), (1, 1)), "VALID"):
+
+        def own(x, kernel, padding=padding):
+            return jnp.sum(jnp.sin(_convolution(x, kernel, padding, None)))
+
+        def lax(x, kernel, padding=padding):
+            y = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            return jnp.sum(jnp.sin(y))
+
+        for derivative in derivatives:
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+                derivative(own),
+                derivative(lax),
+            )
+
+
+def test_max_pooling_halves_odd_sides_and_passes_gradients():
+    from jaxstyle.vgg import _pool
+
+    x = jnp.arange(5 * 7 * 2, dtype=jnp.float32).reshape(5, 7, 2)
+    assert _pool(x, "max").shape == (2, 3, 2)
+    gradient = jax.grad(lambda x: jnp.sum(_pool(x, "max")))(x)
+    assert gradient.sum() == 2 * 3 * 2
+    assert set(np.unique(gradient)) == {0, 1}
+    assert not np.isnan(jax.grad(lambda x: jnp.sum(_pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
+
+
+def test_smallest_images(random_params):
+    for network, layer, minimum in (
+        (jaxstyle.VGG19(), "relu5_1", 16),
+        (jaxstyle.VGG19(), "pool5", 32),
+        (jaxstyle.VGG19(padding="reflect"), "relu5_1", 32),
+        (jaxstyle.VGG19(padding="reflect"), "pool1", 2),
+        (jaxstyle.VGG19(), "conv1_1", 1),
+    ):
+        assert network.minimum_size((layer,)) == minimum
+        network.apply(random_params, jnp.zeros((minimum, minimum, 3)), (layer,))
+        if minimum > 1:
+            with pytest.raises(ValueError, match=f"at least {minimum}x{minimum} px"):
+                network.apply(random_params, jnp.zeros((minimum - 1, minimum, 3)), (layer,))
+
+
+def test_mistakes_name_the_valid_choices(random_params, pictures):
+    network, image = jaxstyle.VGG19(), jnp.asarray(pictures(0))
+    with pytest.raises(ValueError, match="relu5_4"):
+        network.apply(random_params, image, ("relu6_1",))
+    with pytest.raises(ValueError, match="sequence"):
+        network.apply(random_params, image, "relu1_1")
+    with pytest.raises(ValueError, match=r"jax\.vmap"):
+        network.apply(random_params, image[None], ("relu1_1",))
+    with pytest.raises(ValueError, match="floating point"):
+        network.apply(random_params, (255 * image).astype(jnp.uint8), ("relu1_1",))
+    with pytest.raises(ValueError, match="max, average, l2"):
+        jaxstyle.VGG19(pooling="median")
+    with pytest.raises(ValueError, match="zero, replicate, reflect"):
+        jaxstyle.VGG19(padding="wrap")
+
+
+def test_networks_are_values():
+    assert jaxstyle.VGG19() == jaxstyle.VGG19(pooling="max")
+    assert hash(jaxstyle.VGG19(dtype=jnp.bfloat16)) == hash(jaxstyle.VGG19(dtype=jnp.bfloat16))
+    assert jaxstyle.VGG19() != jaxstyle.VGG19(padding="reflect")
