@@ -258,8 +258,11 @@ def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
 def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
     output = tmp_path / "out.png"
+    # A shell that runs the tests in the background makes its children ignore SIGINT.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "import sys; from jaxstyle.app.cli import main; sys.exit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxstyle", "stylize", "--content", pair[0], "--style", pair[1],
+        [sys.executable, "-c", start, "stylize", "--content", pair[0], "--style", pair[1],
          "--params", params_file, "--output", str(output), "--size", "64", "--steps", "100000",
          "--preview-every", "3"],
         stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
