@@ -721,9 +721,7 @@ MAGIC = [
     b"MM\0*",
 ]
 MAGIC += [b"RIFF\x40\0\0\0WEBPVP8 "]
-FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

@@ -419,9 +419,7 @@ def test_truncation_anywhere(legacy):
             read_torch(data[:length])
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_mutated_files_give_arrays_or_input_errors(data, tmp_path):
     sources = mutation_sources()
