@@ -273,7 +273,10 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in errors
     metadata = json.loads((tmp_path / "out.json").read_text())
