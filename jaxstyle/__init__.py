@@ -11,6 +11,7 @@ from types import ModuleType
 from jaxstyle import losses, recipes, terms
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
 from jaxstyle.objective import evaluate, prepare_targets
+from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.transfer import (
@@ -29,6 +30,7 @@ __all__ = [
     "LBFGS",
     "VGG19",
     "Adam",
+    "Pyramid",
     "Recipe",
     "ScipyLBFGSB",
     "Status",

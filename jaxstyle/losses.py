@@ -27,13 +27,29 @@ def gram_sum(features: jax.Array, weight: jax.Array | None = None) -> jax.Array:
     """Returns the weighted sum over positions of `f f^T`: `(h, w, c)` -> `(c, c)` (eq. 3)."""
     if features.ndim != 3:
         raise ValueError(f"features must be (h, w, c), not {features.shape}; batch with jax.vmap")
-    left = features if weight is None else features * weight[..., None].astype(features.dtype)
-    channels = features.shape[-1]
-    return jnp.matmul(
-        left.reshape(-1, channels).T,
-        features.reshape(-1, channels),
-        preferred_element_type=_accumulator(features),
-    )
+    flat = features.reshape(-1, features.shape[-1])
+    if weight is None:
+        return _self_product(flat)
+    return _product(flat * weight.reshape(-1, 1).astype(flat.dtype), flat)
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    return jnp.matmul(left.T, right, preferred_element_type=_accumulator(right))
+
+
+@jax.custom_jvp
+def _self_product(flat: jax.Array) -> jax.Array:
+    """`F^T F`. Its tangent is `T + T^T` with `T = F^T dF`: one product, and so one backwards."""
+    return _product(flat, flat)
+
+
+@_self_product.defjvp
+def _self_product_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (flat,), (flat_dot,) = primals, tangents
+    half = _product(flat, flat_dot)
+    return _self_product(flat), half + half.T
 
 
 def gram_matrix(features: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from flax.core import FrozenDict
 
+from jaxstyle.pyramid import Pyramid
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB, Solver
 from jaxstyle.terms import Content, GramStyle, Term
 from jaxstyle.vgg import VGG19
@@ -29,6 +30,7 @@ class Recipe:
         solver: solver and number of steps.
         init: the image to start from: a copy of the `content`, or `noise` (white, uniform in
             [0, 1]).
+        pyramid: smaller sizes to begin with; None for none.
         size: long edge of the content in pixels, where nothing else is said.
         median_filter: side of the median filter that the *returned* image passes, in pixels;
             1 is none. The iteration never sees it.
@@ -42,8 +44,14 @@ class Recipe:
     network: VGG19 = VGG19()
     solver: Solver = LBFGS()
     init: Literal["content", "noise"] = "content"
+    pyramid: Pyramid | None = None
     size: int = 512
     median_filter: int = 1
+
+    @property
+    def carry(self) -> str:
+        """What the pyramid carries from size to size."""
+        return "change" if self.pyramid is None else self.pyramid.carry
 
     def __post_init__(self) -> None:
         """Freezes the weights, so that the recipe can be hashed, and checks the settings."""
@@ -95,6 +103,16 @@ GOKALP_KIM = Recipe(
     median_filter=3,
 )
 
+# The 1e-2 in front of all of the notebook's objective is pastiche's.
+PASTICHE = Recipe(
+    name="pastiche",
+    source="dstein64/pastiche",
+    description="gatys-notebook's losses times 0.01",
+    terms=GATYS_NOTEBOOK.terms,
+    weights={"content": 0.01, "style": 0.01},
+    solver=LBFGS(num_steps=1000, history_size=100),
+)
+
 # Chosen by looking (see the README): average pooling and replicate padding give cleaner strokes
 # and truer colours than the notebook's max pooling and zeros, and none of its checkered ripples;
 # all losses are means, so the weights carry from size to size.
@@ -105,9 +123,10 @@ DEFAULT = dataclasses.replace(
     description="gatys-notebook's losses with average pooling, replicate padding, more content",
     network=VGG19(pooling="average", padding="replicate"),
     weights={"content": 2.5, "style": 1.0},
-    solver=LBFGS(num_steps=300),
+    solver=LBFGS(num_steps=200, smoothness=0.25),
+    pyramid=Pyramid(),
 )
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DEFAULT, GATYS, GATYS_NOTEBOOK, GOKALP_KIM)
+    recipe.name: recipe for recipe in (DEFAULT, GATYS, GATYS_NOTEBOOK, GOKALP_KIM, PASTICHE)
 }

@@ -31,7 +31,7 @@ class Status(enum.IntEnum):
     STEP_LIMIT = 0
     """All steps were made (or: still running)."""
     CONVERGED = 1
-    """The gradient vanished, or the loss no longer fell by more than the tolerance."""
+    """The gradient vanished, or `x` no longer changed by more than the tolerance."""
     STALLED = 2
     """No step that can be represented in this dtype goes further down."""
     RECOVERED = 3
@@ -53,6 +53,7 @@ class State(NamedTuple):
     step: jax.Array  # () steps made
     num_evaluations: jax.Array  # () loss-and-gradient evaluations
     status: jax.Array  # () Status
+    anchor: Any  # x as it was a while ago, to see whether it still changes
     inner: Any  # of the solver's own
 
 
@@ -122,6 +123,7 @@ def _start(x: jax.Array, value: jax.Array, aux: Any, ok: jax.Array, grad: jax.Ar
         step=jnp.zeros((), jnp.int32),
         num_evaluations=jnp.ones((), jnp.int32),
         status=jnp.where(ok, status, Status.NON_FINITE_START).astype(jnp.int32),
+        anchor=x,
         inner=None,
     )
 
@@ -150,15 +152,18 @@ def _record(
     position = jnp.arange(old.trace.shape[0])
     trace = jnp.where(active & (position >= old.step), new_value, old.trace)
 
+    new_x = jnp.where(accepted, x, old.x)
     status = jnp.where(finite, old.status, Status.RECOVERED)
+    anchor = old.anchor
     if tolerance > 0:
-        before = old.trace[jnp.maximum(old.step - patience, 0)]
-        settled = (old.step >= patience) & (before - new_value <= tolerance * jnp.abs(new_value))
+        looked = active & ((old.step + 1) % patience == 0)
+        settled = looked & (jnp.mean(jnp.abs(new_x - anchor)) < tolerance)
         status = jnp.where(settled, Status.CONVERGED, status)
+        anchor = jnp.where(looked, new_x, anchor)
     status = jnp.where(moved, status, Status.STALLED)
     status = jnp.where(accepted & (jnp.max(jnp.abs(grad)) == 0), Status.CONVERGED, status)
     return State(
-        x=jnp.where(accepted, x, old.x),
+        x=new_x,
         value=new_value,
         aux=_select(accepted, aux, old.aux),
         best_x=jnp.where(better, x, old.best_x),
@@ -168,6 +173,7 @@ def _record(
         step=old.step + active,
         num_evaluations=old.num_evaluations + active,
         status=jnp.where(active, status, old.status).astype(jnp.int32),
+        anchor=anchor,
         inner=None,
     )
 
@@ -183,6 +189,19 @@ def advance(step: Callable[[State], State], state: State, stop: int | jax.Array)
         return jnp.any((state.step < stop) & is_active(state.status))
 
     return jax.lax.while_loop(running, step, state)
+
+
+def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
+    """Multiplies each spatial frequency of `(H, W, c)` by `(2 f)^exponent`.
+
+    `f` is in cycles per pixel, taken as at least one cycle over the long edge; so the highest
+    frequency along an axis is left as it is.
+    """
+    height, width, _ = image.shape
+    squared = jnp.fft.fftfreq(height)[:, None] ** 2 + jnp.fft.rfftfreq(width) ** 2
+    factor = (2 * jnp.sqrt(jnp.maximum(squared, max(height, width) ** -2.0))) ** exponent
+    spectrum = jnp.fft.rfft2(image, axes=(0, 1)) * factor[..., None].astype(image.dtype)
+    return jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1)).astype(image.dtype)
 
 
 def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:
@@ -216,6 +235,9 @@ class LBFGS:
 
     - the objective is scaled, per problem, so that the first step (jaxopt's is `-gradient`) has
       mean absolute size `first_step`; this also keeps absurd loss weights in floating-point range;
+    - a picture can be optimised in Fourier coordinates, scaled by `frequency^-smoothness`, as in
+      Olah et al., "Feature Visualization", Distill 2017 (there with exponent 1): large, smooth
+      changes then take fewer steps;
     - a curvature pair with `s.y` not clearly positive is left out;
     - a step to a non-finite value, or to one that more than doubles the lowest loss so far, is
       undone, the history dropped, and the next step goes a tenth as far along the gradient.
@@ -224,14 +246,16 @@ class LBFGS:
         num_steps: steps, each one evaluation (one more is made at the start).
         history_size: curvature pairs kept; two arrays like `x` each.
         first_step: mean absolute change of `x` in the first step.
-        tolerance: stop when the loss has fallen by less than this fraction over `patience` steps;
-            0 never does.
+        smoothness: see above; 0 is none. Only for `x` of shape `(H, W, c)`.
+        tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
+            change is below this, in units of `x`; 0 never does.
         patience: see `tolerance`.
     """
 
     num_steps: int = 300
     history_size: int = 30
     first_step: float = 1e-2
+    smoothness: float = 0.0
     tolerance: float = 0.0
     patience: int = 20
 
@@ -259,25 +283,41 @@ class LBFGS:
         """Evaluates at `x` and returns the state before the first step."""
         value, aux, grad, finite = _value_and_grad(fun, x, *args)
         state = _start(x, value, aux, finite, grad, self.num_steps)
-        # The mean of |grad|, by way of the largest, lest the sum overflow.
+        # The gradient in the solver's coordinates, and the first step in those of x; divided by
+        # the largest, lest sums overflow.
         largest = jnp.max(jnp.abs(grad))
-        mean = largest * jnp.mean(jnp.abs(grad) / jnp.where(largest > 0, largest, 1))
+        unit = self._smooth(grad / jnp.where(largest > 0, largest, 1))
+        mean = largest * jnp.mean(jnp.abs(self._smooth(unit)))
         scale = self.first_step / jnp.maximum(mean, jnp.finfo(grad.dtype).tiny)
-        evaluated = (value, (aux, finite)), scale * grad
+        evaluated = (value, (aux, finite)), scale * (largest * unit)
         inner = self._solver(lambda *_: evaluated).init_state(x)
         return state._replace(inner=(scale, inner._replace(aux=None)))
+
+    def _smooth(self, z: jax.Array) -> jax.Array:
+        """From the solver's coordinates to those of x; linear, symmetric."""
+        return scale_frequencies(z, -self.smoothness) if self._is_smooth(z) else z
+
+    def _is_smooth(self, x: jax.Array) -> bool:
+        return self.smoothness != 0 and x.ndim == 3
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
         scale, old = state.inner
+        # In Fourier coordinates only differences are ever needed: the step starts from zero.
+        smooth = self._is_smooth(state.x)
+        origin = jnp.zeros_like(state.x) if smooth else state.x
 
-        def scaled(x: jax.Array) -> Any:
-            value, aux, grad, finite = _value_and_grad(fun, x, *args)
-            return (value, (aux, finite)), scale * grad
+        def to_x(z: jax.Array) -> jax.Array:
+            return state.x + self._smooth(z) if smooth else z
 
-        x, new = self._solver(scaled).update(state.x, old)
+        def scaled(z: jax.Array) -> Any:
+            value, aux, grad, finite = _value_and_grad(fun, to_x(z), *args)
+            return (value, (aux, finite)), scale * self._smooth(grad)
+
+        z, new = self._solver(scaled).update(origin, old)
+        x = to_x(z)
         aux, finite = new.aux
-        s, y = x - state.x, new.grad - old.grad
+        s, y = z - origin, new.grad - old.grad
         s_norm, y_norm = jnp.linalg.norm(s.ravel()), jnp.linalg.norm(y.ravel())
         # A direction that is not finite was evaluated at a point that is not.
         finite &= jnp.isfinite(s_norm)
@@ -311,7 +351,7 @@ class LBFGS:
             new.grad,
             accepted=accepted,
             finite=finite,
-            moved=s_norm != 0,
+            moved=jnp.any(x != state.x),
             tolerance=self.tolerance,
             patience=self.patience,
         )
@@ -335,8 +375,8 @@ class Adam:
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
-        tolerance: stop when the loss has fallen by less than this fraction over `patience` steps;
-            0 never does.
+        tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
+            change is below this, in units of `x`; 0 never does.
         patience: see `tolerance`.
     """
 

@@ -5,6 +5,7 @@ the objective. Compiled functions take networks, terms and solvers as static val
 arrays as arguments, so pairs of one size share one compilation.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxstyle.objective import Params, Style, Weights, evaluate, prepare_targets
+from jaxstyle.objective import Params, Style, Weights, evaluate, layers_of, prepare_targets
+from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.solvers import Objective, ScipyLBFGSB, Solver, State, advance, is_active
 from jaxstyle.terms import Term
@@ -30,7 +32,8 @@ class StyleResult(NamedTuple):
     term_losses: dict[str, jax.Array]
     """Term name -> `()` its loss, before its weight."""
     trace: jax.Array
-    """`(num_steps,)` the loss after each step; the last one for steps that were not made."""
+    """`(num_steps,)` the loss after each step; the last one for steps that were not made. The
+    steps at the smaller sizes of a pyramid come first, with the loss at their size."""
     num_evaluations: jax.Array
     """`()` loss-and-gradient evaluations."""
     status: jax.Array
@@ -63,8 +66,9 @@ def stylize(
         key: a `jax.random.key`; needed for a start from noise, otherwise unused.
 
     Returns:
-        A `StyleResult`. The loss is never above that of the start; numeric trouble is told by
-        its status.
+        A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
+        at the full size, which comes from the smaller ones); numeric trouble is told by its
+        status.
 
     Raises:
         ValueError: for wrong shapes, images too small for the network, unknown terms, or a start
@@ -156,7 +160,7 @@ def stylize_batch(
         recipe: see `stylize`.
         weights: term name -> factor, `()` for all pairs or `(B,)` for each; over the recipe's.
         solver: see `stylize`; `ScipyLBFGSB` takes the pairs one after the other.
-        style_weights: `(S,)`, for all pairs.
+        style_weights: `(S,)` for all pairs, or `(B, S)`.
         init: `content`, `noise` (another for each pair) or `(B, H, W, 3)`.
         key: one key for all pairs; pair `i` uses `jax.random.split(key, B)[i]`.
 
@@ -207,34 +211,89 @@ def _run(
         for each in (style if isinstance(style, tuple | list) else (style,))
     )
     solver = recipe.solver if solver is None else solver
-    start_image = _initial_image(recipe.init if init is None else init, content_image, key, batched)
+    start = _initial_image(recipe.init if init is None else init, content_image, key, batched)
     factors = _merge_weights(recipe, weights, content_image, batched)
-    network, terms = recipe.network, recipe.terms
+    shares = _check_style_weights(style_weights, styles, batched)
+    if batched and isinstance(solver, ScipyLBFGSB):
+        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
 
-    targets = _targets(
-        network, terms, params, content_image, styles, style_weights, batched=batched
-    )
-    arguments = (params, targets, factors)
+    stages = _stages(recipe, solver, content_image, styles)
+    total = sum(stage_solver.num_steps for _, stage_solver in stages)
+    made = 0
+    traces: tuple[jax.Array, ...] = ()
+    evaluations = jnp.zeros((), jnp.int32)
+    painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
+    for scale, stage_solver in stages:
+        here = functools.partial(_shrink, scale=scale)
+        start_here = here(start)
+        x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
+        static = (recipe.network, recipe.terms)
+        pictures = (here(content_image), tuple(map(here, styles)))
+        targets = _targets(*static, params, *pictures, shares, batched=batched)
+        problem = (params, targets, factors)
+        for steps, state in _solve(*static, stage_solver, batched, every, x, problem):
+            if steps == 0 and made > 0:
+                continue
+            yield (
+                made + steps,
+                _result(
+                    state,
+                    (traces, evaluations),
+                    None if scale == 1 else (start_here, start),
+                    rest=total - made - stage_solver.num_steps,
+                    recipe=recipe,
+                    batched=batched,
+                ),
+            )
+        made += stage_solver.num_steps
+        traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
+        painted = state.best_x, start_here
+
+
+def _stages(
+    recipe: Recipe, solver: Solver, content: jax.Array, styles: Sequence[jax.Array]
+) -> list[tuple[float, Solver]]:
+    """The sizes to run through, as scales, each with its solver; the last one is 1."""
+    stages: list[tuple[float, Solver]] = []
+    if recipe.pyramid is not None:
+        layers = layers_of(recipe.terms)
+        minimum = recipe.network.minimum_size(layers)
+        for scale, steps in recipe.pyramid.scales(*content.shape[-3:-1]):
+            shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
+            # A size at which some picture no longer passes the network is left out.
+            if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
+                stages.append((scale, dataclasses.replace(solver, num_steps=steps)))
+    return [*stages, (1.0, solver)]
+
+
+def _solve(
+    network: VGG19,
+    terms: tuple[Term, ...],
+    solver: Solver,
+    batched: bool,
+    every: int | None,
+    x: jax.Array,
+    arguments: tuple[Any, ...],
+) -> Iterator[tuple[int, State]]:
+    """Runs the solver at one size; yields the number of steps made, and the state."""
     if isinstance(solver, ScipyLBFGSB):
-        if batched:
-            raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
         objective = _objective(network, terms)
-        state = solver.start(objective, start_image, *arguments)
+        state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
     else:
         static = (network, terms, solver, batched)
-        state = _start(*static, start_image, *arguments)
+        state = _start(*static, x, *arguments)
         # The state is donated: the solver's history is the largest array there is. Not so inside
         # somebody's own jit or vmap, where it is no buffer yet.
         traced = isinstance(state.value, jax.core.Tracer)
         more = functools.partial(_advance if traced else _advance_in_place, *static)
 
     made, total = 0, solver.num_steps
-    yield made, _result(state, recipe.median_filter, batched)
+    yield made, state
     while made < total:
         made = total if every is None else min(made + every, total)
         state = more(state, made, *arguments)
-        yield made, _result(state, recipe.median_filter, batched)
+        yield made, state
         # With a single chunk there is nothing to decide, which keeps `stylize` traceable.
         if made < total and not jnp.any(is_active(state.status)):
             return
@@ -290,6 +349,20 @@ def _merge_weights(
     return {name: jnp.broadcast_to(factor, len(content)) for name, factor in factors.items()}
 
 
+def _check_style_weights(
+    style_weights: ArrayLike | Sequence[float] | None,
+    styles: Sequence[jax.Array],
+    batched: bool,
+) -> jax.Array | None:
+    """The shares, `(S,)`, or `(B, S)` for a batch."""
+    if style_weights is None:
+        return None
+    shares = jnp.asarray(style_weights, styles[0].dtype)
+    if shares.shape[-1:] != (len(styles),) or shares.ndim > 1 + batched:
+        raise ValueError(f"style_weights of shape {shares.shape} for {len(styles)} styles")
+    return jnp.broadcast_to(shares, (len(styles[0]), len(styles))) if batched else shares
+
+
 @functools.lru_cache(maxsize=64)
 def _objective(network: VGG19, terms: tuple[Term, ...]) -> Objective:
     """The objective as a solver wants it; one function per setting, so that jit knows it again."""
@@ -311,10 +384,12 @@ def _targets(
     *,
     batched: bool,
 ) -> Any:
-    def single(content: jax.Array, styles: tuple[jax.Array, ...]) -> Any:
+    def single(
+        content: jax.Array, styles: tuple[jax.Array, ...], style_weights: jax.Array | None
+    ) -> Any:
         return prepare_targets(network, params, terms, content, styles, style_weights)
 
-    return (jax.vmap(single) if batched else single)(content, styles)
+    return (jax.vmap(single) if batched else single)(content, styles, style_weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -355,17 +430,50 @@ _advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3))
 _advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3), donate_argnums=4)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _result(state: State, median_size: int, batched: bool) -> StyleResult:
-    def finish(x: jax.Array) -> jax.Array:
-        return median_filter(jnp.clip(x, 0, 1), median_size)
+@functools.partial(jax.jit, static_argnames="scale")
+def _shrink(image: jax.Array, scale: float) -> jax.Array:
+    return resize(image, scaled_shape(image.shape, scale))
 
+
+@functools.partial(jax.jit, static_argnums=3)
+def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: str) -> jax.Array:
+    """Takes what was painted over `start` to the size of `next_start`."""
+    if carry == "image":
+        return resize(painted, next_start.shape)
+    return next_start + resize(painted - start, next_start.shape)
+
+
+@functools.partial(jax.jit, static_argnames=("rest", "recipe", "batched"))
+def _result(
+    state: State,
+    earlier: tuple[tuple[jax.Array, ...], jax.Array],
+    starts: tuple[jax.Array, jax.Array] | None,
+    *,
+    rest: int,
+    recipe: Recipe,
+    batched: bool,
+) -> StyleResult:
+    """What a state shows.
+
+    `earlier` are traces and the number of evaluations of the smaller sizes, `rest` the steps of
+    the larger ones. `starts`, at a smaller size, are the images started from there and at full
+    size.
+    """
+    image = state.best_x
+    if starts is not None:
+        image = _carry(image, *starts, recipe.carry)
+
+    def finish(x: jax.Array) -> jax.Array:
+        return median_filter(jnp.clip(x, 0, 1), recipe.median_filter)
+
+    traces, evaluations = earlier
+    last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)
     return StyleResult(
-        image=(jax.vmap(finish) if batched else finish)(state.best_x),
+        image=(jax.vmap(finish) if batched else finish)(image),
         loss=state.best_value,
         term_losses=state.best_aux,
-        trace=state.trace,
-        num_evaluations=state.num_evaluations,
+        trace=jnp.concatenate([*traces, state.trace, last], axis=-1),
+        num_evaluations=evaluations + state.num_evaluations,
         status=state.status,
     )
 

@@ -15,7 +15,7 @@ FLOORS = [
     {"jaxstyle.vgg", "jaxstyle.losses"},
     {"jaxstyle.terms"},
     {"jaxstyle.objective"},
-    {"jaxstyle.solvers"},
+    {"jaxstyle.solvers", "jaxstyle.pyramid"},
     {"jaxstyle.recipes"},
     {"jaxstyle.transfer"},
     {"jaxstyle"},

@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxstyle.app import runtime
 from jaxstyle.app.cli import main
 from jaxstyle.recipes import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def _keep_nothing(monkeypatch):
+    """In this process no compiled program is kept on disk; see the test that runs its own."""
+    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
 
 
 @pytest.fixture(scope="session")
@@ -112,6 +119,48 @@ def test_options_reach_the_run(tmp_path, pair, params_file):
     assert json.loads((tmp_path / "two.json").read_text())["style_weights"] == [3.0, 1.0]
 
 
+def test_sizes_and_precision_reach_the_run(tmp_path, pair, params_file):
+    output = tmp_path / "out.png"
+    code = stylize(
+        pair, params_file, output, "--steps", "2", "--coarsest", "32", "--precision", "bfloat16",
+        "--quiet",
+    )  # fmt: skip
+    assert code == 0
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["recipe"]["pyramid"]["coarsest"] == 32
+    assert metadata["recipe"]["pyramid"]["steps"] == [2]
+    assert metadata["recipe"]["network"]["dtype"] == "bfloat16"
+    assert metadata["precision"] == "bfloat16"
+    # Two steps at 32 px, two at 64 px, and an evaluation before each.
+    assert metadata["num_evaluations"] == 6
+    assert [entry["step"] for entry in metadata["trace"]] == [0, 1, 2, 3, 4]
+    assert stylize(pair, params_file, output, "--steps", "1", "--coarsest", "0", "--quiet") == 0
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["recipe"]["pyramid"] is None
+    assert metadata["num_evaluations"] == 2
+
+
+def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
+    environment = {**os.environ, "JAXSTYLE_CACHE": str(tmp_path / "cache")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    kept = []
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, "-m", "jaxstyle", "stylize", "--content", pair[0], "--style", pair[1],
+             "--params", params_file, "--output", str(tmp_path / "out.png"), "--size", "64",
+             "--steps", "1", "--quiet"],
+            check=True, env=environment, cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        (folder,) = (tmp_path / "cache" / "compiled").iterdir()
+        kept.append({path.name for path in folder.iterdir() if path.name.endswith("-cache")})
+    assert kept[0] == kept[1]
+    names = " ".join(kept[0])
+    for function in ("_targets", "_start", "_advance", "_result"):
+        assert function in names
+    if hasattr(os, "getuid"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):
     code = main(
         ["features", pair[0], "--layers", "conv1_1", "pool2", "--params", params_file,
@@ -202,6 +251,8 @@ BAD_CALLS = {
     "size": (["--size", "-3"], "--size"),
     "zero size": (["--size", "0"], "at least 1"),
     "steps": (["--steps", "-1"], "at least 1"),
+    "coarsest": (["--coarsest", "-1"], "--coarsest"),
+    "precision": (["--precision", "half"], "bfloat16"),
     "not a number": (["--steps", "many"], "many"),
     "preview": (["--preview-every", "0"], "at least 1"),
     "weights": (["--weights", "styl=3"], "content, style"),

@@ -17,7 +17,7 @@ from jaxstyle.io.errors import InputError
 
 # What runs when no picture and no size is named: some two minutes on two slow cores.
 _SAMPLE_SIZE = 288
-_SAMPLE_STEPS = 100
+_SAMPLE_STEPS = 60
 
 
 def stylize(
@@ -28,8 +28,10 @@ def stylize(
     recipe: str = "default",
     size: int | None = None,
     steps: int | None = None,
+    coarsest: int | None = None,
     init: str | None = None,
     seed: int = 0,
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32",
     weights: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
     params: str | None = None,
@@ -48,9 +50,14 @@ def stylize(
             everything about the run.
         recipe: A name that `jaxstyle recipes` lists.
         size: Long edge in pixels; by default the recipe's.
-        steps: Steps of the solver; by default the recipe's.
+        steps: Steps of the solver; by default the recipe's. At the smaller sizes, if there are
+            any, at most so many each.
+        coarsest: Begin at this long edge in pixels, or above, and go to --size by doubling; 0
+            takes --size only. By default the recipe's.
         init: Start from `content`, `noise` or an image file; by default the recipe's.
         seed: For a start from noise.
+        precision: Of the network's arithmetic: tf32 is faster on GPUs that have it, bfloat16 on
+            GPUs and TPUs. Pixels, statistics and solver are float32 in any case.
         weights: NAME=VALUE, over the recipe's weights of its terms.
         style_weights: The share of each style; by default equal.
         params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
@@ -83,9 +90,9 @@ def stylize(
         raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
     if seed < 0 or seed >= 2**32:
         raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
-    if steps is not None:
-        solver = dataclasses.replace(chosen.solver, num_steps=steps)
-        chosen = dataclasses.replace(chosen, solver=solver)
+    if coarsest is not None and coarsest < 0:
+        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
+    chosen = run_module.with_settings(chosen, steps, coarsest, precision)
     chosen = dataclasses.replace(chosen, weights=run_module.parse_weights(weights, chosen))
 
     samples = run_module.SAMPLES
@@ -99,6 +106,7 @@ def stylize(
         seed=seed,
         style_weights=style_weights or None,
         params=Path(params) if params else None,
+        precision=precision,
         preview_every=preview_every,
         plot=plot,
         quiet=quiet,

@@ -1,6 +1,5 @@
 """One run of the program: load, stylise with progress and previews, save everything."""
 
-import ctypes
 import dataclasses
 import math
 import sys
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxstyle
+from jaxstyle.app import runtime
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import (
     InputError,
@@ -26,6 +27,7 @@ from jaxstyle.io import (
 )
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
+from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import Status
 from jaxstyle.transfer import StyleResult
@@ -51,6 +53,7 @@ class Job:
     seed: int
     style_weights: tuple[float, ...] | None
     params: Path | None
+    precision: str  # float32, tf32 or bfloat16
     preview_every: int | None
     plot: bool
     quiet: bool
@@ -77,23 +80,29 @@ def run(job: Job) -> int:
         InputError: for anything that is wrong with the input, before the run starts.
     """
     check_writable(job.output)
-    _keep_freed_memory()
+    runtime.keep_freed_memory()
+    if problem := runtime.keep_compiled_programs():
+        say(problem)
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
     with _timed(seconds, "load"):
         content, styles, init = _load_images(job)
         params, weights_info = _load_weights(job)
+
     if not job.quiet:
         height, width, _ = content.shape
         say(
             f"{job.content.name} at {width}x{height} px, style {_names(job.styles)}, "
-            f"recipe {job.recipe.name}, {job.recipe.solver.num_steps} steps "
-            f"on {_device()}"
+            f"recipe {job.recipe.name}, on {_device()}"
         )
 
     trace: list[dict[str, Any]] = []
     best: StyleResult | None = None
     interrupted = False
-    with _timed(seconds, "optimize"), _count_compilation(seconds):
+    with (
+        runtime.precision(job.precision),
+        _timed(seconds, "optimize"),
+        _count_compilation(seconds),
+    ):
         steps = jaxstyle.stylize_steps(
             params,
             content,
@@ -135,6 +144,7 @@ def run(job: Job) -> int:
         "weights": weights_info,
         "versions": describe_versions(),
         "device": _device(),
+        "precision": job.precision,
         "size": [content.shape[1], content.shape[0]],
         "status": status,
         "num_evaluations": int(best.num_evaluations),
@@ -152,19 +162,23 @@ def run(job: Job) -> int:
     return 130 if interrupted else 0
 
 
-def _keep_freed_memory() -> None:
-    """Asks glibc not to give freed memory back to the system.
-
-    XLA:CPU allocates its scratch memory, hundreds of megabytes, anew for every call. Getting it
-    from the system each time, page by page, is a quarter of the time of a run.
-    """
-    if sys.platform == "linux" and jax.default_backend() == "cpu":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
-        if mallopt is not None:
-            m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-            mallopt(m_mmap_max, 0)
-            mallopt(m_trim_threshold, 2**31 - 1)
-            mallopt(m_top_pad, 2**28)
+def with_settings(
+    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str
+) -> Recipe:
+    """Returns `recipe` with what the command line says over it."""
+    pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
+    if coarsest == 0:
+        pyramid = None
+    elif coarsest is not None:
+        pyramid = dataclasses.replace(pyramid or Pyramid(), coarsest=coarsest)
+    if steps is not None:
+        solver = dataclasses.replace(solver, num_steps=steps)
+        if pyramid is not None:
+            fewer = tuple(min(steps, each) for each in pyramid.steps)
+            pyramid = dataclasses.replace(pyramid, steps=fewer)
+    if precision == "bfloat16":
+        network = network.clone(dtype=jnp.bfloat16)
+    return dataclasses.replace(recipe, pyramid=pyramid, solver=solver, network=network)
 
 
 @contextmanager
@@ -241,7 +255,6 @@ def _show_progress(
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    total = job.recipe.solver.num_steps
     console = Console(stderr=True)
     begin = time.perf_counter()
     columns = (
@@ -252,8 +265,9 @@ def _show_progress(
         TextColumn("left"),
     )
     with Progress(*columns, console=console, disable=job.quiet or not console.is_terminal) as bar:
-        task = bar.add_task("", total=total, loss="...")
+        task = bar.add_task("", total=None, loss="...")
         for step, result in steps:
+            total = result.trace.shape[-1]
             loss = float(result.loss)
             trace.append(
                 {
@@ -264,7 +278,7 @@ def _show_progress(
                     "terms": {name: float(value) for name, value in result.term_losses.items()},
                 }
             )
-            bar.update(task, completed=step, loss=f"{loss:.4g}")
+            bar.update(task, total=total, completed=step, loss=f"{loss:.4g}")
             if not (job.quiet or console.is_terminal) and step % max(total // 10, 1) == 0:
                 say(f"step {step}/{total}  loss {loss:.4g}  {trace[-1]['seconds']:.0f} s")
             yield step, result

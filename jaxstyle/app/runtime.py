@@ -1,0 +1,69 @@
+"""What the program asks of JAX and of the system, and the library leaves to its caller."""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import jax
+
+from jaxstyle.io.weights import cache_dir
+
+_COMPILED_BYTES = 2**30  # of compiled programs on disk; the ones unused for longest go first
+
+
+def precision(name: str) -> AbstractContextManager[None]:
+    """Sets how float32 products are computed: left alone, JAX takes TF32 on GPUs that have it."""
+    return jax.default_matmul_precision("tensorfloat32" if name == "tf32" else "highest")
+
+
+def keep_compiled_programs() -> str | None:
+    """Keeps compiled programs on disk, so that a second run at a size compiles nothing.
+
+    In a folder that only the user can write, since what lies there is run. One for each kind of
+    machine: a program for a CPU uses all that this CPU can do. A folder that the user has given
+    JAX (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
+
+    Returns:
+        What hinders it, if anything does.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
+        return None
+    machine = [platform.machine(), jax.__version__, jax.lib.__version__]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
+    name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
+    folder = cache_dir() / "compiled" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if hasattr(os, "getuid"):
+            folder.chmod(0o700)
+            if folder.stat().st_uid != os.getuid():
+                raise PermissionError("it belongs to somebody else")
+    except OSError as error:
+        return f"compiled programs are not kept for the next run: {folder}: {error}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", _COMPILED_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return None
+
+
+def keep_freed_memory() -> None:
+    """Asks glibc not to give freed memory back to the system.
+
+    XLA:CPU allocates its scratch memory, hundreds of megabytes, anew for every call. Getting it
+    from the system each time, page by page, is a quarter of the time of a run.
+    """
+    if sys.platform == "linux" and jax.default_backend() == "cpu":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
+        if mallopt is not None:
+            m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
+            mallopt(m_mmap_max, 0)
+            mallopt(m_trim_threshold, 2**31 - 1)
+            mallopt(m_top_pad, 2**28)

@@ -1,0 +1,66 @@
+"""Coarse to fine: a picture is painted small first, and the change is carried to larger sizes.
+
+Steps at half the size cost a quarter, large strokes are laid out where the network's receptive
+field still spans them, and the loss at the full size ends lower than from a start at that size.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Pyramid:
+    """A schedule of smaller sizes that come before the full size; frozen, without arrays.
+
+    The sizes are the full size divided by `factor`, `factor^2`, ..., as long as the long edge has
+    at least `coarsest` pixels. Contents, styles and start shrink together. The solver's own
+    `num_steps` are the steps at the full size.
+
+    Attributes:
+        coarsest: the long edge of the smallest size is at least so many pixels.
+        factor: ratio of one size to the one before; above 1.
+        steps: steps at each smaller size, beginning with the smallest; the last number stands for
+            all further sizes.
+        carry: what goes on to the next size: the `change` made to the start, which is added to
+            the next size's start, so that fine detail of the photo is not lost; or the `image`
+            itself, as most programs do.
+    """
+
+    coarsest: int = 64
+    factor: float = 2.0
+    steps: tuple[int, ...] = (100,)
+    carry: Literal["change", "image"] = "change"
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        if self.coarsest < 1 or not 1 < self.factor < math.inf:
+            raise ValueError(
+                f"coarsest must be positive and factor above 1, not {self.coarsest}, {self.factor}"
+            )
+        if not self.steps or min(self.steps) < 1:
+            raise ValueError(f"steps must be positive, not {self.steps}")
+        if self.carry not in ("change", "image"):
+            raise ValueError(f"carry {self.carry!r} is not change or image")
+
+    def scales(self, height: int, width: int) -> tuple[tuple[float, int], ...]:
+        """Returns (scale below 1, steps) of each smaller size, the smallest first."""
+        long_edge, number = max(height, width), 0
+        # In whole pixels: 512 / sqrt(2)^4 is 128, whatever the rounding of the root.
+        while round(long_edge / self.factor ** (number + 1)) >= self.coarsest:
+            number += 1
+        steps = self.steps + self.steps[-1:] * number
+        return tuple((self.factor ** (i - number), steps[i]) for i in range(number))
+
+
+def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    """Returns the shape `(..., H, W, c)` with height and width scaled, at least 1 each."""
+    *batch, height, width, channels = shape
+    return (*batch, max(round(height * scale), 1), max(round(width * scale), 1), channels)
+
+
+def resize(image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Resizes `(..., H, W, c)` bicubically, with antialiasing where it becomes smaller."""
+    return image if image.shape == shape else jax.image.resize(image, shape, "cubic")

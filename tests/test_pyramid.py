@@ -1,0 +1,132 @@
+"""Coarse-to-fine schedules, alone and inside a run."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_transfer import RECIPE
+
+import jaxstyle
+from jaxstyle import Pyramid
+from jaxstyle.pyramid import resize, scaled_shape
+
+COARSE = dataclasses.replace(RECIPE, pyramid=Pyramid(coarsest=10, steps=(4, 3)))
+
+
+def test_schedules_of_known_systems():
+    """Sizes and steps as RECIPES of jcjohnson's, crowsonkb's and the notebook's programs say."""
+
+    def sizes(pyramid, long_edge):
+        scales = pyramid.scales(long_edge, long_edge // 2)
+        return [(round(scale * long_edge), steps) for scale, steps in scales]
+
+    johnson = Pyramid(coarsest=256, steps=(1000, 500, 200))
+    assert sizes(johnson, 2048) == [(256, 1000), (512, 500), (1024, 200)]
+    crowson = Pyramid(coarsest=128, factor=2**0.5, steps=(1000, 500))
+    assert sizes(crowson, 512) == [(128, 1000), (181, 500), (256, 500), (362, 500)]
+    notebook = Pyramid(coarsest=512, factor=800 / 512, steps=(500,))
+    assert sizes(notebook, 800) == [(512, 500)]
+    assert sizes(Pyramid(), 512) == [(64, 100), (128, 100), (256, 100)]
+    assert sizes(Pyramid(), 100) == []
+    assert scaled_shape((7, 509, 771, 3), 0.25) == (7, 127, 193, 3)
+    assert scaled_shape((3, 5, 3), 0.01) == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"coarsest": 0}, {"factor": 1.0}, {"factor": float("nan")}, {"steps": ()}, {"steps": (3, 0)},
+     {"carry": "all"}],
+)  # fmt: skip
+def test_settings_are_checked(settings):
+    with pytest.raises(ValueError, match=r"coarsest|steps|carry"):
+        Pyramid(**settings)
+
+
+@pytest.mark.parametrize("carry", ["change", "image"])
+def test_a_run_is_its_stages_one_after_the_other(random_params, pictures, carry):
+    """Against a loop written out here, from plain `stylize` at each size."""
+    recipe = dataclasses.replace(COARSE, pyramid=dataclasses.replace(COARSE.pyramid, carry=carry))
+    content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1, 24, 28))
+    result = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    assert result.image.shape == content.shape
+    assert result.trace.shape == (4 + 3 + 8,)
+    assert int(result.num_evaluations) == 5 + 4 + 9
+
+    def objective(x, params, targets):
+        network, terms, weights = RECIPE.network, RECIPE.terms, RECIPE.weights
+        return jaxstyle.evaluate(network, params, terms, targets, weights, x)[0]
+
+    traces, painted, before = [], None, None
+    for shape, style_shape, steps in (
+        ((8, 10, 3), (6, 7, 3), 4),
+        ((16, 20, 3), (12, 14, 3), 3),
+        ((32, 40, 3), (24, 28, 3), 8),
+    ):
+        here = jax.image.resize(content, shape, "cubic") if shape != content.shape else content
+        there = jax.image.resize(style, style_shape, "cubic") if steps != 8 else style
+        init = here
+        if painted is not None and carry == "image":
+            init = jax.image.resize(painted, shape, "cubic")
+        elif painted is not None:
+            init = here + jax.image.resize(painted - before, shape, "cubic")
+        solver = jaxstyle.LBFGS(num_steps=steps, history_size=5)
+        targets = jaxstyle.prepare_targets(RECIPE.network, random_params, RECIPE.terms, here, there)
+        run = jax.jit(jaxstyle.minimize, static_argnums=0, static_argnames="solver")
+        painted, trace = run(objective, init, random_params, targets, solver=solver)
+        before = here
+        traces.append(trace.loss)
+    np.testing.assert_allclose(result.trace, jnp.concatenate(traces), rtol=2e-3)
+    np.testing.assert_allclose(result.image, jnp.clip(painted, 0, 1), atol=5e-3)
+
+
+def test_steps_show_every_size_at_full_size(random_params, pictures):
+    content, style = pictures(0), pictures(1)
+    seen = list(jaxstyle.stylize_steps(random_params, content, style, recipe=COARSE, every=3))
+    assert [step for step, _ in seen] == [0, 3, 4, 7, 10, 13, 15]
+    for step, result in seen:
+        assert result.image.shape == content.shape
+        assert result.trace.shape == (15,)
+        assert int(result.num_evaluations) >= step + 1
+    # Shown at full size, the start is the photo itself, with all its detail.
+    np.testing.assert_allclose(seen[0][1].image, content, atol=1e-6)
+    whole = jaxstyle.stylize(random_params, content, style, recipe=COARSE)
+    np.testing.assert_array_equal(seen[-1][1].image, whole.image)
+    np.testing.assert_array_equal(seen[-1][1].trace, whole.trace)
+
+
+def test_batches_and_callers_jit(random_params, pictures):
+    contents = jnp.stack([pictures(i) for i in range(2)])
+    styles = jnp.stack([pictures(5 + i) for i in range(2)])
+    run = lambda c, s: jaxstyle.stylize(random_params, c, s, recipe=COARSE)  # noqa: E731
+    alone = run(contents[1], styles[1])
+    batch = jaxstyle.stylize_batch(random_params, contents, styles, recipe=COARSE)
+    for other in (jax.tree.map(lambda a: a[1], batch), jax.jit(run)(contents[1], styles[1])):
+        np.testing.assert_allclose(other.trace, alone.trace, rtol=5e-3)
+        assert int(other.num_evaluations) == int(alone.num_evaluations)
+    noise = jaxstyle.stylize_batch(
+        random_params, contents, styles, recipe=COARSE, init="noise", key=jax.random.key(1)
+    )
+    assert np.isfinite(noise.image).all()
+
+
+def test_sizes_that_do_not_pass_the_network_are_left_out(random_params, pictures):
+    """relu2_1 needs 2 px; a style 4 px high has 1 at a quarter."""
+    content, style = pictures(0), pictures(1, 4, 40)
+    result = jaxstyle.stylize(random_params, content, style, recipe=COARSE)
+    assert result.trace.shape == (3 + 8,)
+
+
+def test_the_first_size_converging_does_not_end_the_run(random_params, pictures):
+    """Without a style loss the content is the optimum at every size."""
+    steps = jaxstyle.stylize_steps(
+        random_params, pictures(0), pictures(1), recipe=COARSE, weights={"style": 0.0}, every=1
+    )
+    assert [step for step, _ in steps][-1] == 4 + 3 + 1
+
+
+def test_resizing_keeps_constants_and_what_has_the_size():
+    image = jnp.full((9, 12, 3), 0.3)
+    np.testing.assert_allclose(resize(image, (4, 6, 3)), 0.3, rtol=1e-5)
+    assert resize(image, image.shape) is image
