@@ -5,14 +5,14 @@ ICLR 2015, configuration E. Images are sRGB in [0, 1], shape `(H, W, 3)`; the ne
 preprocessing. One image at a time: batch with `jax.vmap`.
 """
 
-import functools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
+
+from jaxstyle.convolution import Padding, convolution
 
 # (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
@@ -57,7 +57,6 @@ _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
 _TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
 _POOLINGS = ("max", "average", "l2")
-_PAD_MODES = {"replicate": "edge", "reflect": "reflect"}
 
 
 def _check_layers(layers: Sequence[str]) -> None:
@@ -80,56 +79,12 @@ def _pool(x: jax.Array, pooling: str) -> jax.Array:
         x = jnp.maximum(x[:, 0], x[:, 1])
         return jnp.maximum(x[:, :, 0], x[:, :, 1])
     if pooling == "average":
-        return x.mean((1, 3))
+        x = x[:, 0] + x[:, 1]
+        return (x[:, :, 0] + x[:, :, 1]) / 4
     # The root of the mean square. Its derivative at an all-zero window is set to zero.
     square = (x * x).mean((1, 3))
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _convolution(x: jax.Array, kernel: jax.Array, padding: Any, precision: Any) -> jax.Array:
-    """Convolves `(n, h, w, c)` with `(3, 3, c, d)`; only its derivative is special.
-
-    The transpose that JAX derives has the kernel's channels swapped by label ("01oi"). XLA:CPU
-    rewrites that to a form that it has a fast kernel for, but not inside a loop, where the
-    backward pass of a convolution then takes five times as long. Here the tangent map is written
-    with the swapped label, so that its transpose, all that a gradient ever runs, has the fast one.
-    """
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision
-    )
-
-
-def _convolution_jvp(padding: Any, precision: Any, primals: Any, tangents: Any) -> Any:
-    x, kernel = primals
-    x_dot, kernel_dot = tangents
-    y = _convolution(x, kernel, padding, precision)
-    y_dot = jnp.zeros_like(y)
-    if not isinstance(x_dot, SymbolicZero):
-        y_dot = jax.lax.conv_general_dilated(
-            x_dot,
-            kernel.swapaxes(2, 3),
-            (1, 1),
-            padding,
-            dimension_numbers=("NHWC", "HWOI", "NHWC"),
-            precision=precision,
-        )
-    if not isinstance(kernel_dot, SymbolicZero):
-        y_dot += _convolution(x, kernel_dot, padding, precision)
-    return y, y_dot
-
-
-_convolution.defjvp(_convolution_jvp, symbolic_zeros=True)
-
-
-def _conv_general_dilated(
-    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any
-) -> jax.Array:
-    """`_convolution` in the place of `lax.conv_general_dilated` in `nn.Conv`."""
-    del strides  # always 1, as are the dilations
-    padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
-    return _convolution(x, kernel, padding, options["precision"])
 
 
 class VGG19(nn.Module):
@@ -146,7 +101,7 @@ class VGG19(nn.Module):
     """
 
     pooling: Literal["max", "average", "l2"] = "max"
-    padding: Literal["zero", "replicate", "reflect"] = "zero"
+    padding: Padding = "zero"
     dtype: Any = None
     preprocessing: Literal["caffe", "torchvision"] = "caffe"
 
@@ -154,7 +109,7 @@ class VGG19(nn.Module):
         """Refuses unknown settings when the module is made, not when it is first applied."""
         for field, value, valid in (
             ("pooling", self.pooling, _POOLINGS),
-            ("padding", self.padding, ("zero", *_PAD_MODES)),
+            ("padding", self.padding, get_args(Padding)),
             ("preprocessing", self.preprocessing, ("caffe", "torchvision")),
         ):
             if value not in valid:
@@ -219,16 +174,14 @@ class VGG19(nn.Module):
         return (image - mean) / jnp.asarray(_TORCHVISION_STD_RGB, image.dtype)
 
     def _convolve(self, x: jax.Array, name: str) -> jax.Array:
-        padding: Any = ((1, 1), (1, 1))
-        if self.padding != "zero":
-            x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode=_PAD_MODES[self.padding])
-            padding = "VALID"
+        def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+            return convolution(x, kernel, self.padding)
+
         channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(
             channels,
             (3, 3),
-            padding=padding,
             dtype=self.dtype,
-            conv_general_dilated=_conv_general_dilated,
+            conv_general_dilated=convolve,
             name=name,
         )(x)

@@ -430,7 +430,6 @@ def pastiche(options: Options, size: int = 512, steps: int = 500, target: float 
 def until(options: Options, loss: float) -> None:
     """Runs pastiche's objective until its loss is at most `loss`; used by `pastiche`."""
     begin = time.perf_counter()
-    runtime.keep_freed_memory()
     params = jaxstyle.io.load_params()
     content, style = (
         np.asarray(Image.open(path), np.float32) / 255 for path in (options.content, options.style)
@@ -588,7 +587,6 @@ def _torch_rows(
 
 
 if __name__ == "__main__":
-    runtime.keep_freed_memory()
     tyro.extras.subcommand_cli_from_dict(
         {
             command.__name__: command

@@ -12,6 +12,7 @@ import jaxstyle
 PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
 FLOORS = [
+    {"jaxstyle.convolution"},
     {"jaxstyle.vgg", "jaxstyle.losses"},
     {"jaxstyle.terms"},
     {"jaxstyle.objective"},
@@ -23,7 +24,7 @@ FLOORS = [
     {"jaxstyle.app"},
     {"jaxstyle.__main__"},
 ]
-CORE_LIBRARIES = {"jax", "flax", "optax", "jaxopt"}
+CORE_LIBRARIES = {"jax", "flax", "optax", "jaxopt", "numpy"}  # NumPy: for constants
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -104,8 +104,13 @@ def test_every_layer_agrees_with_pytorch(picture, golden_params):
 
 @pytest.mark.parametrize("case", ["synthetic", "photo", "equal"])
 @pytest.mark.parametrize("name", ["gatys-notebook", "gatys", "gokalp-kim"])
-def test_recipes_agree_with_pytorch(case, name, golden_params):
-    """Loss, every term and the pixel gradient of a recipe on the real weights, to 1e-4."""
+@pytest.mark.parametrize(("precision", "tolerance"), [("highest", 1e-4), (None, 1e-3)])
+def test_recipes_agree_with_pytorch(case, name, precision, tolerance, golden_params):
+    """Loss, every term and the pixel gradient of a recipe on the real weights.
+
+    Values to 1e-4. The gradient of a network with ReLUs jumps, so rounding counts for more in it:
+    to 1e-4 with XLA's convolution and 1e-3 with Winograd's.
+    """
     golden = load_golden("losses")
     images = []
     for role in ("image", "content", "style"):
@@ -127,7 +132,8 @@ def test_recipes_agree_with_pytorch(case, name, golden_params):
             has_aux=True,
         )(image)
 
-    (value, per_term), gradient = objective(image, golden_params, targets)
+    with jax.default_matmul_precision(precision):
+        (value, per_term), gradient = objective(image, golden_params, targets)
     prefix = f"{case}/{name}"
     stored = [str(term) for term in golden[f"{prefix}/terms"]]
     values = dict(zip(stored, golden[f"{prefix}/values"], strict=True))
@@ -143,7 +149,7 @@ def test_recipes_agree_with_pytorch(case, name, golden_params):
     np.testing.assert_allclose(jnp.linalg.norm(gradient.ravel()), norm, rtol=1e-4)
     sampled = np.asarray(gradient).ravel()[golden[f"{case}/indices"]]
     expected = golden[f"{prefix}/gradients"][total]
-    assert np.linalg.norm(sampled - expected) / np.linalg.norm(expected) < 1e-4
+    assert np.linalg.norm(sampled - expected) / np.linalg.norm(expected) < tolerance
 
 
 def test_the_total_variation_of_the_keras_example_agrees_with_pytorch():
@@ -194,39 +200,6 @@ def test_torchvision_preprocessing(random_params, pictures):
     expected = reference.convolution(standard, np.asarray(kernel), np.asarray(bias))
     found = network.apply(random_params, image, ("conv1_1",))["conv1_1"]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_gradient_of_a_convolution_is_that_of_lax(random_params):
-    """The convolution's derivative is written by hand: both modes, second order, in a loop."""
-    from jaxstyle.vgg import _convolution
-
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 6, 7, 4)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 4, 5)), jnp.float32)
-    derivatives = [
-        lambda f: jax.grad(f, (0, 1))(x, kernel),
-        lambda f: jax.jvp(f, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
-        lambda f: jax.jvp(jax.grad(f), (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
-        lambda f: jax.vmap(jax.grad(f), (0, None))(x[:, None], kernel),
-        lambda f: jax.lax.fori_loop(0, 2, lambda _, x: x - jax.grad(f)(x, kernel), x),
-    ]
-    for padding in (((1, 1), (1, 1)), "VALID"):
-
-        def own(x, kernel, padding=padding):
-            return jnp.sum(jnp.sin(_convolution(x, kernel, padding, None)))
-
-        def lax(x, kernel, padding=padding):
-            y = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            return jnp.sum(jnp.sin(y))
-
-        for derivative in derivatives:
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-                derivative(own),
-                derivative(lax),
-            )
 
 
 def test_max_pooling_halves_odd_sides_and_passes_gradients():

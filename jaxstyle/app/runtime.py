@@ -1,11 +1,9 @@
 """What the program asks of JAX and of the system, and the library leaves to its caller."""
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import platform
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,8 +14,10 @@ from jaxstyle.io.weights import cache_dir
 _COMPILED_BYTES = 2**30  # of compiled programs on disk; the ones unused for longest go first
 
 
-def precision(name: str) -> AbstractContextManager[None]:
+def precision(name: str) -> AbstractContextManager[object]:
     """Sets how float32 products are computed: left alone, JAX takes TF32 on GPUs that have it."""
+    if jax.default_backend() == "cpu":
+        return contextlib.nullcontext()
     return jax.default_matmul_precision("tensorfloat32" if name == "tf32" else "highest")
 
 
@@ -52,18 +52,3 @@ def keep_compiled_programs() -> str | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return None
-
-
-def keep_freed_memory() -> None:
-    """Asks glibc not to give freed memory back to the system.
-
-    XLA:CPU allocates its scratch memory, hundreds of megabytes, anew for every call. Getting it
-    from the system each time, page by page, is a quarter of the time of a run.
-    """
-    if sys.platform == "linux" and jax.default_backend() == "cpu":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
-        if mallopt is not None:
-            m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-            mallopt(m_mmap_max, 0)
-            mallopt(m_trim_threshold, 2**31 - 1)
-            mallopt(m_top_pad, 2**28)

@@ -1,0 +1,107 @@
+"""The convolution and its derivatives, against XLA's on an array that is padded beforehand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstyle import convolution as module
+from jaxstyle.convolution import convolution
+
+MODES = {"zero": "constant", "replicate": "edge", "reflect": "reflect"}
+# Few and many channels (XLA's convolution and Winograd's), sides that are no multiples of 4, and
+# so small that both borders copy the same line.
+SHAPES = [(13, 18, 64, 128), (33, 50, 128, 96), (4, 5, 3, 4), (2, 3, 4, 4), (3, 3, 128, 64)]
+TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
+
+
+def expected(x, kernel, padding):
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=MODES[padding])
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def example(shape, dtype, number=1):
+    rng = np.random.default_rng(0)
+    height, width, channels, features = shape
+    x = rng.standard_normal((number, height, width, channels))
+    kernel = rng.standard_normal((3, 3, channels, features)) / np.sqrt(9 * channels)
+    return jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+
+
+def difference(found, wanted):
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    return float(jnp.linalg.norm((found - wanted).ravel()) / jnp.linalg.norm(wanted.ravel()))
+
+
+@pytest.mark.parametrize("padding", MODES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_value_and_both_cotangents(padding, shape, dtype):
+    with jax.enable_x64(dtype == "float64"):
+        x, kernel = example(shape, dtype)
+        y, pull = jax.vjp(lambda *args: convolution(*args, padding), x, kernel)
+        wanted, wanted_pull = jax.vjp(lambda *args: expected(*args, padding), x, kernel)
+        assert difference(y, wanted) < TOLERANCE[dtype]
+        cotangent = jnp.cos(jnp.arange(y.size, dtype=dtype)).reshape(y.shape)
+        for found, other in zip(pull(cotangent), wanted_pull(cotangent), strict=True):
+            assert difference(found, other) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("padding", MODES)
+def test_strips_are_the_whole(padding, monkeypatch):
+    x, kernel = example((37, 21, 128, 64), jnp.float32, number=2)
+    run = lambda: jax.vjp(lambda x: convolution(x, kernel, padding), x)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_BLOCK", 2**18)
+        jax.clear_caches()
+        y, pull = run()
+        (gradient,) = pull(jnp.sin(y))
+    jax.clear_caches()
+    whole, pull = run()
+    np.testing.assert_allclose(y, whole, atol=1e-5)
+    np.testing.assert_allclose(gradient, pull(jnp.sin(whole))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", MODES)
+@pytest.mark.parametrize("channels", [4, 128])
+def test_derivatives_of_all_kinds(padding, channels):
+    """Both modes, second order, under vmap of either argument or both, in a loop."""
+    x, kernel = example((6, 9, channels, 64), jnp.float32, number=2)
+    kernels = jnp.stack([kernel, 2 * kernel])
+    derivatives = [
+        lambda f: jax.grad(f, (0, 1))(x, kernel),
+        lambda f: jax.jvp(f, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
+        lambda f: jax.jvp(jax.grad(f), (x, kernel), (jnp.cos(x), jnp.sin(kernel)))[1],
+        lambda f: jax.vmap(jax.grad(f), (0, None))(x[:, None], kernel),
+        lambda f: jax.vmap(jax.grad(f), (1, None))(x[:, None], kernel),
+        lambda f: jax.vmap(jax.grad(f), (None, 0))(x, kernels),
+        lambda f: jax.vmap(jax.grad(f))(x[:, None], kernels),
+        lambda f: jax.lax.fori_loop(0, 2, lambda _, x: x - jax.grad(f)(x, kernel), x),
+    ]
+    for derivative in derivatives:
+        found = derivative(lambda *args: jnp.sum(jnp.sin(convolution(*args, padding))))
+        wanted = derivative(lambda *args: jnp.sum(jnp.sin(expected(*args, padding))))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 2e-4), found, wanted)
+
+
+def test_the_highest_precision_and_other_devices_have_the_plain_convolution():
+    x, kernel = example((12, 16, 128, 64), jnp.float32)
+    plain = expected(x, kernel, "zero")
+    with jax.default_matmul_precision("highest"):
+        assert difference(jax.jit(convolution)(x, kernel), plain) < 1e-6
+    exported = {
+        platform: jax.export.export(jax.jit(convolution), platforms=[platform])(x, kernel)
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    for platform, program in exported.items():
+        assert ("stablehlo.convolution" in program.mlir_module()) == (platform != "cpu")
+
+
+def test_wrong_shapes_are_refused():
+    x, kernel = example((6, 9, 4, 8), jnp.float32)
+    for wrong in (kernel[:2], kernel[:, :, :3], kernel.astype(jnp.bfloat16)):
+        with pytest.raises(ValueError, match="a kernel"):
+            convolution(x, wrong)
