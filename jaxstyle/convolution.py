@@ -251,7 +251,7 @@ def _transpose_kernel(y: jax.Array, x: jax.Array, kernel: Any, **settings: Any) 
 def _batch(arguments: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
     x, kernel = arguments
     if axes[1] is not None:  # a kernel for each example
-        return jax.vmap(partial(_direct, **settings), axes)(x, kernel), 0
+        return jax.vmap(lambda x, kernel: _direct(x, kernel, **settings), axes)(x, kernel), 0
     x = jnp.moveaxis(x, axes[0], 0)
     y = _convolution.bind(x.reshape(-1, *x.shape[2:]), kernel, **settings)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0

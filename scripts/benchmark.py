@@ -442,8 +442,9 @@ def until(options: Options, loss: float) -> None:
     scales = recipe.pyramid.scales(*content.shape[:2]) if recipe.pyramid else ()
     coarse = sum(steps for _, steps in scales)
     points = []
-    for step, result in jaxstyle.stylize_steps(params, content, style, recipe=recipe, every=5):
+    for step, result in jaxstyle.stylize_steps(params, content, style, recipe=recipe, every=10):
         points.append((step, time.perf_counter() - begin, float(result.loss)))
+        print(*(f"{x:.6g}" for x in points[-1]), file=sys.stderr, flush=True)
         if step > coarse and float(result.loss) <= loss:
             break
     jaxstyle.io.save_image(options.out, np.asarray(result.image))
