@@ -57,7 +57,9 @@ _MIN_CHANNELS = 64 * 128
 _MIN_TILES = 8
 
 
-def convolution(x: jax.Array, kernel: jax.Array, padding: Padding = "zero") -> jax.Array:
+def convolution(
+    x: jax.Array, kernel: jax.Array, padding: Padding = "zero", taps: jax.Array | None = None
+) -> jax.Array:
     """Correlates, with stride 1 and a border one wide.
 
     Differentiable any number of times, forwards and backwards, in both arguments.
@@ -66,13 +68,27 @@ def convolution(x: jax.Array, kernel: jax.Array, padding: Padding = "zero") -> j
         x: `(n, h, w, c)`, floating point.
         kernel: `(3, 3, c, d)`, of the same dtype.
         padding: what the border holds: `zero`, or `replicate` or `reflect` of what is inside.
+        taps: `transform(kernel)`, for those who use one kernel often. Redundant: derivatives in
+            the kernel do not come through it, and where it is not needed it is not computed.
 
     Returns:
         `(n, h, w, d)`, of the arguments' dtype.
     """
     # Asked for here, where it is traced: it may be set otherwise when it is compiled.
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    return _convolution.bind(x, kernel, padding=padding, transpose=False, precision=precision)
+    operands = (x, kernel) if taps is None else (x, kernel, taps)
+    return _convolution.bind(*operands, padding=padding, transpose=False, precision=precision)
+
+
+def transform(kernel: jax.Array) -> jax.Array:
+    """Returns a kernel `(3, 3, c, d)` as Winograd's algorithm has it: `(36, c, d)`."""
+    matrix = jnp.asarray(np.kron(_TAPS, _TAPS), kernel.dtype)
+    return jnp.dot(matrix, kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
+
+
+def is_transformed(kernel: jax.Array) -> bool:
+    """Whether a kernel has channels enough for Winograd's algorithm to be of use."""
+    return int(np.prod(kernel.shape[2:])) >= _MIN_CHANNELS
 
 
 def _mirrors(padding: Padding, length: int) -> dict[int, list[int]]:
@@ -129,9 +145,15 @@ def _fold_width(y: jax.Array, padding: Padding) -> jax.Array:
 
 
 def _direct(
-    x: jax.Array, kernel: jax.Array, *, padding: Padding, transpose: bool, precision: Any
+    x: jax.Array,
+    kernel: jax.Array,
+    *taps: jax.Array,
+    padding: Padding,
+    transpose: bool,
+    precision: Any,
 ) -> jax.Array:
     """XLA's convolution; with `transpose` its transpose, with a kernel `(3, 3, d, c)`."""
+    del taps
     if transpose:
         # Swapped, and not by its label, for which XLA:CPU has no fast kernel inside a loop.
         kernel = jax.lax.rev(kernel, (0, 1)).swapaxes(2, 3)
@@ -151,7 +173,12 @@ def _direct(
 
 
 def _on_cpu(
-    x: jax.Array, kernel: jax.Array, *, padding: Padding, transpose: bool, precision: Any
+    x: jax.Array,
+    kernel: jax.Array,
+    *transformed: jax.Array,
+    padding: Padding,
+    transpose: bool,
+    precision: Any,
 ) -> jax.Array:
     """`_direct`, or the same by Winograd's algorithm."""
     number, *size, _ = x.shape
@@ -159,7 +186,7 @@ def _on_cpu(
     folds = transpose and padding != "zero"
     shape = [length + 2 * folds for length in size]
     rows, columns = (-(-length // _TILE) for length in shape)
-    few = np.prod(kernel.shape[2:]) < _MIN_CHANNELS or number * rows * columns < _MIN_TILES
+    few = not is_transformed(kernel) or number * rows * columns < _MIN_TILES
     exact = precision in ("highest", "float32")
     if few or exact or x.dtype not in (jnp.float32, jnp.float64):
         direct = partial(_direct, transpose=transpose, precision=precision)
@@ -168,8 +195,7 @@ def _on_cpu(
         # Without a border of its own XLA:CPU's convolution takes four times as long.
         return direct(_pad(x, 1, (1, 1), padding), kernel, padding="zero")[:, 1:-1, 1:-1]
 
-    taps = jnp.dot(jnp.asarray(np.kron(_TAPS, _TAPS), kernel.dtype), kernel.reshape(9, -1))
-    taps = taps.reshape(-1, *kernel.shape[2:])
+    taps = transformed[0] if transformed else transform(kernel)
     # Strips of tile rows, so many that few rows are left over for the last one.
     row_bytes = number * columns * len(taps) * max(kernel.shape[2:]) * x.dtype.itemsize
     fewest = min(-(-rows * row_bytes // _BLOCK), rows)
@@ -228,32 +254,49 @@ def _combine(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.A
     return jnp.stack(sums, axis)
 
 
-def _shape(x: Any, kernel: Any, *, transpose: bool, **settings: Any) -> Any:
-    del settings
+def _shape(x: Any, kernel: Any, *taps: Any, transpose: bool, **settings: Any) -> Any:
+    del taps, settings
     channels, features = kernel.shape[:1:-1] if transpose else kernel.shape[2:]
     if kernel.shape[:2] != (3, 3) or channels != x.shape[-1] or kernel.dtype != x.dtype:
         raise ValueError(f"a kernel {kernel.shape} {kernel.dtype} for {x.shape} {x.dtype}")
     return jax.core.ShapedArray((*x.shape[:-1], features), x.dtype)
 
 
-def _transpose_x(
-    y: jax.Array, x: Any, kernel: jax.Array, *, transpose: bool, **settings: Any
-) -> jax.Array:
-    del x
-    return _convolution.bind(y, kernel, transpose=not transpose, **settings)
+def _derivative(primals: Any, tangents: Any, **settings: Any) -> Any:
+    x, kernel, *taps = primals
+    x_dot, kernel_dot, *_ = tangents
+    y = _convolution.bind(x, kernel, *taps, **settings)
+    y_dot = jnp.zeros_like(y)
+    if type(x_dot) is not ad.Zero:
+        y_dot = _convolution.bind(x_dot, kernel, *taps, **settings)
+    if type(kernel_dot) is not ad.Zero:
+        y_dot += _convolution.bind(x, kernel_dot, **settings)
+    return y, y_dot
 
 
-def _transpose_kernel(y: jax.Array, x: jax.Array, kernel: Any, **settings: Any) -> jax.Array:
+def _transpose(y: Any, x: Any, kernel: Any, *taps: Any, transpose: bool, **settings: Any) -> Any:
+    """The cotangents of `x` or of `kernel`, whichever it is linear in."""
+    nothing = (None,) * len(taps)
+    if type(y) is ad.Zero:
+        return None, None, *nothing
+    if ad.is_undefined_primal(x):
+        x = _convolution.bind(y, kernel, *taps, transpose=not transpose, **settings)
+        return x, None, *nothing
+
+    def of_kernel(kernel: jax.Array) -> jax.Array:
+        return _direct(x, kernel, transpose=transpose, **settings)
+
     zeros = jax.ShapeDtypeStruct(kernel.aval.shape, kernel.aval.dtype)
-    return jax.linear_transpose(lambda kernel: _direct(x, kernel, **settings), zeros)(y)[0]
+    return None, *jax.linear_transpose(of_kernel, zeros)(y), *nothing
 
 
-def _batch(arguments: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
-    x, kernel = arguments
-    if axes[1] is not None:  # a kernel for each example
+def _batch(operands: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
+    x, *kernels = operands
+    if any(axis is not None for axis in axes[1:]):  # a kernel for each example
+        kernel, axes = kernels[0], axes[:2]
         return jax.vmap(lambda x, kernel: _direct(x, kernel, **settings), axes)(x, kernel), 0
     x = jnp.moveaxis(x, axes[0], 0)
-    y = _convolution.bind(x.reshape(-1, *x.shape[2:]), kernel, **settings)
+    y = _convolution.bind(x.reshape(-1, *x.shape[2:]), *kernels, **settings)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
 
@@ -262,7 +305,8 @@ _convolution.def_abstract_eval(_shape)
 _convolution.def_impl(
     jax.jit(_convolution.bind, static_argnames=("padding", "transpose", "precision"))
 )
-ad.defbilinear(_convolution, _transpose_x, _transpose_kernel)
+ad.primitive_jvps[_convolution] = _derivative
+ad.primitive_transposes[_convolution] = _transpose
 batching.primitive_batchers[_convolution] = _batch
 mlir.register_lowering(_convolution, mlir.lower_fun(_direct, multiple_results=False))
 mlir.register_lowering(

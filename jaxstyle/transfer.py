@@ -420,6 +420,7 @@ def _advance_by_steps(
     targets: Any,
     weights: Weights,
 ) -> State:
+    params = network.prepare(params)
     step = functools.partial(solver.step, _objective(network, terms))
     if batched:
         step = jax.vmap(step, in_axes=(0, None, 0, 0))

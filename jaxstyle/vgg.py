@@ -5,14 +5,14 @@ ICLR 2015, configuration E. Images are sRGB in [0, 1], shape `(H, W, 3)`; the ne
 preprocessing. One image at a time: batch with `jax.vmap`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.convolution import Padding, convolution
+from jaxstyle.convolution import Padding, convolution, is_transformed, transform
 
 # (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
@@ -125,6 +125,22 @@ class VGG19(nn.Module):
         reflects = self.padding == "reflect" and deepest > 0
         return size * (2 if reflects and not LAYERS[deepest].startswith("pool") else 1)
 
+    def prepare(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `params` with what several calls can share: transformed kernels.
+
+        Worth it in a loop, that is, outside of it. Derivatives in the parameters are those
+        without it.
+        """
+        kernels = {name: layer["kernel"] for name, layer in params["params"].items()}
+        return {
+            **params,
+            "taps": {
+                name: transform(kernel if self.dtype is None else kernel.astype(self.dtype))
+                for name, kernel in kernels.items()
+                if is_transformed(kernel)
+            },
+        }
+
     @nn.compact
     def __call__(self, image: jax.Array, layers: Sequence[str] = LAYERS) -> dict[str, jax.Array]:
         """Computes features, up to the deepest layer asked for.
@@ -175,7 +191,7 @@ class VGG19(nn.Module):
 
     def _convolve(self, x: jax.Array, name: str) -> jax.Array:
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-            return convolution(x, kernel, self.padding)
+            return convolution(x, kernel, self.padding, self.get_variable("taps", name))
 
         channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(
