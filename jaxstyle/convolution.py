@@ -52,9 +52,10 @@ _INPUT_T = (_INPUT * np.array([1, *(p**2 for p in _POINTS[1:]), 1])[:, None])[_I
 
 # Bytes of transformed input or output that are worked on at a time, so that they stay in cache.
 _BLOCK = 16 * 2**20
-# Below this product of channels XLA's convolution is as fast; below so many tiles faster.
+# Below this product of channels XLA's convolution is as fast. Below so many tiles it is so too, or
+# so little slower that the longer compilation is not worth it.
 _MIN_CHANNELS = 64 * 128
-_MIN_TILES = 8
+_MIN_TILES = 40
 
 
 def convolution(

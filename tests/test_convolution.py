@@ -11,7 +11,7 @@ from jaxstyle.convolution import convolution
 MODES = {"zero": "constant", "replicate": "edge", "reflect": "reflect"}
 # Few and many channels (XLA's convolution and Winograd's), sides that are no multiples of 4, and
 # so small that both borders copy the same line.
-SHAPES = [(13, 18, 64, 128), (33, 50, 128, 96), (4, 5, 3, 4), (2, 3, 4, 4), (3, 3, 128, 64)]
+SHAPES = [(26, 30, 64, 128), (33, 50, 128, 96), (4, 5, 3, 4), (2, 3, 4, 4), (3, 3, 128, 64)]
 TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
 
 
@@ -69,7 +69,7 @@ def test_strips_are_the_whole(padding, monkeypatch):
 @pytest.mark.parametrize("channels", [4, 128])
 def test_derivatives_of_all_kinds(padding, channels):
     """Both modes, second order, under vmap of either argument or both, in a loop."""
-    x, kernel = example((6, 9, channels, 64), jnp.float32, number=2)
+    x, kernel = example((21, 18, channels, 64), jnp.float32, number=2)
     kernels = jnp.stack([kernel, 2 * kernel])
     derivatives = [
         lambda f: jax.grad(f, (0, 1))(x, kernel),
@@ -84,11 +84,11 @@ def test_derivatives_of_all_kinds(padding, channels):
     for derivative in derivatives:
         found = derivative(lambda *args: jnp.sum(jnp.sin(convolution(*args, padding))))
         wanted = derivative(lambda *args: jnp.sum(jnp.sin(expected(*args, padding))))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 2e-4), found, wanted)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 5e-4), found, wanted)
 
 
 def test_the_highest_precision_and_other_devices_have_the_plain_convolution():
-    x, kernel = example((12, 16, 128, 64), jnp.float32)
+    x, kernel = example((24, 28, 128, 64), jnp.float32)
     plain = expected(x, kernel, "zero")
     with jax.default_matmul_precision("highest"):
         assert difference(jax.jit(convolution)(x, kernel), plain) < 1e-6
