@@ -110,7 +110,7 @@ def run(job: Job) -> int:
             style_weights=job.style_weights,
             init=init,
             key=jax.random.key(job.seed),
-            every=_chunk(job, content.shape[0] * content.shape[1]),
+            every=_chunk(job),
         )
         try:
             for step, result in _show_progress(steps, job, trace):
@@ -241,9 +241,9 @@ def _load_weights(job: Job) -> tuple[Any, dict[str, Any]]:
     return params, {"source": info.source, "sha256": info.sha256}
 
 
-def _chunk(job: Job, pixels: int) -> int:
-    """Steps between two looks at the result: fewer where a step takes long."""
-    every = 10 if jax.default_backend() != "cpu" else min(max(400_000 // pixels, 1), 10)
+def _chunk(job: Job) -> int:
+    """Steps between two looks at the result: one where a step takes long anyway."""
+    every = 1 if jax.default_backend() == "cpu" else 10
     return math.gcd(every, job.preview_every or every)
 
 
