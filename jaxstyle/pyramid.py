@@ -20,7 +20,8 @@ class Pyramid:
     `num_steps` are the steps at the full size.
 
     Attributes:
-        coarsest: the long edge of the smallest size is at least so many pixels.
+        coarsest: the long edge of the smallest size is at least so many pixels. Below 128 the
+            network sees the whole picture at once, and copies the layout of the painting too.
         factor: ratio of one size to the one before; above 1.
         steps: steps at each smaller size, beginning with the smallest; the last number stands for
             all further sizes.
@@ -29,7 +30,7 @@ class Pyramid:
             itself, as most programs do.
     """
 
-    coarsest: int = 64
+    coarsest: int = 128
     factor: float = 2.0
     steps: tuple[int, ...] = (100,)
     carry: Literal["change", "image"] = "change"

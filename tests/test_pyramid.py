@@ -28,7 +28,7 @@ def test_schedules_of_known_systems():
     assert sizes(crowson, 512) == [(128, 1000), (181, 500), (256, 500), (362, 500)]
     notebook = Pyramid(coarsest=512, factor=800 / 512, steps=(500,))
     assert sizes(notebook, 800) == [(512, 500)]
-    assert sizes(Pyramid(), 512) == [(64, 100), (128, 100), (256, 100)]
+    assert sizes(Pyramid(), 512) == [(128, 100), (256, 100)]
     assert sizes(Pyramid(), 100) == []
     assert scaled_shape((7, 509, 771, 3), 0.25) == (7, 127, 193, 3)
     assert scaled_shape((3, 5, 3), 0.01) == (1, 1, 3)
