@@ -8,7 +8,7 @@ when it is first touched.
 import importlib
 from types import ModuleType
 
-from jaxstyle import losses, recipes, terms
+from jaxstyle import color, losses, recipes, terms
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
 from jaxstyle.objective import evaluate, prepare_targets
 from jaxstyle.pyramid import Pyramid
@@ -36,6 +36,7 @@ __all__ = [
     "Status",
     "StyleResult",
     "Trace",
+    "color",
     "content_loss",
     "evaluate",
     "gram_matrix",

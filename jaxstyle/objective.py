@@ -3,19 +3,35 @@
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxstyle.terms import Features, Term
-from jaxstyle.vgg import VGG19
+from jaxstyle.losses import normalize_gradient
+from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.vgg import VGG19, number_of_poolings
 
 Params = Mapping[str, Any]
 Targets = Mapping[str, Any]
 Weights = Mapping[str, Any]
 Style = ArrayLike | Sequence[ArrayLike]
+StyleWeights = ArrayLike | Sequence[float] | Mapping[str, ArrayLike | Sequence[float]]
+
+
+class Guided(NamedTuple):
+    """The target of a style term that has a region of the image for each style.
+
+    Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017, section 4.
+    """
+
+    targets: tuple[Any, ...]
+    """One for each of the S styles."""
+    weights: dict[str, jax.Array]
+    """Layer -> `(S, h, w)`, the weight of each position in each region."""
+    factors: jax.Array
+    """`(S,)` of the losses: shares times areas, so that no region is painted more strongly."""
 
 
 def layers_of(terms: Iterable[Term]) -> tuple[str, ...]:
@@ -44,7 +60,10 @@ def prepare_targets(
     terms: Sequence[Term],
     content: ArrayLike | None,
     style: Style | None,
-    style_weights: ArrayLike | Sequence[float] | None = None,
+    style_weights: StyleWeights | None = None,
+    *,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
 ) -> dict[str, Any]:
     """Computes what each term compares the image with.
 
@@ -55,8 +74,14 @@ def prepare_targets(
         content: `(H, W, 3)` sRGB in [0, 1]; None if no term needs it.
         style: `(h, w, 3)` sRGB in [0, 1], or a tuple of such of any sizes; None if no term
             needs it.
-        style_weights: `(S,)`, the share of each of several styles; equal by default. They are
-            divided by their sum.
+        style_weights: `(S,)`, the share of each of several styles, or a mapping of layers to
+            such, which mixes styles by layer, fine strokes from one and coarse from another
+            (Gatys et al. 2017, section 5). Equal by default, and for layers that are not named.
+            They are divided by their sum.
+        masks: `(S, H, W)` in [0, 1], the region of the image that each style is for; by default
+            all of it is for all of them. At a layer a position has the mean of its pixels.
+        style_masks: for each style None, or `(h, w)` in [0, 1], the region of the style that
+            counts.
 
     Returns:
         Term name -> target, a dict to be passed to `evaluate`.
@@ -65,36 +90,108 @@ def prepare_targets(
         ValueError: for a wrong shape, an image that is too small, or one that is missing.
     """
     styles = tuple(style) if isinstance(style, tuple | list) else (style,)
-    if style_weights is None:
-        share = jnp.full((len(styles),), 1 / len(styles))
-    else:
-        share = jnp.asarray(style_weights, float)
-        if share.shape != (len(styles),):
-            raise ValueError(f"style_weights of shape {share.shape} for {len(styles)} styles")
-        share = share / jnp.sum(share)
-
+    number = len(styles)
     targets: dict[str, Any] = {term.name: None for term in terms}
     _check_names("targets", targets, terms)
-    for source, images in (("content", (content,)), ("style", styles)):
-        used = [term for term in terms if term.target_image == source]
-        if not used:
+
+    content_terms = [term for term in terms if term.target_image == "content"]
+    if content_terms:
+        _check_present(content_terms, "content", content)
+        features = _features(network, params, content, layers_of(content_terms))
+        for term in content_terms:
+            targets[term.name] = {layer: features[layer] for layer in term.layers}
+
+    style_terms: list[Any] = [term for term in terms if term.target_image == "style"]
+    if not style_terms:
+        return targets
+    _check_present(style_terms, "style", *styles)
+    layers = layers_of(style_terms)
+    style_masks = (None,) * number if style_masks is None else tuple(style_masks)
+    if len(style_masks) != number:
+        raise ValueError(f"{len(style_masks)} style_masks for {number} styles")
+    shares = _shares(style_weights, layers, number)
+    of_styles = [
+        (_features(network, params, image, layers), _style_weights(image, mask, layers))
+        for image, mask in zip(styles, style_masks, strict=True)
+    ]
+    guide: tuple[dict[str, jax.Array], jax.Array] | None = None
+    if masks is not None:
+        masks = jnp.asarray(masks)
+        if masks.ndim != 3 or len(masks) != number:
+            raise ValueError(f"masks of shape {masks.shape} for {number} styles, not (S, H, W)")
+        if content is not None and masks.shape[1:] != jnp.shape(content)[:2]:
+            raise ValueError(f"masks of shape {masks.shape} for a content of {jnp.shape(content)}")
+        guide = _at_layers(masks, layers), jnp.mean(masks, (1, 2))
+    for term in style_terms:
+        statistics = [term.statistics(features, None, weight) for features, weight in of_styles]
+        if guide is None:
+            targets[term.name] = term.target(statistics, shares)
             continue
-        if any(image is None for image in images):
-            raise ValueError(f"{used[0].name} needs a {source} image, but there is none")
-        layers = layers_of(used)
-        features = [_features(network, params, image, layers) for image in images]
-        for term in used:
-            of_each = [term.target(each) for each in features]
-            if len(of_each) == 1:
-                targets[term.name] = of_each[0]
-            else:
-                targets[term.name] = jax.tree.map(
-                    lambda *leaves: jnp.tensordot(
-                        share.astype(leaves[0].dtype), jnp.stack(leaves), axes=1
-                    ),
-                    *of_each,
-                )
+        if isinstance(style_weights, Mapping):
+            raise ValueError("style_weights by layer mix styles, which masks keep apart")
+        whole = {layer: jnp.ones(1) for layer in layers}
+        targets[term.name] = Guided(
+            tuple(term.target([each], whole) for each in statistics),
+            guide[0],
+            shares[layers[0]] * number * guide[1],
+        )
     return targets
+
+
+def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
+    if not images or any(image is None for image in images):
+        raise ValueError(f"{terms[0].name} needs a {source} image, but there is none")
+
+
+def _shares(
+    style_weights: StyleWeights | None, layers: Sequence[str], number: int
+) -> dict[str, jax.Array]:
+    """Layer -> `(S,)`, which sum to 1."""
+    equal = jnp.full((number,), 1 / number)
+
+    def normalized(weights: Any) -> jax.Array:
+        share = jnp.asarray(weights, float)
+        if share.shape != (number,):
+            raise ValueError(f"style_weights of shape {share.shape} for {number} styles")
+        return share / jnp.sum(share)
+
+    if style_weights is None:
+        return dict.fromkeys(layers, equal)
+    if not isinstance(style_weights, Mapping):
+        return dict.fromkeys(layers, normalized(style_weights))
+    if unknown := set(style_weights) - set(layers):
+        raise ValueError(
+            f"style_weights for {', '.join(sorted(unknown))}, but the style's layers are "
+            f"{', '.join(layers)}"
+        )
+    return {
+        layer: normalized(style_weights[layer]) if layer in style_weights else equal
+        for layer in layers
+    }
+
+
+def _style_weights(image: Any, mask: ArrayLike | None, layers: Sequence[str]) -> PositionWeights:
+    if mask is None:
+        return None
+    if jnp.shape(mask) != jnp.shape(image)[:2]:
+        raise ValueError(
+            f"a style mask of shape {jnp.shape(mask)} for a style of {jnp.shape(image)}"
+        )
+    return _at_layers(jnp.asarray(mask), layers)
+
+
+def _at_layers(mask: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
+    """`(..., H, W)` -> layer -> `(..., h, w)`: means over the pixels that are pooled together.
+
+    Where a mask is zero all over a position's pixels, its weight there is exactly zero.
+    """
+    found = {"image": mask}
+    scaled = [mask]
+    for _ in range(max(number_of_poolings(layer) for layer in layers)):
+        *batch, height, width = scaled[-1].shape
+        cut = scaled[-1][..., : height // 2 * 2, : width // 2 * 2]
+        scaled.append(cut.reshape(*batch, height // 2, 2, width // 2, 2).mean((-3, -1)))
+    return found | {layer: scaled[number_of_poolings(layer)] for layer in layers}
 
 
 def evaluate(
@@ -125,9 +222,34 @@ def evaluate(
     _check_names("targets", targets, terms)
     _check_names("weights", weights, terms)
     features = _features(network, params, image, layers_of(terms))
-    per_term = {}
-    for term in terms:
-        statistics = term.statistics(features, targets[term.name], None)
-        per_term[term.name] = term.loss(statistics, targets[term.name])
+    per_term = {
+        term.name: _loss(term, features, targets[term.name], weights[term.name]) for term in terms
+    }
     weighted = [weights[name] * loss for name, loss in per_term.items()]
     return functools.reduce(operator.add, weighted), per_term
+
+
+def _loss(term: Term, features: Features, target: Any, strength: Any) -> jax.Array:
+    """One term's loss; `strength` is what its gradient will be multiplied by."""
+    if not isinstance(target, Guided):
+        features = _with_normalized_gradients(term, features, strength)
+        return term.loss(term.statistics(features, target, None), target)
+    parts = []
+    for i, each in enumerate(target.targets):
+        factor = target.factors[i]
+        here = _with_normalized_gradients(term, features, strength * factor)
+        weight = {layer: weights[i] for layer, weights in target.weights.items()}
+        parts.append(factor * term.loss(term.statistics(here, each, weight), each))
+    return functools.reduce(operator.add, parts)
+
+
+def _with_normalized_gradients(term: Any, features: Features, strength: Any) -> Features:
+    if not getattr(term, "normalize_gradients", False):
+        return features
+    own = dict(zip(term.layers, term.layer_weights, strict=True))
+    return {
+        layer: normalize_gradient(values, jnp.asarray(strength * own[layer], values.dtype))
+        if layer in own
+        else values
+        for layer, values in features.items()
+    }

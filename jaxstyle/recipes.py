@@ -11,8 +11,15 @@ from typing import Literal
 from flax.core import FrozenDict
 
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, ScipyLBFGSB, Solver
-from jaxstyle.terms import Content, GramStyle, Term
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
+from jaxstyle.terms import (
+    Content,
+    GramStyle,
+    NinePointVariation,
+    Term,
+    TotalVariation,
+    Wasserstein2Style,
+)
 from jaxstyle.vgg import VGG19
 
 
@@ -28,12 +35,16 @@ class Recipe:
         terms: terms of the objective.
         weights: term name -> factor.
         solver: solver and number of steps.
-        init: the image to start from: a copy of the `content`, or `noise` (white, uniform in
-            [0, 1]).
+        init: the image to start from: a copy of the `content`; `noise`, white and uniform in
+            [0, 1]; or `mean`, the mean colour of the network's training images, with next to no
+            noise (as jcjohnson/neural-style's `random`).
         pyramid: smaller sizes to begin with; None for none.
         size: long edge of the content in pixels, where nothing else is said.
         median_filter: side of the median filter that the *returned* image passes, in pixels;
             1 is none. The iteration never sees it.
+        color: `style` takes colours as they come; `luminance` gives the *returned* image the
+            content's chroma; `match` gives the styles the content's colours before. See
+            `jaxstyle.color`.
     """
 
     name: str
@@ -43,10 +54,11 @@ class Recipe:
     weights: Mapping[str, float]
     network: VGG19 = VGG19()
     solver: Solver = LBFGS()
-    init: Literal["content", "noise"] = "content"
+    init: Literal["content", "noise", "mean"] = "content"
     pyramid: Pyramid | None = None
     size: int = 512
     median_filter: int = 1
+    color: Literal["style", "luminance", "match"] = "style"
 
     @property
     def carry(self) -> str:
@@ -59,8 +71,14 @@ class Recipe:
         names = {term.name for term in self.terms}
         if set(self.weights) != names:
             raise ValueError(f"recipe {self.name}: weights {set(self.weights)}, terms {names}")
-        if self.init not in ("content", "noise"):
-            raise ValueError(f"recipe {self.name}: init {self.init!r} is not content or noise")
+        for field, value, valid in (
+            ("init", self.init, ("content", "noise", "mean")),
+            ("color", self.color, ("style", "luminance", "match")),
+        ):
+            if value not in valid:
+                raise ValueError(
+                    f"recipe {self.name}: {field} {value!r} is not one of {', '.join(valid)}"
+                )
         if self.median_filter < 1 or self.median_filter % 2 == 0:
             raise ValueError(f"recipe {self.name}: median_filter must be odd and positive")
 
@@ -77,14 +95,15 @@ GATYS = Recipe(
     solver=LBFGS(num_steps=500),
 )
 
-# The notebook's 1e3 / C^2 * MSE(G, A) is 4e3 / C^2 times eq. 4 (whose 1 / N^2 is the mean).
+_CHANNELS = (64, 128, 256, 512, 512)  # of the style's layers
+
 GATYS_NOTEBOOK = Recipe(
     name="gatys-notebook",
     source=_GATYS_2016 + ", the authors' PyTorch notebook (its first stage)",
     description="mean squared errors, layers weighted by 1e3 / C^2, max pooling",
     terms=(
         Content(reduction="mean"),
-        GramStyle(layer_weights=tuple(4e3 / c**2 for c in (64, 128, 256, 512, 512))),
+        GramStyle(layer_weights=tuple(1e3 / c**2 for c in _CHANNELS), reduction="mean"),
     ),
     weights={"content": 1.0, "style": 1.0},
     solver=LBFGS(num_steps=500, history_size=100),
@@ -103,6 +122,38 @@ GOKALP_KIM = Recipe(
     median_filter=3,
 )
 
+# Its total variation is of pixels in 0-255, which are its variables too.
+KERAS_EXAMPLE = Recipe(
+    name="keras-example",
+    source="keras.io/examples/generative/neural_style_transfer, as it was with L-BFGS",
+    description="sums of squares, undivided Gram matrices, total variation, restarted L-BFGS-B",
+    terms=(
+        Content(reduction="sum"),
+        GramStyle(reduction="keras"),
+        TotalVariation(power=1.25, pixel_range=255.0),
+    ),
+    weights={"content": 0.025, "style": 1.0, "total_variation": 8.5e-5},
+    solver=ScipyLBFGSB(num_steps=10, maxfun=20),
+)
+
+# Departures: the value includes the total variation, of which the program has only the gradient;
+# the first step is ours, since its 1 / |g|_1 is below the resolution of float32 pixels. The Gram
+# matrix is divided by C h w there and by h w here, hence 1 / C^2.
+JOHNSON = Recipe(
+    name="johnson",
+    source="jcjohnson/neural-style",
+    description="Gram matrices over C h w, total variation, max pooling, start from mean colour",
+    network=VGG19(white=256.0),
+    terms=(
+        Content(reduction="mean"),
+        GramStyle(layer_weights=tuple(1 / c**2 for c in _CHANNELS), reduction="mean"),
+        TotalVariation(pixel_range=256.0),
+    ),
+    weights={"content": 5.0, "style": 100.0, "total_variation": 0.5e-3},
+    solver=LBFGS(num_steps=1000, history_size=100),
+    init="mean",
+)
+
 # The 1e-2 in front of all of the notebook's objective is pastiche's.
 PASTICHE = Recipe(
     name="pastiche",
@@ -111,6 +162,40 @@ PASTICHE = Recipe(
     terms=GATYS_NOTEBOOK.terms,
     weights={"content": 0.01, "style": 0.01},
     solver=LBFGS(num_steps=1000, history_size=100),
+)
+
+_CROWSON_ADAM = Adam(num_steps=500, b2=0.99, clip=True, average=0.99, keep_moments=True)
+_CROWSON_WEIGHTS = tuple(w / 341 for w in (256, 64, 16, 4, 1))
+
+# Departures: sizes are made from the picture at full size by an antialiased cubic, rather than
+# from the file; Keys' cubic (a = -0.5) takes iterates to the next size, rather than a = -0.75.
+CROWSON_W2 = Recipe(
+    name="crowson-w2",
+    source="crowsonkb/style-transfer-pytorch, 2023",
+    description="Wasserstein-2 distances, Adam, averaged iterates, sizes by sqrt(2) from 128 px "
+    "on; torchvision's weights",
+    network=VGG19(first_padding="replicate", preprocessing="torchvision"),
+    terms=(
+        Content(reduction="mean"),
+        Wasserstein2Style(layer_weights=_CROWSON_WEIGHTS),
+        NinePointVariation(),
+    ),
+    weights={"content": 0.015, "style": 1.0, "total_variation": 2.0},
+    solver=_CROWSON_ADAM,
+    pyramid=Pyramid(coarsest=128, factor=2**0.5, steps=(1000, 500), carry="image"),
+)
+
+CROWSON_GRAM = dataclasses.replace(
+    CROWSON_W2,
+    name="crowson-gram",
+    source="crowsonkb/style-transfer-pytorch, 2021-2023",
+    description="squared over absolute errors of features and Gram matrices; otherwise crowson-w2",
+    terms=(
+        Content(reduction="scaled"),
+        GramStyle(layer_weights=_CROWSON_WEIGHTS, reduction="scaled"),
+        NinePointVariation(),
+    ),
+    solver=dataclasses.replace(_CROWSON_ADAM, b2=0.999),
 )
 
 # Chosen by looking (see the README): average pooling and replicate padding give cleaner strokes
@@ -128,5 +213,16 @@ DEFAULT = dataclasses.replace(
 )
 
 RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (DEFAULT, GATYS, GATYS_NOTEBOOK, GOKALP_KIM, PASTICHE)
+    recipe.name: recipe
+    for recipe in (
+        DEFAULT,
+        GATYS,
+        GATYS_NOTEBOOK,
+        GOKALP_KIM,
+        KERAS_EXAMPLE,
+        JOHNSON,
+        PASTICHE,
+        CROWSON_W2,
+        CROWSON_GRAM,
+    )
 }

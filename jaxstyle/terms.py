@@ -6,19 +6,20 @@ A term is a scalar function of *sums over positions*. It says so in two pure met
   an image; `weight` maps a layer to `(h, w)` weights per position, or is None for all ones;
 - `loss(statistics, target)`: the scalar.
 
-Beside them stand `name` (its key among weights and targets), `layers` (what it reads),
-`target_image` (which picture its target is made from: `content`, `style` or None) and
-`target(features)`, that target, a pytree. Targets of several styles are averaged: for Gram
-matrices this has the same gradient as the average of the losses.
+Beside them stand `name` (its key among weights and targets), `layers` (what it reads) and
+`target_image`, which says what its target is: with `content`, the content's features, layer ->
+`(h, w, c)`; with `style`, whatever its third method `target(statistics, shares)` makes of the
+statistics of each style (taken with None for a target) and of each style's share, layer -> `(S,)`;
+with None, None.
 
-A term of your own is any frozen dataclass with these six; there is nothing to inherit from or
-to register.
+A term of your own is any frozen dataclass with these; there is nothing to inherit from or to
+register.
 """
 
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import jax
@@ -29,10 +30,12 @@ from jaxstyle.vgg import LAYERS
 
 Features = Mapping[str, jax.Array]
 PositionWeights = Mapping[str, jax.Array] | None
+Shares = Mapping[str, jax.Array]
 TargetImage = Literal["content", "style"] | None
 
 CONTENT_LAYERS = ("relu4_2",)
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+_FIFTHS = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 
 class Term(Protocol):
@@ -46,13 +49,36 @@ class Term(Protocol):
     @property
     def layers(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def target(self, features: Features) -> Any: ...  # noqa: D102
-
     def statistics(  # noqa: D102
         self, features: Features, target: Any, weight: PositionWeights
     ) -> Any: ...
 
     def loss(self, statistics: Any, target: Any) -> jax.Array: ...  # noqa: D102
+
+
+def mix(
+    statistics: Sequence[Mapping[str, tuple[Any, jax.Array]]], shares: Shares
+) -> dict[str, Any]:
+    """Mixes styles: their statistics per position, averaged by `shares`.
+
+    Args:
+        statistics: of each style, layer -> (sums, number of positions).
+        shares: layer -> `(S,)`, the share of each style.
+
+    Returns:
+        Layer -> sums over positions divided by their number, averaged.
+    """
+
+    def average(layer: str) -> Any:
+        def leaf(*sums: jax.Array) -> jax.Array:
+            means = jnp.stack(
+                [each / style[layer][1] for each, style in zip(sums, statistics, strict=True)]
+            )
+            return jnp.tensordot(shares[layer].astype(means.dtype), means, axes=1)
+
+        return jax.tree.map(leaf, *(style[layer][0] for style in statistics))
+
+    return {layer: average(layer) for layer in statistics[0]}
 
 
 def _check_layers(term: Any) -> None:
@@ -62,15 +88,20 @@ def _check_layers(term: Any) -> None:
         raise ValueError(f"{len(term.layer_weights)} layer_weights for {len(term.layers)} layers")
 
 
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what} {value!r} is not one of {', '.join(choices)}")
+
+
 def _weight_of(weight: PositionWeights, layer: str) -> jax.Array | None:
     return None if weight is None else weight[layer]
 
 
 def _total_weight(features: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """The number of positions, or the sum of their weights."""
+    """The number of positions, or the sum of their weights: of an empty region, almost none."""
     if weight is None:
         return jnp.asarray(features.shape[0] * features.shape[1], jnp.float32)
-    return jnp.sum(weight)
+    return jnp.maximum(jnp.sum(weight), 1e-6)
 
 
 def _weighted_sum(term: Any, loss: Callable[[str], jax.Array]) -> jax.Array:
@@ -80,6 +111,10 @@ def _weighted_sum(term: Any, loss: Callable[[str], jax.Array]) -> jax.Array:
     return functools.reduce(operator.add, parts)
 
 
+_CONTENT_REDUCTIONS = ("half_sum", "sum", "mean", "scaled")
+_GRAM_REDUCTIONS = ("gatys", "mean", "scaled", "keras")
+
+
 @dataclasses.dataclass(frozen=True)
 class Content:
     """Squared difference of the features from the content's (Gatys et al. 2016, eq. 1).
@@ -87,14 +122,17 @@ class Content:
     Attributes:
         layers: layers that are compared.
         layer_weights: a factor for each of them.
-        reduction: `half_sum`, `1/2 sum (F - P)^2` as in the paper, which grows with the image, or
-            `mean`, the mean over positions and channels, which does not.
+        reduction: `half_sum`, `1/2 sum (F - P)^2` as in the paper, and `sum`, both of which grow
+            with the image; `mean`, over positions and channels, which does not; or `scaled`, see
+            `losses.scaled_squared_error`.
+        normalize_gradients: see `losses.normalize_gradient`.
         name: the term's name.
     """
 
     layers: tuple[str, ...] = CONTENT_LAYERS
     layer_weights: tuple[float, ...] = (1.0,)
-    reduction: Literal["half_sum", "mean"] = "half_sum"
+    reduction: Literal["half_sum", "sum", "mean", "scaled"] = "half_sum"
+    normalize_gradients: bool = False
     name: str = "content"
 
     target_image: ClassVar[TargetImage] = "content"
@@ -102,34 +140,35 @@ class Content:
     def __post_init__(self) -> None:
         """Checks the settings."""
         _check_layers(self)
-        if self.reduction not in ("half_sum", "mean"):
-            raise ValueError(f"reduction {self.reduction!r} is not one of half_sum, mean")
-
-    def target(self, features: Features) -> dict[str, jax.Array]:
-        """Returns layer -> `(h, w, c)`, the content's features."""
-        return {layer: features[layer] for layer in self.layers}
+        _check_choice("reduction", self.reduction, _CONTENT_REDUCTIONS)
 
     def statistics(
-        self, features: Features, target: dict[str, jax.Array], weight: PositionWeights
-    ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Returns layer -> (sum of squares, number of positions), both `()`."""
-        return {
-            layer: (
-                losses.squared_error_sum(features[layer], target[layer], _weight_of(weight, layer)),
-                _total_weight(features[layer], _weight_of(weight, layer)),
-            )
-            for layer in self.layers
-        }
+        self, features: Features, target: Features, weight: PositionWeights
+    ) -> dict[str, tuple[jax.Array, ...]]:
+        """Returns layer -> (sum of squares, of absolute values, number of positions), all `()`."""
 
-    def loss(
-        self, statistics: dict[str, tuple[jax.Array, jax.Array]], target: dict[str, jax.Array]
-    ) -> jax.Array:
+        def sums(layer: str) -> tuple[jax.Array, ...]:
+            of_layer = (features[layer], target[layer], _weight_of(weight, layer))
+            scaled = self.reduction == "scaled"
+            return (
+                losses.squared_error_sum(*of_layer),
+                losses.absolute_error_sum(*of_layer) if scaled else jnp.zeros(()),
+                _total_weight(features[layer], of_layer[2]),
+            )
+
+        return {layer: sums(layer) for layer in self.layers}
+
+    def loss(self, statistics: dict[str, tuple[jax.Array, ...]], target: Features) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
 
         def reduce(layer: str) -> jax.Array:
-            square, positions = statistics[layer]
+            square, absolute, positions = statistics[layer]
             if self.reduction == "half_sum":
                 return 0.5 * square
+            if self.reduction == "sum":
+                return square
+            if self.reduction == "scaled":
+                return losses.scaled_ratio(square, absolute)
             return square / (target[layer].shape[-1] * positions)
 
         return _weighted_sum(self, reduce)
@@ -145,11 +184,18 @@ class GramStyle:
     Attributes:
         layers: layers that are compared.
         layer_weights: the `w_l` of eq. 5, one for each layer.
+        reduction: with C channels and D the difference, `gatys` is `sum D^2 / (4 C^2)` (eq. 4),
+            `mean` the mean of `D^2`, `scaled` is `losses.scaled_squared_error`, and `keras` that
+            of the Keras example, `sum (M D)^2 / (4 * 3^2 * (H W)^2)`, with M positions in the
+            layer and H W in the image.
+        normalize_gradients: see `losses.normalize_gradient`.
         name: the term's name.
     """
 
     layers: tuple[str, ...] = STYLE_LAYERS
-    layer_weights: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2, 0.2)
+    layer_weights: tuple[float, ...] = _FIFTHS
+    reduction: Literal["gatys", "mean", "scaled", "keras"] = "gatys"
+    normalize_gradients: bool = False
     name: str = "style"
 
     target_image: ClassVar[TargetImage] = "style"
@@ -157,23 +203,37 @@ class GramStyle:
     def __post_init__(self) -> None:
         """Checks the settings."""
         _check_layers(self)
-
-    def target(self, features: Features) -> dict[str, jax.Array]:
-        """Returns layer -> `(c, c)`, the style's Gram matrices."""
-        return {layer: losses.gram_matrix(features[layer]) for layer in self.layers}
+        _check_choice("reduction", self.reduction, _GRAM_REDUCTIONS)
 
     def statistics(
-        self, features: Features, target: dict[str, jax.Array], weight: PositionWeights
+        self, features: Features, target: dict[str, jax.Array] | None, weight: PositionWeights
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Returns layer -> (Gram sum `(c, c)`, number of positions `()`)."""
+        """Returns layer -> (Gram sum `(c, c)`, number of positions `()`).
+
+        The Keras example also needs the number of positions of the `image`.
+        """
         del target
-        return {
+        sums = {
             layer: (
                 losses.gram_sum(features[layer], _weight_of(weight, layer)),
                 _total_weight(features[layer], _weight_of(weight, layer)),
             )
             for layer in self.layers
         }
+        if self.reduction == "keras":
+            pixels = _total_weight(features["image"], _weight_of(weight, "image"))
+            sums["image"] = (jnp.zeros((0, 0)), pixels)
+        return sums
+
+    def target(
+        self, statistics: Sequence[dict[str, tuple[jax.Array, jax.Array]]], shares: Shares
+    ) -> dict[str, jax.Array]:
+        """Returns layer -> `(c, c)`, the styles' Gram matrices, averaged.
+
+        Their losses, averaged, have the same gradient.
+        """
+        grams = mix(statistics, {**shares, "image": jnp.ones(len(statistics))})
+        return {layer: grams[layer] for layer in self.layers}
 
     def loss(
         self, statistics: dict[str, tuple[jax.Array, jax.Array]], target: dict[str, jax.Array]
@@ -181,8 +241,239 @@ class GramStyle:
         """Returns the weighted sum over layers, `()`."""
 
         def reduce(layer: str) -> jax.Array:
-            gram, positions = statistics[layer]
-            return losses.style_loss(gram / positions, target[layer])
+            total, positions = statistics[layer]
+            gram = total / positions
+            if self.reduction == "gatys":
+                return losses.style_loss(gram, target[layer])
+            if self.reduction == "scaled":
+                return losses.scaled_squared_error(gram, target[layer])
+            square = jnp.square(gram - target[layer])
+            if self.reduction == "mean":
+                return jnp.mean(square)
+            return jnp.sum(square) * jnp.square(positions / statistics["image"][1]) / 36
+
+        return _weighted_sum(self, reduce)
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentStyle:
+    """Squared difference of the mean, and the standard deviation, of each channel.
+
+    Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalisation
+    statistics); the mean over channels of both squares.
+
+    Attributes:
+        layers: layers that are compared.
+        layer_weights: a factor for each of them.
+        order: 1 for means only, 2 for means and standard deviations.
+        name: the term's name.
+    """
+
+    layers: tuple[str, ...] = STYLE_LAYERS
+    layer_weights: tuple[float, ...] = _FIFTHS
+    order: int = 2
+    name: str = "style"
+
+    target_image: ClassVar[TargetImage] = "style"
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check_layers(self)
+        if self.order not in (1, 2):
+            raise ValueError(f"order {self.order} is not 1 or 2")
+
+    def statistics(
+        self, features: Features, target: Any, weight: PositionWeights
+    ) -> dict[str, tuple[tuple[jax.Array, jax.Array], jax.Array]]:
+        """Returns layer -> ((sum `(c,)`, sum of squares `(c,)`), number of positions `()`)."""
+        del target
+
+        def sums(layer: str) -> Any:
+            values = features[layer].astype(jnp.promote_types(features[layer].dtype, jnp.float32))
+            of_layer = _weight_of(weight, layer)
+            weighted = values if of_layer is None else values * of_layer[..., None]
+            both = jnp.sum(weighted, (0, 1)), jnp.sum(weighted * values, (0, 1))
+            return both, _total_weight(features[layer], of_layer)
+
+        return {layer: sums(layer) for layer in self.layers}
+
+    def target(self, statistics: Sequence[Any], shares: Shares) -> dict[str, Any]:
+        """Returns layer -> (mean `(c,)`, mean square `(c,)`), averaged over the styles."""
+        return mix(statistics, shares)
+
+    def loss(self, statistics: dict[str, Any], target: dict[str, Any]) -> jax.Array:
+        """Returns the weighted sum over layers, `()`."""
+
+        def deviation(mean: jax.Array, square: jax.Array) -> jax.Array:
+            # The root's derivative is infinite at 0: a channel that is constant gets none.
+            variance = square - mean**2
+            varies = variance > 1e-6 * square
+            return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
+
+        def reduce(layer: str) -> jax.Array:
+            (total, squares), positions = statistics[layer]
+            mean, square = total / positions, squares / positions
+            error = jnp.square(mean - target[layer][0])
+            if self.order == 2:
+                error += jnp.square(deviation(mean, square) - deviation(*target[layer]))
+            return jnp.mean(error)
+
+        return _weighted_sum(self, reduce)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wasserstein2Style:
+    """Squared Wasserstein-2 distance of Gaussians with the features' means and covariances.
+
+    Crowson, style-transfer-pytorch: `mean (m - m_t)^2 + tr(K_t + K - 2 (K_t^1/2 K K_t^1/2)^1/2) /
+    C`, with `epsilon` on the diagonals of K and K_t. With `layers=("image",)` it compares colours.
+
+    Attributes:
+        layers: layers that are compared.
+        layer_weights: a factor for each of them.
+        epsilon: added to the covariances' diagonals, in units of squared features.
+        iterations: of the Newton-Schulz square root, see `losses.square_root`.
+        name: the term's name.
+    """
+
+    layers: tuple[str, ...] = STYLE_LAYERS
+    layer_weights: tuple[float, ...] = _FIFTHS
+    epsilon: float = 1e-4
+    iterations: int = 12
+    name: str = "style"
+
+    target_image: ClassVar[TargetImage] = "style"
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check_layers(self)
+        if not self.epsilon >= 0 or self.iterations < 1:
+            raise ValueError(
+                f"epsilon must be at least 0 and iterations positive, not {self.epsilon}, "
+                f"{self.iterations}"
+            )
+
+    def statistics(
+        self, features: Features, target: Any, weight: PositionWeights
+    ) -> dict[str, tuple[tuple[jax.Array, jax.Array], jax.Array]]:
+        """Returns layer -> ((sum `(c,)`, Gram sum `(c, c)`), number of positions `()`)."""
+        del target
+        return {
+            layer: (
+                losses.moment_sums(features[layer], _weight_of(weight, layer)),
+                _total_weight(features[layer], _weight_of(weight, layer)),
+            )
+            for layer in self.layers
+        }
+
+    def _covariance(self, mean: jax.Array, second: jax.Array) -> jax.Array:
+        return second - jnp.outer(mean, mean) + self.epsilon * jnp.eye(len(mean), dtype=mean.dtype)
+
+    def target(self, statistics: Sequence[Any], shares: Shares) -> dict[str, Any]:
+        """Returns layer -> (mean, covariance, its root); second moments are averaged."""
+
+        def of_layer(mean: jax.Array, second: jax.Array) -> tuple[jax.Array, ...]:
+            covariance = self._covariance(mean, second)
+            return mean, covariance, losses.square_root(covariance, self.iterations)
+
+        return {layer: of_layer(*moments) for layer, moments in mix(statistics, shares).items()}
+
+    def loss(self, statistics: dict[str, Any], target: dict[str, Any]) -> jax.Array:
+        """Returns the weighted sum over layers, `()`."""
+
+        def reduce(layer: str) -> jax.Array:
+            (total, gram), positions = statistics[layer]
+            target_mean, covariance, root = target[layer]
+            mean = total / positions
+            own = self._covariance(mean, gram / positions)
+            distance = losses.covariance_distance(own, covariance, root, self.iterations)
+            return jnp.mean(jnp.square(mean - target_mean)) + distance / len(mean)
+
+        return _weighted_sum(self, reduce)
+
+
+@dataclasses.dataclass(frozen=True)
+class MRFStyle:
+    """Squared difference of each patch of features from the most similar one of the styles.
+
+    Li & Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
+    Synthesis", CVPR 2016, eq. 2 and 3, as a mean over patches and their elements. Its statistics
+    add up over an image's positions, given the features around them. Its target is all patches
+    of the styles: no sum, so `additive_target` is False; and shares cannot mix it.
+
+    Attributes:
+        layers: layers that are compared.
+        layer_weights: a factor for each of them.
+        size: of the patches, in positions; odd.
+        name: the term's name.
+    """
+
+    layers: tuple[str, ...] = ("relu3_1", "relu4_1")
+    layer_weights: tuple[float, ...] = (1.0, 1.0)
+    size: int = 3
+    name: str = "style"
+
+    target_image: ClassVar[TargetImage] = "style"
+    additive_target: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check_layers(self)
+        if self.size < 1 or self.size % 2 == 0:
+            raise ValueError(f"size must be odd and positive, not {self.size}")
+
+    def _inner(self, plane: jax.Array) -> jax.Array:
+        """Cuts `(h, w)` down to the positions that are the centre of a whole patch."""
+        border = self.size // 2
+        return plane[border : plane.shape[0] - border, border : plane.shape[1] - border]
+
+    def statistics(
+        self, features: Features, target: Any, weight: PositionWeights
+    ) -> dict[str, tuple[jax.Array, jax.Array]]:
+        """Returns layer -> (sum of squares `()`, number of patches `()`).
+
+        Without a target, layer -> (patches `(K, size^2 c)`, whether each may be taken `(K,)`).
+        """
+
+        def of_layer(layer: str) -> tuple[jax.Array, jax.Array]:
+            own = features[layer]
+            if min(own.shape[:2]) < self.size:
+                raise ValueError(
+                    f"{layer} has {own.shape[0]}x{own.shape[1]} positions, too few for patches of "
+                    f"{self.size}x{self.size}: use a larger image"
+                )
+            positions = _weight_of(weight, layer)
+            if positions is None:
+                positions = jnp.ones(own.shape[:2], jnp.float32)
+            inner = self._inner(positions)
+            own_patches = losses.patches(own, self.size)
+            if target is None:
+                return own_patches.reshape(-1, own_patches.shape[-1]), inner.reshape(-1) > 0.5
+            style_patches, allowed = target[layer]
+            nearest = losses.nearest_patches(own, style_patches, allowed, self.size)
+            square = losses.squared_error_sum(own_patches, style_patches[nearest], inner)
+            return square, _total_weight(own, inner)
+
+        return {layer: of_layer(layer) for layer in self.layers}
+
+    def target(self, statistics: Sequence[Any], shares: Shares) -> dict[str, Any]:
+        """Returns layer -> (all patches of all styles, whether each may be taken)."""
+        del shares
+        return {
+            layer: jax.tree.map(
+                lambda *each: jnp.concatenate(each), *(style[layer] for style in statistics)
+            )
+            for layer in self.layers
+        }
+
+    def loss(
+        self, statistics: dict[str, tuple[jax.Array, jax.Array]], target: dict[str, Any]
+    ) -> jax.Array:
+        """Returns the weighted sum over layers, `()`."""
+
+        def reduce(layer: str) -> jax.Array:
+            square, number = statistics[layer]
+            return square / (number * target[layer][0].shape[-1])
 
         return _weighted_sum(self, reduce)
 
@@ -194,11 +485,13 @@ class TotalVariation:
     Attributes:
         power: 0.5 is the isotropic total variation, 1 the squared one.
         reduction: `sum` over pixels, or `mean`, which does not grow with the image.
+        pixel_range: the pixels are multiplied by this first: 255 for those of 8 bits.
         name: the term's name.
     """
 
     power: float = 1.0
     reduction: Literal["sum", "mean"] = "sum"
+    pixel_range: float = 1.0
     name: str = "total_variation"
 
     layers: ClassVar[tuple[str, ...]] = ("image",)
@@ -206,13 +499,11 @@ class TotalVariation:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        if self.power <= 0:
-            raise ValueError(f"power {self.power} is not positive")
-        if self.reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction {self.reduction!r} is not one of sum, mean")
-
-    def target(self, features: Features) -> None:
-        """Returns nothing: there is nothing to compare with."""
+        if self.power <= 0 or self.pixel_range <= 0:
+            raise ValueError(
+                f"power and pixel_range must be positive, not {self.power}, {self.pixel_range}"
+            )
+        _check_choice("reduction", self.reduction, ("sum", "mean"))
 
     def statistics(
         self, features: Features, target: None, weight: PositionWeights
@@ -220,7 +511,7 @@ class TotalVariation:
         """Returns (sum, number of positions), both `()`."""
         image, position_weight = features["image"], _weight_of(weight, "image")
         return (
-            losses.total_variation_sum(image, position_weight, power=self.power),
+            losses.total_variation_sum(image * self.pixel_range, position_weight, power=self.power),
             _total_weight(image, position_weight),
         )
 
@@ -228,3 +519,33 @@ class TotalVariation:
         """Returns the sum, or the mean over positions, `()`."""
         total, positions = statistics
         return total if self.reduction == "sum" else total / positions
+
+
+@dataclasses.dataclass(frozen=True)
+class NinePointVariation:
+    """Mean squared differences to all eight neighbours (Crowson, style-transfer-pytorch).
+
+    `2 (mean dx^2 / 3 + mean dy^2 / 3 + mean d_diagonal^2 / 12 + mean d_antidiagonal^2 / 12)`, of
+    the image continued by its outermost pixels; means over positions and channels.
+
+    Attributes:
+        name: the term's name.
+    """
+
+    name: str = "total_variation"
+
+    layers: ClassVar[tuple[str, ...]] = ("image",)
+    target_image: ClassVar[TargetImage] = None
+
+    def statistics(
+        self, features: Features, target: None, weight: PositionWeights
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Returns (sum along axes, pixels, sum along diagonals, squares of pixels), all `()`."""
+        image, position_weight = features["image"], _weight_of(weight, "image")
+        axes, diagonals, squares = losses.nine_point_variation_sums(image, position_weight)
+        return axes, _total_weight(image, position_weight), diagonals, squares
+
+    def loss(self, statistics: tuple[jax.Array, ...], target: None) -> jax.Array:
+        """Returns the mean, `()`."""
+        axes, pixels, diagonals, squares = statistics
+        return 2 / 3 * (axes / (3 * pixels) + diagonals / (12 * squares))

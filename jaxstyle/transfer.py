@@ -7,17 +7,26 @@ arrays as arguments, so pairs of one size share one compilation.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxstyle.objective import Params, Style, Weights, evaluate, layers_of, prepare_targets
+from jaxstyle.color import luminance_only, match_color
+from jaxstyle.objective import (
+    Params,
+    Style,
+    StyleWeights,
+    Weights,
+    evaluate,
+    layers_of,
+    prepare_targets,
+)
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
-from jaxstyle.solvers import Objective, ScipyLBFGSB, Solver, State, advance, is_active
+from jaxstyle.solvers import Adam, Objective, ScipyLBFGSB, Solver, State, advance, is_active
 from jaxstyle.terms import Term
 from jaxstyle.vgg import VGG19
 
@@ -42,13 +51,15 @@ class StyleResult(NamedTuple):
 
 def stylize(
     params: Params,
-    content: ArrayLike,
-    style: Style,
+    content: ArrayLike | None,
+    style: Style | None,
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
     solver: Solver | None = None,
-    style_weights: ArrayLike | Sequence[float] | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
 ) -> StyleResult:
@@ -56,14 +67,20 @@ def stylize(
 
     Args:
         params: VGG19's variables, from `jaxstyle.io.load_params`.
-        content: `(H, W, 3)` floating-point sRGB in [0, 1].
-        style: `(h, w, 3)`, likewise, of any size; or a tuple of such.
+        content: `(H, W, 3)` floating-point sRGB in [0, 1]; None, with an `init` that is an
+            image, if no term of the recipe needs it (texture synthesis).
+        style: `(h, w, 3)`, likewise, of any size; or a tuple of such; None if no term needs it
+            (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
         solver: over the recipe's.
-        style_weights: `(S,)` the shares of several styles, by default equal.
-        init: the image to start from: `content`, `noise` or `(H, W, 3)`; over the recipe's.
-        key: a `jax.random.key`; needed for a start from noise, otherwise unused.
+        style_weights: `(S,)` the shares of several styles, by default equal; or a mapping of
+            layers to such, see `prepare_targets`.
+        masks: `(S, H, W)` in [0, 1], the region of the picture that each style is for.
+        style_masks: for each style None or `(h, w)` in [0, 1], the region of it that counts.
+        init: the image to start from: `content`, `noise`, `mean` or `(H, W, 3)`; over the
+            recipe's, see `Recipe`.
+        key: a `jax.random.key`; needed for a start from noise or mean, otherwise unused.
 
     Returns:
         A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
@@ -82,6 +99,8 @@ def stylize(
         weights=weights,
         solver=solver,
         style_weights=style_weights,
+        masks=masks,
+        style_masks=style_masks,
         init=init,
         key=key,
         every=None,
@@ -91,13 +110,15 @@ def stylize(
 
 def stylize_steps(
     params: Params,
-    content: ArrayLike,
-    style: Style,
+    content: ArrayLike | None,
+    style: Style | None,
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
     solver: Solver | None = None,
-    style_weights: ArrayLike | Sequence[float] | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
     every: int | None = 10,
@@ -114,6 +135,8 @@ def stylize_steps(
         weights: see `stylize`.
         solver: see `stylize`.
         style_weights: see `stylize`.
+        masks: see `stylize`.
+        style_masks: see `stylize`.
         init: see `stylize`.
         key: see `stylize`.
         every: steps between two results; None for all at once.
@@ -132,6 +155,8 @@ def stylize_steps(
         weights=weights,
         solver=solver,
         style_weights=style_weights,
+        masks=masks,
+        style_masks=style_masks,
         init=init,
         key=key,
         every=every,
@@ -141,13 +166,15 @@ def stylize_steps(
 
 def stylize_batch(
     params: Params,
-    contents: ArrayLike,
-    styles: Style,
+    contents: ArrayLike | None,
+    styles: Style | None,
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
     solver: Solver | None = None,
-    style_weights: ArrayLike | Sequence[float] | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
 ) -> StyleResult:
@@ -160,8 +187,10 @@ def stylize_batch(
         recipe: see `stylize`.
         weights: term name -> factor, `()` for all pairs or `(B,)` for each; over the recipe's.
         solver: see `stylize`; `ScipyLBFGSB` takes the pairs one after the other.
-        style_weights: `(S,)` for all pairs, or `(B, S)`.
-        init: `content`, `noise` (another for each pair) or `(B, H, W, 3)`.
+        style_weights: `(S,)` for all pairs, or `(B, S)`; or a mapping of layers to such.
+        masks: `(S, H, W)` for all pairs, or `(B, S, H, W)`.
+        style_masks: for each style None or `(B, h, w)`.
+        init: `content`, `noise` or `mean` (another noise for each pair), or `(B, H, W, 3)`.
         key: one key for all pairs; pair `i` uses `jax.random.split(key, B)[i]`.
 
     Returns:
@@ -178,6 +207,8 @@ def stylize_batch(
         weights=weights,
         solver=solver,
         style_weights=style_weights,
+        masks=masks,
+        style_masks=style_masks,
         init=init,
         key=key,
         every=None,
@@ -193,29 +224,42 @@ def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
 
 def _run(
     params: Params,
-    content: ArrayLike,
-    style: Style,
+    content: ArrayLike | None,
+    style: Style | None,
     *,
     recipe: Recipe,
     weights: Weights | None,
     solver: Solver | None,
-    style_weights: ArrayLike | Sequence[float] | None,
+    style_weights: StyleWeights | None,
+    masks: ArrayLike | None,
+    style_masks: Sequence[ArrayLike | None] | None,
     init: ArrayLike | str | None,
     key: jax.Array | None,
     every: int | None,
     batched: bool,
 ) -> Iterator[tuple[int, StyleResult]]:
-    content_image = _check_image(content, "content", batched)
     styles = tuple(
         _check_image(each, "style", batched)
         for each in (style if isinstance(style, tuple | list) else (style,))
+        if each is not None
     )
     solver = recipe.solver if solver is None else solver
-    start = _initial_image(recipe.init if init is None else init, content_image, key, batched)
-    factors = _merge_weights(recipe, weights, content_image, batched)
-    shares = _check_style_weights(style_weights, styles, batched)
     if batched and isinstance(solver, ScipyLBFGSB):
         raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+    init = recipe.init if init is None else init
+    if content is None:
+        _check_without_content(recipe, init)
+    # Without a content, nothing but its size is read of what stands for it.
+    stand_in: Any = init if content is None else content
+    content_image = _check_image(stand_in, "content", batched)
+    start = _initial_image(init, content_image, key, recipe.network, batched)
+    factors = _merge_weights(recipe, weights, content_image, batched)
+    shares = _check_style_weights(style_weights, styles, batched)
+    guides = _check_masks(masks, style_masks, content_image, styles, batched)
+    if recipe.color == "match":
+        styles = tuple(_match_color(each, content_image, batched=batched) for each in styles)
+    # With the luminance only, what is shown has the content's chroma.
+    shown = content_image if recipe.color == "luminance" else None
 
     stages = _stages(recipe, solver, content_image, styles)
     total = sum(stage_solver.num_steps for _, stage_solver in stages)
@@ -223,15 +267,17 @@ def _run(
     traces: tuple[jax.Array, ...] = ()
     evaluations = jnp.zeros((), jnp.int32)
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
+    earlier: Any = None  # the solver's own state there
     for scale, stage_solver in stages:
         here = functools.partial(_shrink, scale=scale)
         start_here = here(start)
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
         static = (recipe.network, recipe.terms)
         pictures = (here(content_image), tuple(map(here, styles)))
-        targets = _targets(*static, params, *pictures, shares, batched=batched)
+        guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
+        targets = _targets(*static, params, *pictures, shares, *guides_here, batched=batched)
         problem = (params, targets, factors)
-        for steps, state in _solve(*static, stage_solver, batched, every, x, problem):
+        for steps, state in _solve(*static, stage_solver, batched, every, x, earlier, problem):
             if steps == 0 and made > 0:
                 continue
             yield (
@@ -240,6 +286,7 @@ def _run(
                     state,
                     (traces, evaluations),
                     None if scale == 1 else (start_here, start),
+                    shown,
                     rest=total - made - stage_solver.num_steps,
                     recipe=recipe,
                     batched=batched,
@@ -248,6 +295,7 @@ def _run(
         made += stage_solver.num_steps
         traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
         painted = state.best_x, start_here
+        earlier = state.inner if isinstance(stage_solver, Adam) else None
 
 
 def _stages(
@@ -273,16 +321,21 @@ def _solve(
     batched: bool,
     every: int | None,
     x: jax.Array,
+    earlier: Any,
     arguments: tuple[Any, ...],
 ) -> Iterator[tuple[int, State]]:
-    """Runs the solver at one size; yields the number of steps made, and the state."""
+    """Runs the solver at one size; yields the number of steps made, and the state.
+
+    `earlier` is the solver's own state at the end of the size before.
+    """
     if isinstance(solver, ScipyLBFGSB):
         objective = _objective(network, terms)
         state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
     else:
         static = (network, terms, solver, batched)
-        state = _start(*static, x, *arguments)
+        go_on = isinstance(solver, Adam) and solver.keep_moments
+        state = _start(*static, x, earlier if go_on else None, *arguments)
         # The state is donated: the solver's history is the largest array there is. Not so inside
         # somebody's own jit or vmap, where it is no buffer yet.
         traced = isinstance(state.value, jax.core.Tracer)
@@ -309,8 +362,21 @@ def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:
     return array
 
 
+def _check_without_content(recipe: Recipe, init: Any) -> None:
+    if needing := [term.name for term in recipe.terms if term.target_image == "content"]:
+        raise ValueError(f"{needing[0]} needs a content image, but there is none")
+    if isinstance(init, str) or recipe.color != "style":
+        raise ValueError(
+            "without a content image, init must be an image, and the recipe's color `style`"
+        )
+
+
 def _initial_image(
-    init: ArrayLike | str, content: jax.Array, key: jax.Array | None, batched: bool
+    init: ArrayLike | str,
+    content: jax.Array,
+    key: jax.Array | None,
+    network: VGG19,
+    batched: bool,
 ) -> jax.Array:
     if not isinstance(init, str):
         image = _check_image(init, "init", batched)
@@ -319,13 +385,17 @@ def _initial_image(
         return image.astype(content.dtype)
     if init == "content":
         return content
-    if init != "noise":
-        raise ValueError(f"init {init!r} is not content, noise or an image")
+    if init not in ("noise", "mean"):
+        raise ValueError(f"init {init!r} is not content, noise, mean or an image")
     if key is None:
-        raise ValueError("a start from noise needs key=jax.random.key(seed)")
+        raise ValueError(f"a start from {init} needs key=jax.random.key(seed)")
 
     def noise(key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, content.shape[-3:], content.dtype)
+        if init == "noise":
+            return jax.random.uniform(key, content.shape[-3:], content.dtype)
+        return network.mean_color(content.dtype) + 0.001 / network.white * jax.random.normal(
+            key, content.shape[-3:], content.dtype
+        )
 
     return jax.vmap(noise)(jax.random.split(key, len(content))) if batched else noise(key)
 
@@ -350,17 +420,50 @@ def _merge_weights(
 
 
 def _check_style_weights(
-    style_weights: ArrayLike | Sequence[float] | None,
-    styles: Sequence[jax.Array],
-    batched: bool,
-) -> jax.Array | None:
-    """The shares, `(S,)`, or `(B, S)` for a batch."""
+    style_weights: StyleWeights | None, styles: Sequence[jax.Array], batched: bool
+) -> Any:
+    """The shares, `(S,)`, or `(B, S)` for a batch; or a dict of such."""
     if style_weights is None:
         return None
+    if isinstance(style_weights, Mapping):
+        return {
+            layer: _check_style_weights(shares, styles, batched)
+            for layer, shares in style_weights.items()
+        }
+    if not styles:
+        raise ValueError("style_weights, but there is no style")
     shares = jnp.asarray(style_weights, styles[0].dtype)
-    if shares.shape[-1:] != (len(styles),) or shares.ndim > 1 + batched:
+    if shares.shape[-1:] != (len(styles),) or not 1 <= shares.ndim <= 1 + batched:
         raise ValueError(f"style_weights of shape {shares.shape} for {len(styles)} styles")
     return jnp.broadcast_to(shares, (len(styles[0]), len(styles))) if batched else shares
+
+
+def _check_masks(
+    masks: ArrayLike | None,
+    style_masks: Sequence[ArrayLike | None] | None,
+    content: jax.Array,
+    styles: Sequence[jax.Array],
+    batched: bool,
+) -> tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]:
+    """The masks, `([B,] S, H, W)`, and those of the styles, `([B,] h, w)`."""
+    found = None
+    if masks is not None:
+        found = jnp.asarray(masks, content.dtype)
+        shape = (len(styles), *content.shape[-3:-1])
+        if found.shape[-3:] != shape or not 3 <= found.ndim <= 3 + batched:
+            raise ValueError(f"masks of shape {found.shape} instead of (S, H, W) = {shape}")
+        found = jnp.broadcast_to(found, (len(content), *shape)) if batched else found
+    if style_masks is None:
+        return found, None
+    if len(style_masks) != len(styles):
+        raise ValueError(f"{len(style_masks)} style_masks for {len(styles)} styles")
+    of_styles = tuple(
+        None if mask is None else jnp.asarray(mask, content.dtype) for mask in style_masks
+    )
+    for mask, image in zip(of_styles, styles, strict=True):
+        if mask is not None and mask.shape != image.shape[:-1]:
+            raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
+    return found, of_styles
 
 
 @functools.lru_cache(maxsize=64)
@@ -380,16 +483,26 @@ def _targets(
     params: Params,
     content: jax.Array,
     styles: tuple[jax.Array, ...],
-    style_weights: jax.Array | None,
+    style_weights: Any,
+    masks: jax.Array | None,
+    style_masks: tuple[jax.Array | None, ...] | None,
     *,
     batched: bool,
 ) -> Any:
-    def single(
-        content: jax.Array, styles: tuple[jax.Array, ...], style_weights: jax.Array | None
-    ) -> Any:
-        return prepare_targets(network, params, terms, content, styles, style_weights)
+    def single(content: Any, styles: Any, style_weights: Any, masks: Any, style_masks: Any) -> Any:
+        return prepare_targets(
+            network,
+            params,
+            terms,
+            content,
+            styles,
+            style_weights,
+            masks=masks,
+            style_masks=style_masks,
+        )
 
-    return (jax.vmap(single) if batched else single)(content, styles, style_weights)
+    prepare = jax.vmap(single) if batched else single
+    return prepare(content, styles, style_weights, masks, style_masks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -399,14 +512,18 @@ def _start(
     solver: Any,
     batched: bool,
     x: jax.Array,
+    earlier: Any,
     params: Params,
     targets: Any,
     weights: Weights,
 ) -> State:
     start = functools.partial(solver.start, _objective(network, terms))
+    go_on = None if earlier is None else solver.go_on
     if batched:
         start = jax.vmap(start, in_axes=(0, None, 0, 0))
-    return start(x, params, targets, weights)
+        go_on = None if go_on is None else jax.vmap(go_on)
+    state = start(x, params, targets, weights)
+    return state if go_on is None else go_on(state, earlier)
 
 
 def _advance_by_steps(
@@ -436,6 +553,20 @@ def _shrink(image: jax.Array, scale: float) -> jax.Array:
     return resize(image, scaled_shape(image.shape, scale))
 
 
+@functools.partial(jax.jit, static_argnames="batched")
+def _match_color(style: jax.Array, content: jax.Array, *, batched: bool) -> jax.Array:
+    return (jax.vmap(match_color) if batched else match_color)(style, content)
+
+
+@functools.partial(jax.jit, static_argnames="scale")
+def _shrink_mask(mask: jax.Array, scale: float) -> jax.Array:
+    if scale == 1:
+        return mask
+    *_, height, width, _ = scaled_shape((*mask.shape, 1), scale)
+    # Linear: a mask stays in [0, 1], and is zero where all that goes into a pixel is.
+    return jax.image.resize(mask, (*mask.shape[:-2], height, width), "linear")
+
+
 @functools.partial(jax.jit, static_argnums=3)
 def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: str) -> jax.Array:
     """Takes what was painted over `start` to the size of `next_start`."""
@@ -449,6 +580,7 @@ def _result(
     state: State,
     earlier: tuple[tuple[jax.Array, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
+    chroma: jax.Array | None,
     *,
     rest: int,
     recipe: Recipe,
@@ -458,11 +590,13 @@ def _result(
 
     `earlier` are traces and the number of evaluations of the smaller sizes, `rest` the steps of
     the larger ones. `starts`, at a smaller size, are the images started from there and at full
-    size.
+    size. `chroma` is the content, where its chroma is to be kept.
     """
     image = state.best_x
     if starts is not None:
         image = _carry(image, *starts, recipe.carry)
+    # Each pixel's own formula, so with or without a batch.
+    image = image if chroma is None else luminance_only(image, chroma)
 
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), recipe.median_filter)

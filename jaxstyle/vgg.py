@@ -53,6 +53,12 @@ LAYERS: tuple[str, ...] = _layers()
 `convB_D` is after the bias and before the ReLU, `reluB_D` after it, `poolB` after pooling.
 """
 
+
+def number_of_poolings(layer: str) -> int:
+    """Returns how often 2x2 pixels have been pooled into a position of `layer`."""
+    return sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
+
+
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
 _TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
@@ -94,36 +100,50 @@ class VGG19(nn.Module):
         pooling: `max` (as trained), `average` (Gatys et al. 2016, section 2) or `l2` (the root of
             the mean square), over 2x2 windows; an odd last row or column is dropped.
         padding: `zero` (as trained), `replicate` or `reflect`, one pixel before each convolution.
+        first_padding: that of conv1_1, if it is another.
         dtype: dtype of the convolutions and of the features; by default that of image and
             parameters. Preprocessing always happens in the image's dtype.
         preprocessing: what the parameters were trained on: `caffe` (BGR, 0-255, minus the mean;
             the original weights) or `torchvision` (RGB, standardised).
+        white: with `caffe`, the pixel value of white before the mean is subtracted;
+            jcjohnson/neural-style has 256.
+        pooling_scale: a factor after each pooling; Crowson's style-transfer-pytorch has 2 for
+            `average` and 0.78 for `l2`.
     """
 
     pooling: Literal["max", "average", "l2"] = "max"
     padding: Padding = "zero"
+    first_padding: Padding | None = None
     dtype: Any = None
     preprocessing: Literal["caffe", "torchvision"] = "caffe"
+    white: float = 255.0
+    pooling_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuses unknown settings when the module is made, not when it is first applied."""
         for field, value, valid in (
             ("pooling", self.pooling, _POOLINGS),
             ("padding", self.padding, get_args(Padding)),
+            ("first_padding", self.first_padding, (None, *get_args(Padding))),
             ("preprocessing", self.preprocessing, ("caffe", "torchvision")),
         ):
             if value not in valid:
-                raise ValueError(f"{field} {value!r} is not one of {', '.join(valid)}")
+                raise ValueError(f"{field} {value!r} is not one of {', '.join(map(str, valid))}")
+        if not self.white > 0 or not self.pooling_scale > 0:
+            raise ValueError(
+                f"white and pooling_scale must be positive, not {self.white}, {self.pooling_scale}"
+            )
         super().__post_init__()
 
     def minimum_size(self, layers: Sequence[str]) -> int:
         """Returns the smallest height and width, in pixels, that reach `layers`."""
         _check_layers(layers)
         deepest = max((LAYERS.index(name) for name in layers), default=0)
-        size = 2 ** sum(name.startswith("pool") for name in LAYERS[: deepest + 1])
+        size = 2 ** number_of_poolings(LAYERS[deepest])
         # Reflection needs a second row to reflect, at the deepest convolution too.
         reflects = self.padding == "reflect" and deepest > 0
-        return size * (2 if reflects and not LAYERS[deepest].startswith("pool") else 1)
+        size *= 2 if reflects and not LAYERS[deepest].startswith("pool") else 1
+        return max(size, 2 if self.first_padding == "reflect" and deepest > 0 else 1)
 
     def prepare(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `params` with what several calls can share: transformed kernels.
@@ -179,19 +199,30 @@ class VGG19(nn.Module):
                 x = nn.relu(x)
             else:
                 x = _pool(x, self.pooling)
+                x = x if self.pooling_scale == 1 else x * self.pooling_scale
             if name in layers:
                 features[name] = x
         return features
 
+    def mean_color(self, dtype: Any = jnp.float32) -> jax.Array:
+        """Returns the mean colour of the training images, `(3,)` sRGB."""
+        if self.preprocessing == "torchvision":
+            return jnp.asarray(_TORCHVISION_MEAN_RGB, dtype)
+        return jnp.asarray(_CAFFE_MEAN_BGR[::-1], dtype) / self.white
+
     def _preprocess(self, image: jax.Array) -> jax.Array:
         if self.preprocessing == "caffe":
-            return image[..., ::-1] * 255 - jnp.asarray(_CAFFE_MEAN_BGR, image.dtype)
+            return image[..., ::-1] * self.white - jnp.asarray(_CAFFE_MEAN_BGR, image.dtype)
         mean = jnp.asarray(_TORCHVISION_MEAN_RGB, image.dtype)
         return (image - mean) / jnp.asarray(_TORCHVISION_STD_RGB, image.dtype)
 
     def _convolve(self, x: jax.Array, name: str) -> jax.Array:
+        padding = self.padding
+        if name == "conv1_1" and self.first_padding is not None:
+            padding = self.first_padding
+
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-            return convolution(x, kernel, self.padding, self.get_variable("taps", name))
+            return convolution(x, kernel, padding, self.get_variable("taps", name))
 
         channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(

@@ -13,7 +13,7 @@ PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
 FLOORS = [
     {"jaxstyle.convolution"},
-    {"jaxstyle.vgg", "jaxstyle.losses"},
+    {"jaxstyle.vgg", "jaxstyle.losses", "jaxstyle.color"},
     {"jaxstyle.terms"},
     {"jaxstyle.objective"},
     {"jaxstyle.solvers", "jaxstyle.pyramid"},

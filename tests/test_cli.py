@@ -97,7 +97,7 @@ def test_options_reach_the_run(tmp_path, pair, params_file):
     assert metadata["recipe"]["name"] == "gatys"
     assert metadata["recipe"]["network"]["pooling"] == "average"
     assert metadata["recipe"]["solver"]["num_steps"] == 2
-    assert metadata["recipe"]["weights"] == {"content": 0.0, "style": 3.0}
+    assert metadata["recipe"]["weights"] == {"style": 3.0}
     assert (metadata["seed"], metadata["init"]) == (7, "noise")
     with Image.open(output) as image:
         assert image.format == "JPEG"
@@ -161,6 +161,52 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
+    """Masks, colours, settings, styles by layer; and the run made again from its own JSON."""
+    output = tmp_path / "out.png"
+    left = np.zeros((48, 64), np.uint8)
+    left[:, :32] = 255
+    masks = [str(tmp_path / name) for name in ("left.png", "right.png")]
+    for path, mask in zip(masks, (left, 255 - left), strict=True):
+        Image.fromarray(mask).save(path)
+    controls = ["--mask", *masks, "--style-mask", pair[1], pair[0], "--style-scale", "0.75"]
+    code = main(
+        ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
+         "--output", str(output), "--size", "64", "--steps", "2", "--quiet", *controls,
+         "--set", "network.pooling=max", "terms.style.reduction=scaled", "--color", "luminance"]
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["masks"] == masks
+    assert metadata["style_scale"] == 0.75
+    assert metadata["recipe"]["color"] == "luminance"
+    assert metadata["recipe"]["network"]["pooling"] == "max"
+    again = tmp_path / "again.png"
+    code = main(
+        ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
+         "--output", str(again), "--size", "64", "--quiet", *controls,
+         "--recipe", str(tmp_path / "out.json")]
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), np.asarray(Image.open(again)))
+
+    # A texture as large as its style, by a recipe from a file, its layers from two styles.
+    assert main(["recipes", "gatys-notebook", "--toml"]) == 0
+    (tmp_path / "recipe.toml").write_text(capsys.readouterr().out)
+    code = main(
+        ["stylize", "--style", pair[1], pair[0], "--params", params_file, "--size", "48",
+         "--output", str(output), "--weights", "content=0", "--init", "mean", "--steps", "2",
+         "--recipe", str(tmp_path / "recipe.toml"), "--layer-style-weights", "relu1_1=0,1"]
+    )  # fmt: skip
+    assert code == 0, capsys.readouterr().err
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["content"] is None
+    assert metadata["size"] == list(Image.open(output).size)
+    assert metadata["style_weights"]["relu1_1"] == [0, 1]
+    assert metadata["style_weights"]["relu2_1"] == [1, 1]
+    assert list(metadata["trace"][-1]["terms"]) == ["style"]
+
+
 def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):
     code = main(
         ["features", pair[0], "--layers", "conv1_1", "pool2", "--params", params_file,
@@ -185,6 +231,8 @@ def test_recipes_and_info(capsys, tmp_path, monkeypatch):
         "type": "ScipyLBFGSB", "num_steps": 20, "maxfun": 20, "history_size": 10,
     }  # fmt: skip
     assert printed["median_filter"] == 3
+    assert main(["recipes", "gatys", "--set", "solver.num_steps=9"]) == 0
+    assert json.loads(capsys.readouterr().out)["solver"]["num_steps"] == 9
     monkeypatch.setenv("JAXSTYLE_CACHE", str(tmp_path))
     assert main(["info"]) == 0
     said = capsys.readouterr().out
@@ -256,6 +304,28 @@ BAD_CALLS = {
     "not a number": (["--steps", "many"], "many"),
     "preview": (["--preview-every", "0"], "at least 1"),
     "weights": (["--weights", "styl=3"], "content, style"),
+    "no terms": (["--weights", "style=0", "content=0"], "nothing to do"),
+    "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),
+    "set": (["--set", "solver.steps=3"], "num_steps"),
+    "set a value": (["--set", "network.pooling=min"], "max, average, l2"),
+    "recipe file": (["--recipe", "nowhere.toml"], "nowhere.toml"),
+    "color": (["--color", "blue"], "luminance"),
+    "color of nothing": (
+        ["--style", "GOOD", "--weights", "content=0", "--init", "noise", "--color", "match"],
+        "--content",
+    ),
+    "style scale": (["--style-scale", "0"], "--style-scale"),
+    "masks": (
+        ["--content", "GOOD", "--style", "GOOD", "--mask", "GOOD", "GOOD"],
+        "2 pictures for 1",
+    ),
+    "missing mask": (["--content", "GOOD", "--style", "GOOD", "--mask", "no.png"], "no.png"),
+    "mask of another shape": (
+        ["--content", "GOOD", "--style", "GOOD", "--size", "64", "--mask", "eight.png"],
+        "aspect ratio",
+    ),
+    "layer style weights": (["--layer-style-weights", "relu9_1=1"], "relu5_1"),
+    "layer style shares": (["--layer-style-weights", "relu1_1=1,2"], "1 numbers"),
     "negative weight": (["--weights", "style=-3"], "at least 0"),
     "weight of words": (["--weights", "style=big"], "number"),
     "style weights": (["--style-weights", "1", "2"], "2 numbers for 1"),
@@ -292,6 +362,8 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["features", "GOOD", "--size", "0"], "at least 1"),
         (["features", "GOOD", "--layers", "pool5", "--size", "20"], "at least 32"),
         (["recipes", "monet"], "gatys"),
+        (["recipes", "--toml"], "name a recipe"),
+        (["recipes", "gatys", "--set", "solver.steps=3"], "num_steps"),
         (["weights"], "fetch, convert, verify"),
         (["weights", "steal"], "fetch"),
         (["weights", "convert", "nowhere.h5"], "nowhere.h5"),

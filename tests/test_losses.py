@@ -31,7 +31,37 @@ def numpy_total_variation(x, power, weight=None):
     return total
 
 
+def numpy_root(a):
+    values, vectors = np.linalg.eigh(a)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def numpy_nine_point(x):
+    """All pairs of neighbours: (sum along the axes, sum along the diagonals, squares)."""
+    height, width, _ = x.shape
+    at = lambda i, j: x[min(max(i, 0), height - 1), min(max(j, 0), width - 1)]  # noqa: E731
+    pixels = [(i, j) for i in range(height) for j in range(width)]
+    corners = [(i, j) for i in range(-1, height) for j in range(-1, width)]
+    axes = sum(
+        np.sum((at(i, j + 1) - at(i, j)) ** 2 + (at(i + 1, j) - at(i, j)) ** 2) for i, j in pixels
+    )
+    diagonals = sum(
+        np.sum((at(i + 1, j + 1) - at(i, j)) ** 2 + (at(i + 1, j) - at(i, j + 1)) ** 2)
+        for i, j in corners
+    )
+    return np.array([axes, diagonals, len(corners)])
+
+
 GRAM, TARGET_GRAM = numpy_gram(F), numpy_gram(P)
+FACTORS = [RNG.normal(size=(4, 4)) for _ in range(2)]
+
+
+def covariance(factor):
+    return factor @ factor.T + np.eye(4, dtype=factor.dtype)
+
+
+COVARIANCES = [covariance(each) for each in FACTORS]
+ROOTS = [numpy_root(each) for each in COVARIANCES]
 CASES = {
     "gram_matrix": (jaxstyle.gram_matrix, (F,), GRAM),
     "gram_sum": (losses.gram_sum, (F, WEIGHT), np.einsum("hwi,hwj,hw->ij", F, F, WEIGHT)),
@@ -56,6 +86,44 @@ CASES = {
         lambda x, w: losses.total_variation_sum(x, w, power=0.5),
         (F, WEIGHT),
         numpy_total_variation(F, 0.5, WEIGHT),
+    ),
+    "nine_point_variation_sums": (
+        lambda x: jnp.stack(losses.nine_point_variation_sums(x)),
+        (F,),
+        numpy_nine_point(F),
+    ),
+    "moment_sums": (
+        lambda f, w: losses.moment_sums(f, w)[0],
+        (F, WEIGHT),
+        np.einsum("hwc,hw->c", F, WEIGHT),
+    ),
+    "square_root": (lambda a: losses.square_root(covariance(a), 20), FACTORS[:1], ROOTS[0]),
+    "trace_of_square_root": (
+        lambda a: losses.trace_of_square_root(covariance(a), 20),
+        FACTORS[:1],
+        np.trace(ROOTS[0]),
+    ),
+    "covariance_distance": (
+        lambda a, b: losses.covariance_distance(
+            covariance(a), covariance(b), losses.square_root(covariance(b), 20), 25
+        ),
+        FACTORS,
+        np.trace(sum(COVARIANCES)) - 2 * np.trace(numpy_root(ROOTS[1] @ COVARIANCES[0] @ ROOTS[1])),
+    ),
+    "scaled_squared_error": (
+        losses.scaled_squared_error,
+        (F, P),
+        np.sum((F - P) ** 2) / (np.sum(np.abs(F - P)) + 1e-8),
+    ),
+    "absolute_error_sum": (
+        losses.absolute_error_sum,
+        (F, P, WEIGHT),
+        np.sum(np.abs(F - P) * WEIGHT[..., None]),
+    ),
+    "patches": (
+        losses.patches,
+        (F,),
+        np.stack([[F[i : i + 3, j : j + 3].ravel() for j in range(5)] for i in range(3)]),
     ),
     "median_filter": (
         lambda x: jaxstyle.median_filter(x, 3),
@@ -122,6 +190,9 @@ def test_sums_over_parts_add_up():
         losses.gram_sum,
         lambda f, w=None: losses.squared_error_sum(f, p, w),
         lambda f, w=None: losses.total_variation_sum(f, w, power=0.5),
+        lambda f, w=None: losses.absolute_error_sum(f, p, w),
+        lambda f, w=None: losses.moment_sums(f, w)[0],
+        lambda f, w=None: jnp.stack(losses.nine_point_variation_sums(f, w)),
     ):
         np.testing.assert_allclose(fun(f, part) + fun(f, 1 - part), fun(f), rtol=1e-5)
 
@@ -151,3 +222,43 @@ def test_bfloat16_features_are_summed_in_float32():
 def test_wrong_shapes(fun, arguments, message):
     with pytest.raises(ValueError, match=message):
         fun(*[jnp.zeros(shape) for shape in arguments])
+
+
+def test_nearest_patches_are_those_of_the_largest_normalised_correlation():
+    f, style = jnp.asarray(F, jnp.float32), jnp.asarray(P, jnp.float32)
+    candidates = losses.patches(style).reshape(-1, 36)
+    allowed = jnp.arange(len(candidates)) != 3
+    found = losses.nearest_patches(f, candidates, allowed)
+    for i in range(3):
+        for j in range(5):
+            own = F[i : i + 3, j : j + 3].ravel()
+            correlation = [
+                own @ np.asarray(c) / np.linalg.norm(c) if ok else -np.inf
+                for c, ok in zip(candidates, allowed, strict=True)
+            ]
+            assert int(found[i, j]) == int(np.argmax(correlation))
+    everywhere = jnp.ones(len(candidates), bool)
+    own = losses.nearest_patches(style, candidates, everywhere)
+    np.testing.assert_array_equal(own.ravel(), np.arange(len(candidates)))
+
+
+def test_square_root_of_singular_and_tiny_matrices_are_finite():
+    for matrix in (
+        np.zeros((3, 3)),
+        np.diag([1.0, 0, 0]),
+        1e-30 * np.eye(3),
+        np.diag([1, 0, -1e-7]),
+    ):
+        assert np.isfinite(losses.square_root(jnp.asarray(matrix, jnp.float32))).all()
+        grad = jax.grad(losses.trace_of_square_root)(jnp.asarray(matrix, jnp.float32))
+        assert np.isfinite(grad).all()
+
+
+def test_normalized_gradients_have_their_strength_for_a_norm():
+    x = jnp.asarray(F, jnp.float32)
+    fun = lambda x, s: s * jnp.sum(losses.normalize_gradient(x, s) ** 2)  # noqa: E731
+    for strength in (0.0, 1e-3, 50.0):
+        value, grad = jax.value_and_grad(fun)(x, strength)
+        np.testing.assert_allclose(value, strength * np.sum(F**2), rtol=1e-5)
+        expected = strength * 2 * F / np.sum(np.abs(2 * F))
+        np.testing.assert_allclose(grad, expected, rtol=1e-5)

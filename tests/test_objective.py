@@ -9,7 +9,6 @@ import pytest
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.objective import layers_of
 
 NETWORK = jaxstyle.VGG19()
 SHALLOW = (
@@ -18,6 +17,12 @@ SHALLOW = (
     terms.TotalVariation(power=1.25, reduction="mean"),
 )
 WEIGHTS = {"content": 0.5, "style": 2.0, "total_variation": 3.0}
+TWO = {"layers": ("relu1_1", "relu2_1"), "layer_weights": (0.25, 0.75)}
+STYLE_TERMS = {
+    "gatys": SHALLOW[1],
+    "wasserstein": terms.Wasserstein2Style(**TWO),
+    "mrf": terms.MRFStyle(**TWO),
+}
 
 
 @pytest.fixture(scope="module")
@@ -134,19 +139,136 @@ def test_several_styles_average_their_statistics(problem, pictures):
     )
 
 
-def test_statistics_of_parts_make_the_loss_of_the_whole(problem):
-    """Idea 2: every term's statistics over disjoint parts add up to those of the image."""
-    params, _, _, image, targets = problem
-    features = NETWORK.apply(params, image, layers_of(SHALLOW))
-    rng = np.random.default_rng(0)
-    part = {n: (rng.uniform(size=f.shape[:2]) > 0.4).astype("float32") for n, f in features.items()}
-    rest = {name: 1 - mask for name, mask in part.items()}
-    for term in SHALLOW:
-        target = targets[term.name]
-        whole = term.loss(term.statistics(features, target, None), target)
-        sums = [term.statistics(features, target, mask) for mask in (part, rest)]
-        added = term.loss(jax.tree.map(jnp.add, *sums), target)
-        np.testing.assert_allclose(added, whole, rtol=1e-5)
+def test_styles_are_mixed_by_layer(problem, pictures):
+    params, _, style, _, _ = problem
+    other = pictures(5, 40, 24)
+    term = SHALLOW[1:2]
+    mixed = jaxstyle.prepare_targets(
+        NETWORK, params, term, None, (style, other), {"relu1_1": [1, 0], "relu2_1": [0, 2]}
+    )
+    fine, coarse = (
+        jaxstyle.prepare_targets(NETWORK, params, term, None, each) for each in (style, other)
+    )
+    np.testing.assert_allclose(mixed["style"]["relu1_1"], fine["style"]["relu1_1"], rtol=1e-6)
+    np.testing.assert_allclose(mixed["style"]["relu2_1"], coarse["style"]["relu2_1"], rtol=1e-6)
+    with pytest.raises(ValueError, match="relu1_1, relu2_1"):
+        jaxstyle.prepare_targets(
+            NETWORK, params, term, None, (style, other), {"relu3_1": [1.0, 0.0]}
+        )
+
+
+def guided(problem, name, masks, style_masks=None, styles=2):
+    params, content, style, _, _ = problem
+    term = STYLE_TERMS[name]
+    images = (style, style[::-1, ::-1] ** 2)[:styles]
+    targets = jaxstyle.prepare_targets(
+        NETWORK, params, (term,), content, images, masks=masks, style_masks=style_masks
+    )
+
+    def value(x):
+        return jaxstyle.evaluate(NETWORK, params, (term,), targets, {"style": 1.0}, x)[0]
+
+    return value
+
+
+@pytest.mark.parametrize("name", STYLE_TERMS)
+def test_a_region_leaves_alone_what_it_does_not_see(name, problem):
+    """Of both regions one is empty of style: its pixels, out of reach of the other's, are still."""
+    *_, image, _ = problem
+    height, width = image.shape[:2]
+    masks = np.zeros((2, height, width), np.float32)
+    masks[0, :, : width // 4] = 1
+    masks[1, : height // 4, : width // 4] = 0.5
+    grad = jax.jit(jax.grad(guided(problem, name, masks)))(image)
+    assert jnp.all(jnp.isfinite(grad))
+    assert jnp.any(grad[:, : width // 4] != 0)
+    # relu2_1 sees 2 * (1 + 1) + 1 + 1 pixels further; a patch one position, of 2 pixels, more.
+    np.testing.assert_array_equal(grad[:, width // 4 + 10 :], 0)
+
+
+@pytest.mark.parametrize("name", STYLE_TERMS)
+def test_a_region_of_everything_is_no_region(name, problem):
+    *_, image, _ = problem
+    everywhere = np.ones((1, *image.shape[:2]), np.float32)
+    style_mask = [np.ones(problem[2].shape[:2], np.float32)]
+    plain, whole = (
+        jax.jit(jax.value_and_grad(guided(problem, name, masks, of_style, styles=1)))(image)
+        for masks, of_style in ((None, None), (everywhere, style_mask))
+    )
+    np.testing.assert_allclose(whole[0], plain[0], rtol=1e-4)
+    scale = float(jnp.abs(plain[1]).max())
+    np.testing.assert_allclose(whole[1], plain[1], atol=1e-3 * scale)
+
+
+def test_regions_are_weighted_grams(problem):
+    """Gatys et al. 2017, section 4, in NumPy."""
+    params, _, style, image, _ = problem
+    rng = np.random.default_rng(3)
+    masks = rng.uniform(size=(2, *image.shape[:2])).astype(np.float32)
+    style_masks = [rng.uniform(size=style.shape[:2]).astype(np.float32), None]
+    value = guided(problem, "gatys", masks, style_masks)(image)
+    layers = ("relu1_1", "relu2_1")
+
+    def features(x):
+        found = NETWORK.apply(params, x, layers)
+        return {name: np.asarray(found[name], np.float64) for name in layers}
+
+    def gram(f, weight):
+        return np.einsum("hwi,hwj,hw->ij", f, f, weight) / weight.sum()
+
+    def shrink(mask, layer):
+        if layer == "relu1_1":
+            return mask
+        height, width = (n // 2 for n in mask.shape)
+        return mask[: 2 * height, : 2 * width].reshape(height, 2, width, 2).mean((1, 3))
+
+    expected = 0.0
+    styles = (style, style[::-1, ::-1] ** 2)
+    of_image = features(image)
+    for mask, each, style_mask in zip(masks, styles, style_masks, strict=True):
+        of_style = features(each)
+        own = np.ones(style.shape[:2]) if style_mask is None else style_mask
+        for layer, factor in zip(layers, (0.25, 0.75), strict=True):
+            difference = gram(of_image[layer], shrink(mask, layer)) - gram(
+                of_style[layer], shrink(own, layer)
+            )
+            loss = np.sum(difference**2) / (4 * len(difference) ** 2)
+            # Equal shares of 1/2, times 2 styles, times the area.
+            expected += factor * mask.mean() * loss
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+def test_an_empty_region_has_no_gradient(problem):
+    *_, image, _ = problem
+    masks = np.zeros((2, *image.shape[:2]), np.float32)
+    for name in STYLE_TERMS:
+        value, grad = jax.jit(jax.value_and_grad(guided(problem, name, masks)))(image)
+        assert float(value) == 0
+        np.testing.assert_array_equal(grad, 0)
+
+
+def test_normalized_gradients_have_the_norm_of_their_weight(problem):
+    params, content, style, image, _ = problem
+    layers = {"layers": ("image",), "layer_weights": (3.0,)}
+    for term in (
+        terms.GramStyle(**layers, normalize_gradients=True),
+        terms.Content(**layers, normalize_gradients=True),
+    ):
+        targets = jaxstyle.prepare_targets(NETWORK, params, (term,), content, style)
+
+        def value(x, term=term, targets=targets):
+            weights = {term.name: jnp.float32(0.5)}
+            return jaxstyle.evaluate(NETWORK, params, (term,), targets, weights, x)[0]
+
+        def other(x, term=term, targets=targets):
+            plain = (dataclasses.replace(term, normalize_gradients=False),)
+            return jaxstyle.evaluate(NETWORK, params, plain, targets, {term.name: 0.5}, x)[0]
+
+        assert float(value(image)) == pytest.approx(float(other(image)))
+        grad, direction = jax.grad(value)(image), jax.grad(other)(image)
+        np.testing.assert_allclose(jnp.sum(jnp.abs(grad)), 1.5, rtol=1e-4)
+        scale = jnp.sum(jnp.abs(direction)) / 1.5
+        np.testing.assert_allclose(grad * scale, direction, rtol=1e-4)
 
 
 def test_terms_are_values():
@@ -163,8 +285,8 @@ def test_mistakes_name_the_valid_choices(problem):
         terms.Content(layers=("relu9_9",))
     with pytest.raises(ValueError, match="layer_weights"):
         terms.GramStyle(layers=("relu1_1",))
-    with pytest.raises(ValueError, match="half_sum, mean"):
-        terms.Content(reduction="sum")
+    with pytest.raises(ValueError, match="half_sum, sum, mean, scaled"):
+        terms.Content(reduction="product")
     with pytest.raises(ValueError, match="content, style, total_variation"):
         jaxstyle.evaluate(NETWORK, params, SHALLOW, targets, {"content": 1.0}, image)
     with pytest.raises(ValueError, match="different names"):
@@ -173,3 +295,15 @@ def test_mistakes_name_the_valid_choices(problem):
         jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, None)
     with pytest.raises(ValueError, match="2 styles"):
         jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, (style, style), [1.0])
+    with pytest.raises(ValueError, match="1 styles"):
+        jaxstyle.prepare_targets(
+            NETWORK, params, SHALLOW, content, style, masks=np.ones((2, *content.shape[:2]))
+        )
+    with pytest.raises(ValueError, match="masks of shape"):
+        jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, style, masks=np.ones((1, 3, 3)))
+    with pytest.raises(ValueError, match="style mask of shape"):
+        jaxstyle.prepare_targets(
+            NETWORK, params, SHALLOW, content, style, style_masks=[np.ones((3, 3))]
+        )
+    with pytest.raises(ValueError, match="too few for patches"):
+        jaxstyle.prepare_targets(NETWORK, params, (terms.MRFStyle(),), None, style[:8, :8])

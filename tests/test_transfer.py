@@ -221,7 +221,7 @@ def test_mistakes(random_params, pictures):
         run(content, style, weights={"contents": 1.0})
     with pytest.raises(ValueError, match=r"jax\.random\.key"):
         run(content, style, init="noise")
-    with pytest.raises(ValueError, match="noise or an image"):
+    with pytest.raises(ValueError, match="noise, mean or an image"):
         run(content, style, init="random")
     with pytest.raises(ValueError, match="init has shape"):
         run(content, style, init=content[1:])
@@ -244,5 +244,124 @@ def test_recipes_are_values():
         dataclasses.replace(RECIPE, weights={"content": 1.0})
     with pytest.raises(ValueError, match="odd"):
         dataclasses.replace(RECIPE, median_filter=2)
-    with pytest.raises(ValueError, match="content or noise"):
+    with pytest.raises(ValueError, match="content, noise, mean"):
         dataclasses.replace(RECIPE, init="nothing")
+
+
+def test_a_start_from_the_mean_colour(random_params, pictures):
+    content, style = pictures(0), pictures(1)
+    _, first = next(
+        jaxstyle.stylize_steps(
+            random_params, content, style, recipe=RECIPE, init="mean", key=jax.random.key(0)
+        )
+    )
+    mean = np.array([123.68, 116.779, 103.939]) / 255
+    np.testing.assert_allclose(first.image, np.broadcast_to(mean, content.shape), atol=1e-4)
+    assert len(np.unique(first.image)) > 3
+
+
+def test_luminance_only_keeps_the_chroma_of_the_content(random_params, pictures):
+    """YIQ, to 1/255 where nothing is clipped; what goes on is the picture itself."""
+    content, style = 0.3 + 0.4 * pictures(0), pictures(1)
+    recipe = dataclasses.replace(RECIPE, color="luminance")
+    kept = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    plain = jaxstyle.stylize(random_params, content, style, recipe=RECIPE)
+    np.testing.assert_array_equal(kept.trace, plain.trace)
+    chroma = np.array([[0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+    inside = np.all((np.asarray(kept.image) > 0) & (np.asarray(kept.image) < 1), axis=-1)
+    assert inside.mean() > 0.5
+    difference = (np.asarray(kept.image) - content) @ chroma.T
+    assert np.abs(difference[inside]).max() < 1 / 255
+    assert np.abs(np.asarray(plain.image - content) @ chroma.T).max() > 5 / 255
+
+
+def test_matched_colours_are_those_of_a_style_matched_before(random_params, pictures):
+    content, style = pictures(0), pictures(1, 24, 28) ** 2
+    recipe = dataclasses.replace(RECIPE, color="match")
+    found = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    before = jaxstyle.color.match_color(jnp.asarray(style), jnp.asarray(content))
+    expected = jaxstyle.stylize(random_params, content, before, recipe=RECIPE)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-3)
+
+
+@pytest.mark.parametrize("pyramid", [None, jaxstyle.Pyramid(coarsest=20, steps=(3,))])
+def test_masks_and_mixtures_in_a_batch_are_a_loop(pyramid, random_params, pictures):
+    contents = jnp.stack([pictures(i) for i in range(2)])
+    styles = tuple(jnp.stack([pictures(10 + 2 * s + i, 24, 28) for i in range(2)]) for s in (0, 1))
+    left = np.zeros(contents.shape[1:3], np.float32)
+    left[:, :20] = 1
+    masks = np.stack([[left, 1 - left], [1 - left, left]])
+    style_masks = (None, np.broadcast_to(np.eye(24, 28, dtype=np.float32), (2, 24, 28)))
+    recipe = dataclasses.replace(RECIPE, pyramid=pyramid)
+    shares = {"relu1_1": jnp.asarray([1.0, 0.0]), "relu2_1": jnp.asarray([[0.5, 0.5], [0.0, 1.0]])}
+    for options in ({"masks": masks, "style_masks": style_masks}, {"style_weights": shares}):
+        batch = jaxstyle.stylize_batch(random_params, contents, styles, recipe=recipe, **options)
+        for i in range(2):
+            if "masks" in options:
+                own = {"masks": masks[i], "style_masks": (None, style_masks[1][i])}
+            else:
+                own = {"style_weights": {**shares, "relu2_1": shares["relu2_1"][i]}}
+            one = jaxstyle.stylize(
+                random_params, contents[i], tuple(s[i] for s in styles), recipe=recipe, **own
+            )
+            np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-2)
+
+
+def test_textures_and_reconstructions(random_params, pictures):
+    content, style = pictures(0), pictures(1, 24, 28)
+    texture = dataclasses.replace(RECIPE, terms=RECIPE.terms[1:], weights={"style": 1.0})
+    result = jaxstyle.stylize(random_params, None, style, recipe=texture, init=pictures(3))
+    assert result.image.shape == content.shape
+    assert float(result.trace[-1]) < 0.7 * float(result.trace[0])
+    reconstruction = dataclasses.replace(RECIPE, terms=RECIPE.terms[:1], weights={"content": 1.0})
+    result = jaxstyle.stylize(
+        random_params, content, None, recipe=reconstruction, init="noise", key=jax.random.key(0)
+    )
+    assert float(result.trace[-1]) < 0.7 * float(result.trace[0])
+    with pytest.raises(ValueError, match="needs a content image"):
+        jaxstyle.stylize(random_params, None, style, recipe=RECIPE, init=content)
+    with pytest.raises(ValueError, match="init must be an image"):
+        jaxstyle.stylize(random_params, None, style, recipe=texture, init="noise")
+    with pytest.raises(ValueError, match="needs a style image"):
+        jaxstyle.stylize(random_params, content, None, recipe=RECIPE)
+    with pytest.raises(ValueError, match="masks of shape"):
+        jaxstyle.stylize(random_params, content, style, recipe=RECIPE, masks=np.ones((2, 32, 40)))
+    with pytest.raises(ValueError, match="style mask of shape"):
+        jaxstyle.stylize(
+            random_params, content, style, recipe=RECIPE, style_masks=[np.ones((2, 2))]
+        )
+
+
+def test_adam_goes_on_from_size_to_size(random_params, pictures):
+    """Against the steps written out: moments resized, iterates averaged, clipped to [0, 1]."""
+    content, style = pictures(0), pictures(1)
+    solver = jaxstyle.Adam(num_steps=3, clip=True, average=0.9, keep_moments=True)
+    pyramid = jaxstyle.Pyramid(coarsest=20, steps=(4,), carry="image")
+    recipe = dataclasses.replace(RECIPE, solver=solver, pyramid=pyramid)
+    found = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+
+    shrink = lambda x: jax.image.resize(x, (16, 20, 3), "cubic")  # noqa: E731
+    x, first, second, count = shrink(content), jnp.zeros((16, 20, 3)), jnp.zeros((16, 20, 3)), 0
+    for small, steps in ((True, 4), (False, 3)):
+        pictures_here = [shrink(p) if small else jnp.asarray(p) for p in (content, style)]
+        targets = jaxstyle.prepare_targets(
+            recipe.network, random_params, recipe.terms, *pictures_here
+        )
+        objective = transfer._objective(recipe.network, recipe.terms)
+        value = jax.jit(jax.grad(objective, has_aux=True))
+        shape = pictures_here[0].shape
+        x = jnp.clip(jax.image.resize(x, shape, "cubic"), 0, 1)
+        first = jax.image.resize(first, shape, "cubic")
+        second = jnp.maximum(jax.image.resize(second, shape, "linear"), 0)
+        samples = [x]
+        for _ in range(steps):
+            grad, _ = value(x, random_params, targets, dict(recipe.weights))
+            count += 1
+            first, second = 0.9 * first + 0.1 * grad, 0.99 * second + 0.01 * grad**2
+            step = first / (1 - 0.9**count) / (jnp.sqrt(second / (1 - 0.99**count)) + 1e-8)
+            x = jnp.clip(x - 0.02 * step, 0, 1)
+            samples.append(x)
+        weights = 0.9 ** np.arange(len(samples))[::-1]
+        x = sum(w * s for w, s in zip(weights / weights.sum(), samples, strict=True))
+    np.testing.assert_allclose(found.image, jnp.clip(x, 0, 1), atol=5e-3)
+    assert np.abs(found.image - content).mean() > 0.02

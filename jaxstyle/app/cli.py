@@ -26,6 +26,7 @@ def stylize(
     style: tuple[str, ...] = (),
     output: str = "out.png",
     recipe: str = "default",
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     size: int | None = None,
     steps: int | None = None,
     coarsest: int | None = None,
@@ -34,6 +35,11 @@ def stylize(
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
     weights: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
+    layer_style_weights: tuple[str, ...] = (),
+    style_scale: float = 1.0,
+    color: Literal["style", "luminance", "match"] | None = None,
+    mask: tuple[str, ...] = (),
+    style_mask: tuple[str, ...] = (),
     params: str | None = None,
     preview_every: int | None = None,
     plot: bool = False,
@@ -41,25 +47,38 @@ def stylize(
 ) -> int:
     """Paint a photo in the style of a painting.
 
-    Without --content and --style it takes the bundled sample pair, at a small size.
+    Without --content and --style it takes the bundled sample pair, at a small size. A term of
+    weight 0 is left out, so `--style s.jpg --weights content=0 --init noise` makes a texture, and
+    `--content c.jpg --weights style=0 --init noise` shows what the network keeps of a photo.
 
     Args:
         content: The photo.
         style: The painting; several are mixed.
         output: The picture to write: PNG, JPEG, WebP or TIFF. A JSON file beside it tells
             everything about the run.
-        recipe: A name that `jaxstyle recipes` lists.
+        recipe: A name that `jaxstyle recipes` lists, or a .json or .toml file: one that `jaxstyle
+            recipes NAME` has printed, or the JSON beside a picture.
+        settings: SETTING=VALUE, over the recipe's, such as `network.pooling=max` or
+            `terms.style.layers='["relu1_1"]'`; `jaxstyle recipes NAME` shows all of them.
         size: Long edge in pixels; by default the recipe's.
         steps: Steps of the solver; by default the recipe's. At the smaller sizes, if there are
             any, at most so many each.
         coarsest: Begin at this long edge in pixels, or above, and go to --size by doubling; 0
             takes --size only. By default the recipe's.
-        init: Start from `content`, `noise` or an image file; by default the recipe's.
+        init: Start from `content`, `noise`, `mean` (the mean colour) or an image file; by default
+            the recipe's.
         seed: For a start from noise.
         precision: Of the network's arithmetic: tf32 is faster on GPUs that have it, bfloat16 on
             GPUs and TPUs. Pixels, statistics and solver are float32 in any case.
         weights: NAME=VALUE, over the recipe's weights of its terms.
         style_weights: The share of each style; by default equal.
+        layer_style_weights: LAYER=SHARE,SHARE... for each style, where a layer's are others: fine
+            strokes from one style, coarse ones from another.
+        style_scale: Size of the styles relative to --size: larger strokes above 1.
+        color: `luminance` keeps the photo's colours, `match` gives the styles its colours before,
+            `style` takes them as they come; by default the recipe's.
+        mask: For each style a picture as large as the content, white where the style is to be.
+        style_mask: For each style a picture as large as it, white where it counts.
         params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
             default the cached ones, fetched on first use.
         preview_every: Save a preview after every so many steps.
@@ -71,40 +90,47 @@ def stylize(
     _check_positive("--size", size)
     _check_positive("--steps", steps)
     _check_positive("--preview-every", preview_every)
-    chosen = _find_recipe(recipe)
+    chosen = run_module.with_weights(_override(_find_recipe(recipe), settings), weights)
+    sources = {term.target_image for term in chosen.terms}
     if not content and not style:
         if size is None and steps is None:
             size, steps = _SAMPLE_SIZE, _SAMPLE_STEPS
         if not quiet:
             run_module.say("no --content and --style given: taking the bundled sample pair")
-    elif not content or not style:
-        missing = "--style" if content else "--content"
-        raise InputError(f"{missing} is missing: give both --content and --style, or none")
-    if style_weights and len(style_weights) != max(len(style), 1):
+    elif not style and "style" in sources:
+        raise InputError("--style is missing: give both --content and --style, or none")
+    elif not content and ("content" in sources or (init or chosen.init) == "content"):
         raise InputError(
-            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
+            "--content is missing: give both --content and --style, or none; or, for a texture, "
+            "--weights content=0 --init noise"
         )
-    if any(not weight >= 0 for weight in style_weights) or (
-        style_weights and not 0 < sum(style_weights) < float("inf")
-    ):
-        raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
+    _check_styles(style, style_weights, style_scale, mask, style_mask)
     if seed < 0 or seed >= 2**32:
         raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
     if coarsest is not None and coarsest < 0:
         raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
-    chosen = run_module.with_settings(chosen, steps, coarsest, precision)
-    chosen = dataclasses.replace(chosen, weights=run_module.parse_weights(weights, chosen))
+    chosen = run_module.with_settings(chosen, steps, coarsest, precision, color)
+    shares = run_module.parse_style_weights(layer_style_weights, style_weights, chosen, len(style))
+    if not content and not style:
+        content = str(run_module.SAMPLES / "content.png")
+        style = (str(run_module.SAMPLES / "style.png"),)
+    if mask and isinstance(shares, Mapping):
+        raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
+    if not content and chosen.color != "style":
+        raise InputError(f"--color {chosen.color} needs a --content")
 
-    samples = run_module.SAMPLES
     job = run_module.Job(
-        content=Path(content) if content else samples / "content.png",
-        styles=tuple(Path(each) for each in style) or (samples / "style.png",),
+        content=Path(content) if content else None,
+        styles=tuple(Path(each) for each in style),
         output=Path(output),
         recipe=chosen,
         size=chosen.size if size is None else size,
         init=chosen.init if init is None else init,
         seed=seed,
-        style_weights=style_weights or None,
+        style_weights=shares,
+        style_scale=style_scale,
+        masks=tuple(Path(each) for each in mask),
+        style_masks=tuple(Path(each) for each in style_mask),
         params=Path(params) if params else None,
         precision=precision,
         preview_every=preview_every,
@@ -169,18 +195,28 @@ def features(
     return 0
 
 
-def recipes(name: Annotated[str | None, tyro.conf.Positional] = None) -> int:
-    """List the recipes, or print every setting of one.
+def recipes(
+    name: Annotated[str | None, tyro.conf.Positional] = None,
+    *,
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    toml: bool = False,
+) -> int:
+    """List the recipes, or print every setting of one, as `stylize --recipe FILE` reads it.
 
     Args:
-        name: A recipe.
+        name: A recipe, or a file with one.
+        settings: SETTING=VALUE, over the recipe's.
+        toml: As TOML instead of JSON.
     """
-    from jaxstyle.io.metadata import describe_recipe  # noqa: PLC0415
+    from jaxstyle.io.metadata import describe_recipe, to_toml  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
     if name is not None:
-        print(json.dumps(describe_recipe(_find_recipe(name)), indent=2))
+        description = describe_recipe(_override(_find_recipe(name), settings))
+        print(to_toml(description) if toml else json.dumps(description, indent=2))
         return 0
+    if settings or toml:
+        raise InputError("name a recipe: jaxstyle recipes NAME")
     width = max(len(recipe) for recipe in RECIPES)
     for recipe in RECIPES.values():
         print(f"{recipe.name:{width}}  {recipe.description}\n{'':{width}}  [{recipe.source}]")
@@ -354,9 +390,43 @@ def _check_positive(option: str, value: int | None) -> None:
         raise InputError(f"{option} {value}: give a whole number of at least 1")
 
 
+def _check_styles(
+    style: Sequence[str],
+    style_weights: Sequence[float],
+    style_scale: float,
+    mask: Sequence[str],
+    style_mask: Sequence[str],
+) -> None:
+    for option, masks in (("--mask", mask), ("--style-mask", style_mask)):
+        if masks and len(masks) != len(style):
+            raise InputError(f"{option} has {len(masks)} pictures for {len(style)} styles")
+    if not 0.05 <= style_scale <= 20:
+        raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
+    if style_weights and len(style_weights) != max(len(style), 1):
+        raise InputError(
+            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
+        )
+    if any(not weight >= 0 for weight in style_weights) or (
+        style_weights and not 0 < sum(style_weights) < float("inf")
+    ):
+        raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
+
+
+def _override(recipe: Any, settings: Sequence[str]) -> Any:
+    from jaxstyle.io.metadata import override  # noqa: PLC0415
+
+    return override(recipe, settings) if settings else recipe
+
+
 def _find_recipe(name: str) -> Any:
+    from jaxstyle.io import read_recipe  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
+    if name.lower().endswith((".json", ".toml")):
+        return read_recipe(name)
     if name not in RECIPES:
-        raise InputError(f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}")
+        raise InputError(
+            f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}, or give a .json or .toml "
+            "file"
+        )
     return RECIPES[name]

@@ -44,14 +44,17 @@ def say(text: str) -> None:
 class Job:
     """What `run` needs to know; paths are not checked yet."""
 
-    content: Path
+    content: Path | None
     styles: tuple[Path, ...]
     output: Path
     recipe: Recipe
     size: int
-    init: str  # content, noise or a path
+    init: str  # content, noise, mean or a path
     seed: int
-    style_weights: tuple[float, ...] | None
+    style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
+    style_scale: float
+    masks: tuple[Path, ...]
+    style_masks: tuple[Path, ...]
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
     preview_every: int | None
@@ -85,13 +88,14 @@ def run(job: Job) -> int:
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
     with _timed(seconds, "load"):
         content, styles, init = _load_images(job)
+        masks, style_masks = _load_masks(job, content, styles)
         params, weights_info = _load_weights(job)
 
     if not job.quiet:
         height, width, _ = content.shape
         say(
-            f"{job.content.name} at {width}x{height} px, style {_names(job.styles)}, "
-            f"recipe {job.recipe.name}, on {_device()}"
+            f"{job.content.name if job.content else 'texture'} at {width}x{height} px, style "
+            f"{_names(job.styles) or 'none'}, recipe {job.recipe.name}, on {_device()}"
         )
 
     trace: list[dict[str, Any]] = []
@@ -108,6 +112,8 @@ def run(job: Job) -> int:
             styles,
             recipe=job.recipe,
             style_weights=job.style_weights,
+            masks=masks,
+            style_masks=style_masks,
             init=init,
             key=jax.random.key(job.seed),
             every=_chunk(job),
@@ -135,9 +141,12 @@ def run(job: Job) -> int:
     status = "interrupted" if interrupted else Status(int(best.status)).name.lower()
     metadata = {
         "recipe": describe_recipe(job.recipe),
-        "content": str(job.content),
+        "content": str(job.content) if job.content else None,
         "styles": [str(path) for path in job.styles],
         "style_weights": job.style_weights,
+        "style_scale": job.style_scale,
+        "masks": [str(path) for path in job.masks],
+        "style_masks": [str(path) for path in job.style_masks],
         "init": job.init,
         "seed": job.seed,
         "weights": weights_info,
@@ -162,7 +171,7 @@ def run(job: Job) -> int:
 
 
 def with_settings(
-    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str
+    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
 ) -> Recipe:
     """Returns `recipe` with what the command line says over it."""
     pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
@@ -177,7 +186,9 @@ def with_settings(
             pyramid = dataclasses.replace(pyramid, steps=fewer)
     if precision == "bfloat16":
         network = network.clone(dtype=jnp.bfloat16)
-    return dataclasses.replace(recipe, pyramid=pyramid, solver=solver, network=network)
+    return dataclasses.replace(
+        recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
+    )
 
 
 @contextmanager
@@ -206,18 +217,46 @@ def _count_compilation(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
-    content = _load(job, job.content, "content", job.size)
-    styles = tuple(_load(job, path, "style", job.size) for path in job.styles)
+    style_size = max(round(job.size * job.style_scale), 1)
+    styles = tuple(_load(job, path, "style", style_size) for path in job.styles)
     init: Any = job.init
-    if init not in ("content", "noise"):
+    named = init in ("content", "noise", "mean")
+    if not named:
         init = load_image(init, size=job.size)
-        if init.shape != content.shape:
-            raise InputError(
-                f"--init {job.init} has another aspect ratio than the content: "
-                f"{init.shape[1]}x{init.shape[0]} px instead of "
-                f"{content.shape[1]}x{content.shape[0]}; crop it, or start from content or noise"
-            )
+    if job.content is not None:
+        content = _load(job, job.content, "content", job.size)
+    else:
+        # Nothing reads it but for its size: that of the style, which for a texture is as good.
+        content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
+    if not named and init.shape != content.shape:
+        raise InputError(
+            f"--init {job.init} has another aspect ratio than the content: "
+            f"{init.shape[1]}x{init.shape[0]} px instead of "
+            f"{content.shape[1]}x{content.shape[0]}; crop it, or start from content or noise"
+        )
     return content, styles, init
+
+
+def _load_masks(
+    job: Job, content: np.ndarray, styles: Sequence[np.ndarray]
+) -> tuple[np.ndarray | None, tuple[np.ndarray, ...] | None]:
+    def load(option: str, path: Path, image: np.ndarray) -> np.ndarray:
+        mask = load_image(path, size=max(image.shape[:2])).mean(-1)
+        if mask.shape != image.shape[:2]:
+            raise InputError(
+                f"{option} {path} has another aspect ratio than its picture: {mask.shape[1]}x"
+                f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
+            )
+        if not mask.max() > 0:
+            raise InputError(f"{option} {path} is black all over: paint its region white")
+        return mask
+
+    masks = [load("--mask", path, content) for path in job.masks]
+    of_styles = tuple(
+        load("--style-mask", path, style)
+        for path, style in zip(job.style_masks, styles)  # noqa: B905  none, or one each
+    )
+    return np.stack(masks) if masks else None, of_styles or None
 
 
 def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
@@ -227,10 +266,11 @@ def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
     layers = layers_of(job.recipe.terms) if source == "content" else layers
     minimum = job.recipe.network.minimum_size(layers)
     if min(image.shape[:2]) < minimum:
+        scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
         raise InputError(
-            f"{source} {path} is {image.shape[1]}x{image.shape[0]} px at --size {size}; recipe "
-            f"{job.recipe.name} needs at least {minimum} px on the short edge: use a larger --size "
-            "or a less narrow image"
+            f"{source} {path} is {image.shape[1]}x{image.shape[0]} px at --size {job.size}"
+            f"{scaled}; recipe {job.recipe.name} needs at least {minimum} px on the short edge: "
+            "use a larger --size or a less narrow image"
         )
     return image
 
@@ -292,11 +332,12 @@ def _names(paths: Sequence[Path]) -> str:
     return " + ".join(path.name for path in paths)
 
 
-def parse_weights(texts: Sequence[str], recipe: Recipe) -> Mapping[str, float]:
-    """Parses `NAME=VALUE` texts into weights over those of `recipe`.
+def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
+    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is left out.
 
     Raises:
-        InputError: for anything else, an unknown name, or a number that is negative or not finite.
+        InputError: for anything else, an unknown name, a number that is negative or not finite,
+            or if no term is left.
     """
     weights = dict(recipe.weights)
     for text in texts:
@@ -306,10 +347,48 @@ def parse_weights(texts: Sequence[str], recipe: Recipe) -> Mapping[str, float]:
                 f"--weights {text}: the terms of recipe {recipe.name} are "
                 f"{', '.join(weights)}; write NAME=VALUE"
             )
-        try:
-            weights[name] = float(value)
-        except ValueError:
-            weights[name] = math.nan
+        weights[name] = _number(value)
         if not 0 <= weights[name] < math.inf:
             raise InputError(f"--weights {text}: write NAME=VALUE, with a number of at least 0")
-    return weights
+    terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
+    if not terms:
+        raise InputError("--weights: all terms have weight 0, so that there is nothing to do")
+    return dataclasses.replace(
+        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
+    )
+
+
+def parse_style_weights(
+    texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
+) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
+    """Returns the shares of `number` styles, by layer if `LAYER=SHARE,SHARE...` texts say so.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not texts:
+        return shares or None
+    layers = layers_of(term for term in recipe.terms if term.target_image == "style")
+    by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
+    for text in texts:
+        layer, _, values = text.partition("=")
+        if layer not in by_layer:
+            raise InputError(
+                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
+                "LAYER=SHARE,SHARE..."
+            )
+        by_layer[layer] = tuple(_number(value) for value in values.split(","))
+        fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
+        if not fits or not 0 < sum(by_layer[layer]) < math.inf:
+            raise InputError(
+                f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
+                "between them, not all of them 0"
+            )
+    return by_layer
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

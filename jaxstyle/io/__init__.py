@@ -5,12 +5,19 @@ Bad files and paths end as an `InputError`, with one line that says what is wron
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.images import check_writable, contact_sheet, load_image, save_image
-from jaxstyle.io.metadata import describe_recipe, describe_versions, write_json
+from jaxstyle.io.metadata import (
+    build_recipe,
+    describe_recipe,
+    describe_versions,
+    read_recipe,
+    write_json,
+)
 from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
 
 __all__ = [
     "InputError",
     "WeightsInfo",
+    "build_recipe",
     "check_writable",
     "contact_sheet",
     "convert",
@@ -20,6 +27,7 @@ __all__ = [
     "list_weights",
     "load_image",
     "load_params",
+    "read_recipe",
     "save_image",
     "verify",
     "write_json",

@@ -1,15 +1,41 @@
-"""What stands beside a result: settings, versions, and the run itself, as JSON."""
+"""What stands beside a result: settings, versions, and the run itself, as JSON.
+
+Recipes become plain dicts and are made from them again, whole or setting by setting.
+"""
 
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping
-from typing import Any
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
+import jax.numpy as jnp
+
+from jaxstyle import pyramid, solvers, terms, vgg
+from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import write_atomically
 from jaxstyle.recipes import Recipe
+
+# What the fields of a recipe may hold, by the `type` that stands in its description.
+_NETWORKS = (vgg.VGG19,)
+_SOLVERS = typing.get_args(solvers.Solver)
+_TERMS = (
+    terms.Content,
+    terms.GramStyle,
+    terms.MomentStyle,
+    terms.Wasserstein2Style,
+    terms.MRFStyle,
+    terms.TotalVariation,
+    terms.NinePointVariation,
+)
+_MAXIMUM_BYTES = 2**24  # the metadata of a run of many steps has some megabytes
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -35,6 +61,198 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return getattr(value, "__name__", str(value))  # a dtype
+
+
+def to_toml(description: Mapping[str, Any]) -> str:
+    """Writes what `describe_recipe` returned as TOML, which has no word for None: left out."""
+    import tomli_w  # noqa: PLC0415
+
+    def without_none(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: without_none(each) for k, each in value.items() if each is not None}
+        return [without_none(each) for each in value] if isinstance(value, list) else value
+
+    return tomli_w.dumps(without_none(description))
+
+
+def build_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Makes the recipe that `describe_recipe` has described.
+
+    Settings that are left out have their defaults; `name`, `source` and `description` too.
+
+    Raises:
+        InputError: for a setting that there is not, or a value that it cannot have.
+    """
+    unnamed = {"name": "custom", "source": "", "description": ""}
+    return _build(Recipe, {**unnamed, **settings}, "recipe")
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Reads a recipe from a `.json` or `.toml` file; also from the JSON beside a result.
+
+    Raises:
+        InputError: if there is none in it, or a wrong one.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAXIMUM_BYTES + 1)
+        if len(data) > _MAXIMUM_BYTES:
+            raise InputError(f"{path} is too large for a recipe")
+        text = data.decode()
+        settings = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    except OSError as error:
+        raise InputError(f"cannot read recipe {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a recipe as JSON or TOML: {error}") from None
+    if isinstance(settings, Mapping) and isinstance(settings.get("recipe"), Mapping):
+        settings = settings["recipe"]
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{path} is not a recipe: it must be a table of settings")
+    return build_recipe(settings)
+
+
+def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
+    """Returns `recipe` with settings changed, each text `PATH=VALUE`.
+
+    A path is that of `jaxstyle recipes NAME`, joined by dots, terms by their names, such as
+    `solver.history_size=50` or `terms.style.layers=["relu1_1", "relu2_1"]`; a value is written
+    as in TOML, or as bare text.
+
+    Raises:
+        InputError: for a setting that there is not, or a value that it cannot have.
+    """
+    settings = describe_recipe(recipe)
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals or not path.strip():
+            raise InputError(f"--set {text}: write SETTING=VALUE, such as solver.num_steps=100")
+        _assign(settings, path.strip().split("."), _parse(value.strip()), f"--set {text}")
+    return build_recipe(settings)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return None if text in ("none", "None", "null") else text
+
+
+def _assign(settings: Any, keys: list[str], value: Any, where: str) -> None:
+    *parents, last = keys
+    for key in parents:
+        if isinstance(settings, Mapping) and key == "pyramid" and settings.get(key) is None:
+            settings[key] = {}  # type: ignore[index]
+        settings = _child(settings, key, where)
+    if not isinstance(settings, dict):
+        raise InputError(f"{where}: {'.'.join(parents)} has no settings of its own")
+    settings[last] = value
+
+
+def _child(settings: Any, key: str, where: str) -> Any:
+    if isinstance(settings, list):
+        named = {each["name"]: each for each in settings if isinstance(each, Mapping)}
+        settings = named
+    if not isinstance(settings, Mapping) or key not in settings:
+        choices = ", ".join(settings) if isinstance(settings, Mapping) else "none"
+        raise InputError(f"{where}: there is no {key}; choose from {choices}")
+    return settings[key]
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Setting -> type hint, of what `_plain` describes."""
+    hints = typing.get_type_hints(kind)
+    module = issubclass(kind, vgg.VGG19)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(kind)
+        if field.init and not (module and field.name in ("parent", "name"))
+    }
+
+
+def _build(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
+    hints = _fields(kind)
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "type" and "type" not in hints:
+            continue
+        if name not in hints:
+            raise InputError(
+                f"{where} has no setting {name!r}; those of {kind.__name__} are {', '.join(hints)}"
+            )
+        values[name] = _convert(hints[name], value, f"{where}.{name}")
+    try:
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
+    """Makes of `value`, as it comes from JSON or TOML, what `hint` says."""
+    name = where.rpartition(".")[2]
+    if where == "recipe.terms":
+        return tuple(
+            _choose(_TERMS, each, f"{where}.{_name_of(each)}") for each in _list(value, where)
+        )
+    if where == "recipe.network":
+        return _choose(_NETWORKS, value, where)
+    if where == "recipe.solver":
+        return _choose(_SOLVERS, value, where)
+    if where == "recipe.pyramid":
+        return None if value is None else _choose((pyramid.Pyramid,), value, where)
+    if name == "dtype":
+        if value not in (None, "bfloat16", "float16", "float32", "float64"):
+            raise InputError(f"{where} {value!r}: choose from bfloat16, float16, float32, float64")
+        return None if value is None else getattr(jnp, value)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            choices = ", ".join(map(str, typing.get_args(hint)))
+            raise InputError(f"{where} {value!r} is not one of {choices}")
+        return value
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (inner,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
+        return None if value is None else _convert(inner, value, where)
+    if typing.get_origin(hint) is tuple:
+        inner, _ = typing.get_args(hint)
+        return tuple(
+            _convert(inner, each, f"{where}[{i}]") for i, each in enumerate(_list(value, where))
+        )
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} must be a table of numbers, not {value!r}")
+        return {key: _convert(float, each, f"{where}.{key}") for key, each in value.items()}
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    fits = isinstance(value, hint) or (hint is float and isinstance(value, int))
+    if isinstance(value, bool) and hint is not bool:
+        fits = False
+    if not fits or (hint is float and not math.isfinite(value)):
+        raise InputError(f"{where} must be {words[hint]}, not {value!r}")
+    return hint(value)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{where} must be a list, not {value!r}")
+    return value
+
+
+def _name_of(settings: Any) -> str:
+    name = settings.get("name") if isinstance(settings, Mapping) else None
+    return name if isinstance(name, str) else "?"
+
+
+def _choose(kinds: Sequence[Any], settings: Any, where: str) -> Any:
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{where} must be a table of settings, not {settings!r}")
+    names = {kind.__name__: kind for kind in kinds}
+    chosen = settings.get("type", next(iter(names)) if len(names) == 1 else None)
+    if chosen not in names:
+        raise InputError(f"{where}.type {chosen!r} is not one of {', '.join(names)}")
+    return _build(names[chosen], settings, where)
 
 
 def describe_versions() -> dict[str, str]:

@@ -1,0 +1,195 @@
+"""Terms on small features: additive, differentiable, under jit and vmap, in float32 and float64."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxstyle import terms
+
+SHAPES = {"image": (12, 16, 3), "relu1_1": (12, 16, 5), "relu2_1": (6, 8, 4)}
+TWO = {"layers": ("relu1_1", "relu2_1"), "layer_weights": (0.25, 0.75)}
+STYLE_TERMS = {
+    "gatys": terms.GramStyle(**TWO),
+    "mean": terms.GramStyle(**TWO, reduction="mean"),
+    "scaled": terms.GramStyle(**TWO, reduction="scaled"),
+    "keras": terms.GramStyle(**TWO, reduction="keras"),
+    "means": terms.MomentStyle(**TWO, order=1),
+    "moments": terms.MomentStyle(**TWO),
+    "wasserstein": terms.Wasserstein2Style(**TWO, iterations=40),
+    "colors": terms.Wasserstein2Style(("image",), (1.0,), iterations=40),
+    "mrf": terms.MRFStyle(**TWO),
+}
+OTHER_TERMS = {
+    "half_sum": terms.Content(**TWO),
+    "sum": terms.Content(**TWO, reduction="sum"),
+    "content_mean": terms.Content(**TWO, reduction="mean"),
+    "scaled_content": terms.Content(**TWO, reduction="scaled"),
+    "squared": terms.TotalVariation(),
+    "keras_variation": terms.TotalVariation(power=1.25, pixel_range=255.0),
+    "isotropic": terms.TotalVariation(power=0.5, reduction="mean"),
+    "nine_point": terms.NinePointVariation(),
+}
+ALL_TERMS = STYLE_TERMS | OTHER_TERMS
+
+
+def features(seed, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    return {
+        name: jnp.asarray(np.abs(rng.normal(size=shape)) + rng.uniform(size=shape[2]), dtype)
+        for name, shape in SHAPES.items()
+    }
+
+
+def target_of(term, *seen):
+    if term.target_image == "style":
+        shares = {layer: jnp.full(len(seen), 1 / len(seen)) for layer in SHAPES}
+        return term.target([term.statistics(each, None, None) for each in seen], shares)
+    return {layer: seen[0][layer] for layer in term.layers} if term.target_image else None
+
+
+def loss_of(term, target, weight=None):
+    return lambda seen: term.loss(term.statistics(seen, target, weight), target)
+
+
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_statistics_of_parts_make_the_loss_of_the_whole(name):
+    """Idea 2: every term's statistics over disjoint parts add up to those of the image."""
+    term = ALL_TERMS[name]
+    seen, target = features(0), target_of(term, features(1))
+    rng = np.random.default_rng(2)
+    part = {n: (rng.uniform(size=s[:2]) > 0.4).astype("float32") for n, s in SHAPES.items()}
+    rest = {name: 1 - mask for name, mask in part.items()}
+    sums = [term.statistics(seen, target, mask) for mask in (part, rest)]
+    added = term.loss(jax.tree.map(jnp.add, *sums), target)
+    np.testing.assert_allclose(added, loss_of(term, target)(seen), rtol=1e-4)
+    ones = jax.tree.map(jnp.ones_like, part)
+    np.testing.assert_allclose(
+        loss_of(term, target, ones)(seen), loss_of(term, target)(seen), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_under_grad_jit_and_vmap(name):
+    term = ALL_TERMS[name]
+    target = target_of(term, features(1))
+    value_and_grad = jax.jit(jax.value_and_grad(loss_of(term, target)))
+    both = [features(0), features(3)]
+    batch = jax.vmap(value_and_grad)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
+    for i, seen in enumerate(both):
+        value, grad = value_and_grad(seen)
+        assert value > 0
+        np.testing.assert_allclose(loss_of(term, target)(seen), value, rtol=1e-4)
+        np.testing.assert_allclose(batch[0][i], value, rtol=1e-4)
+        for layer in SHAPES:
+            scale = float(jnp.abs(grad[layer]).max())
+            np.testing.assert_allclose(batch[1][layer][i], grad[layer], atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_gradients_in_float64_are_difference_quotients(name):
+    term = ALL_TERMS[name]
+    with jax.enable_x64(True):
+        seen, target = features(0, np.float64), target_of(term, features(1, np.float64))
+        value = jax.jit(loss_of(term, target))
+        assert value(seen).dtype == jnp.float64
+        direction = features(5, np.float64)
+        # Small, for between two changes of nearest patches the loss is smooth.
+        h = 1e-6
+        ahead, behind = (
+            value(jax.tree.map(lambda a, d: a + sign * h * d, seen, direction))  # noqa: B023
+            for sign in (1, -1)
+        )
+        grad = jax.grad(value)(seen)
+        along = sum(jnp.vdot(grad[layer], direction[layer]) for layer in SHAPES)
+        np.testing.assert_allclose(along, (ahead - behind) / (2 * h), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", STYLE_TERMS)
+def test_the_style_itself_has_nothing_to_gain(name):
+    term = STYLE_TERMS[name]
+    seen = features(0)
+    worst = loss_of(term, target_of(term, features(1)))(seen)
+    assert abs(float(loss_of(term, target_of(term, seen))(seen))) < 1e-3 * float(worst)
+    # The same style twice is that style.
+    twice = loss_of(term, target_of(term, features(1), features(1)))(seen)
+    np.testing.assert_allclose(twice, worst, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", STYLE_TERMS)
+def test_an_empty_region_is_finite(name):
+    term = STYLE_TERMS[name]
+    empty = {layer: jnp.zeros(shape[:2]) for layer, shape in SHAPES.items()}
+    value, grad = jax.value_and_grad(loss_of(term, target_of(term, features(1)), empty))(
+        features(0)
+    )
+    assert np.isfinite(value)
+    for layer in SHAPES:
+        np.testing.assert_array_equal(grad[layer], 0)
+
+
+def test_moments_are_means_and_deviations():
+    term = STYLE_TERMS["moments"]
+    seen, style = features(0), features(1)
+    expected = 0.0
+    for layer, factor in zip(term.layers, term.layer_weights, strict=True):
+        flat, other = (np.asarray(f[layer], np.float64).reshape(-1, SHAPES[layer][2])
+                       for f in (seen, style))  # fmt: skip
+        for moment in (np.mean, np.std):
+            expected += factor * np.mean((moment(flat, axis=0) - moment(other, axis=0)) ** 2)
+    np.testing.assert_allclose(loss_of(term, target_of(term, style))(seen), expected, rtol=1e-4)
+
+
+def test_wasserstein_distance_is_that_of_gaussians():
+    term = STYLE_TERMS["wasserstein"]
+    seen, style = features(0), features(1)
+
+    def root(a):
+        values, vectors = np.linalg.eigh(a)
+        return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+    expected = 0.0
+    for layer, factor in zip(term.layers, term.layer_weights, strict=True):
+        flat, other = (np.asarray(f[layer], np.float64).reshape(-1, SHAPES[layer][2])
+                       for f in (seen, style))  # fmt: skip
+        ridge = 1e-4 * np.eye(flat.shape[1])
+        k, target = (np.cov(each.T, bias=True) + ridge for each in (flat, other))
+        cross = np.trace(root(root(target) @ k @ root(target)))
+        expected += factor * np.mean((flat.mean(0) - other.mean(0)) ** 2)
+        expected += factor * (np.trace(k) + np.trace(target) - 2 * cross) / flat.shape[1]
+    np.testing.assert_allclose(loss_of(term, target_of(term, style))(seen), expected, rtol=1e-3)
+
+
+def test_nearest_patches_in_numpy():
+    term = terms.MRFStyle(("relu2_1",), (1.0,))
+    seen, style = (np.asarray(features(i)["relu2_1"], np.float64) for i in (0, 1))
+
+    def patches(x):
+        return [x[i : i + 3, j : j + 3].ravel() for i in range(4) for j in range(6)]
+
+    expected = []
+    for own in patches(seen):
+        best = max(patches(style), key=lambda p: own @ p / np.linalg.norm(p))
+        expected.append(np.mean((own - best) ** 2))
+    found = loss_of(term, target_of(term, features(1)))(features(0))
+    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
+
+
+def test_settings_are_checked():
+    for make, hint in (
+        (lambda: terms.MomentStyle(order=3), "1 or 2"),
+        (lambda: terms.Wasserstein2Style(epsilon=-1.0), "epsilon"),
+        (lambda: terms.Wasserstein2Style(iterations=0), "iterations"),
+        (lambda: terms.MRFStyle(size=2), "odd"),
+        (lambda: terms.MRFStyle(layers=("relu1_1",)), "layer_weights"),
+        (lambda: terms.TotalVariation(pixel_range=0.0), "pixel_range"),
+        (lambda: terms.GramStyle(reduction="sum"), "gatys, mean, scaled, keras"),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            make()
+    few = {"relu3_1": jnp.ones((2, 5, 3)), "relu4_1": jnp.ones((1, 2, 3))}
+    with pytest.raises(ValueError, match="too few for patches"):
+        terms.MRFStyle().statistics(few, None, None)
+    assert dataclasses.replace(terms.MRFStyle(), size=3) == terms.MRFStyle()
