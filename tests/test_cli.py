@@ -188,7 +188,8 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
          "--recipe", str(tmp_path / "out.json")]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
-    np.testing.assert_array_equal(np.asarray(Image.open(output)), np.asarray(Image.open(again)))
+    with Image.open(output) as one, Image.open(again) as two:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
     # A texture as large as its style, by a recipe from a file, its layers from two styles.
     assert main(["recipes", "gatys-notebook", "--toml"]) == 0
@@ -201,7 +202,8 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
     assert code == 0, capsys.readouterr().err
     metadata = json.loads((tmp_path / "out.json").read_text())
     assert metadata["content"] is None
-    assert metadata["size"] == list(Image.open(output).size)
+    with Image.open(output) as image:
+        assert metadata["size"] == list(image.size)
     assert metadata["style_weights"]["relu1_1"] == [0, 1]
     assert metadata["style_weights"]["relu2_1"] == [1, 1]
     assert list(metadata["trace"][-1]["terms"]) == ["style"]

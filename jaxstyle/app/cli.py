@@ -110,10 +110,10 @@ def stylize(
     if coarsest is not None and coarsest < 0:
         raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     chosen = run_module.with_settings(chosen, steps, coarsest, precision, color)
-    shares = run_module.parse_style_weights(layer_style_weights, style_weights, chosen, len(style))
     if not content and not style:
         content = str(run_module.SAMPLES / "content.png")
         style = (str(run_module.SAMPLES / "style.png"),)
+    shares = run_module.parse_style_weights(layer_style_weights, style_weights, chosen, len(style))
     if mask and isinstance(shares, Mapping):
         raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
     if not content and chosen.color != "style":
