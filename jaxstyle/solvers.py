@@ -107,25 +107,34 @@ def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def _start(x: jax.Array, value: jax.Array, aux: Any, ok: jax.Array, grad: jax.Array, n: int) -> Any:
-    """The first state, less `inner`. `ok`: whether value and gradient are finite."""
-    value = jnp.where(jnp.isnan(value), jnp.inf, value)
-    flat = jnp.max(jnp.abs(grad)) == 0
-    status = jnp.where(flat, Status.CONVERGED, Status.STEP_LIMIT)
+def _start(fun: Objective, x: jax.Array, args: Any, n: int) -> State:
+    """The state before the first evaluation, less `inner`."""
+    value, aux = jax.eval_shape(fun, x, *args)
+    infinite = jnp.full((), jnp.inf, value.dtype)
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
     return State(
         x=x,
-        value=value,
-        aux=aux,
+        value=infinite,
+        aux=empty,
         best_x=x,
-        best_value=value,
-        best_aux=aux,
-        trace=jnp.full((n,), value),
+        best_value=infinite,
+        best_aux=empty,
+        trace=jnp.full((n,), infinite),
         step=jnp.zeros((), jnp.int32),
-        num_evaluations=jnp.ones((), jnp.int32),
-        status=jnp.where(ok, status, Status.NON_FINITE_START).astype(jnp.int32),
+        num_evaluations=jnp.zeros((), jnp.int32),
+        status=jnp.asarray(int(Status.STEP_LIMIT), jnp.int32),
         anchor=x,
         inner=None,
     )
+
+
+def _is_fresh(state: State) -> jax.Array:
+    """Whether nothing has been evaluated yet.
+
+    Then a `step` evaluates where it is: a start of its own would be a second copy of the network
+    in the compiled program.
+    """
+    return state.num_evaluations == 0
 
 
 def _record(
@@ -145,23 +154,26 @@ def _record(
 
     A problem that has stopped stays as it is; this is all that lockstep needs.
     """
-    active = is_active(old.status)
-    accepted &= active
-    better = accepted & (value < old.best_value)
+    active, fresh = is_active(old.status), _is_fresh(old)
+    stepped = active & ~fresh
+    accepted = (accepted | fresh) & active
+    value = jnp.where(jnp.isnan(value), jnp.inf, value)
+    better = accepted & ((value < old.best_value) | fresh)
     new_value = jnp.where(accepted, value, old.value)
     position = jnp.arange(old.trace.shape[0])
     trace = jnp.where(active & (position >= old.step), new_value, old.trace)
 
     new_x = jnp.where(accepted, x, old.x)
-    status = jnp.where(finite, old.status, Status.RECOVERED)
+    failed = jnp.where(fresh, Status.NON_FINITE_START, Status.RECOVERED)
+    status = jnp.where(finite, old.status, failed)
     anchor = old.anchor
     if tolerance > 0:
-        looked = active & ((old.step + 1) % patience == 0)
+        looked = stepped & ((old.step + 1) % patience == 0)
         settled = looked & (jnp.mean(jnp.abs(new_x - anchor)) < tolerance)
         status = jnp.where(settled, Status.CONVERGED, status)
         anchor = jnp.where(looked, new_x, anchor)
-    status = jnp.where(moved, status, Status.STALLED)
-    status = jnp.where(accepted & (jnp.max(jnp.abs(grad)) == 0), Status.CONVERGED, status)
+    status = jnp.where(moved | fresh, status, Status.STALLED)
+    status = jnp.where(accepted & finite & (jnp.max(jnp.abs(grad)) == 0), Status.CONVERGED, status)
     return State(
         x=new_x,
         value=new_value,
@@ -170,7 +182,7 @@ def _record(
         best_value=jnp.where(better, value, old.best_value),
         best_aux=_select(better, aux, old.best_aux),
         trace=trace,
-        step=old.step + active,
+        step=old.step + stepped,
         num_evaluations=old.num_evaluations + active,
         status=jnp.where(active, status, old.status).astype(jnp.int32),
         anchor=anchor,
@@ -181,12 +193,14 @@ def _record(
 def advance(step: Callable[[State], State], state: State, stop: int | jax.Array) -> State:
     """Applies `step` until `stop` steps are made or nothing is active any more.
 
+    At least the start is evaluated.
+
     `state` may have a leading batch dimension on every field; `step` is then a `vmap` that runs
     inside this loop. (The other way round, `vmap` over the loop copies the history every step.)
     """
 
     def running(state: State) -> jax.Array:
-        return jnp.any((state.step < stop) & is_active(state.status))
+        return jnp.any(((state.step < stop) | _is_fresh(state)) & is_active(state.status))
 
     return jax.lax.while_loop(running, step, state)
 
@@ -280,18 +294,24 @@ class LBFGS:
         )
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
-        """Evaluates at `x` and returns the state before the first step."""
-        value, aux, grad, finite = _value_and_grad(fun, x, *args)
-        state = _start(x, value, aux, finite, grad, self.num_steps)
-        # The gradient in the solver's coordinates, and the first step in those of x; divided by
-        # the largest, lest sums overflow.
+        """Returns the state before the first evaluation, which the first `step` makes."""
+        state = _start(fun, x, args, self.num_steps)
+        nothing = (state.value, (state.aux, True)), jnp.zeros_like(x)
+        inner = self._solver(lambda *_: nothing).init_state(x)
+        return state._replace(inner=(jnp.ones((), x.dtype), inner._replace(aux=None)))
+
+    def _scaled(self, grad: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """The gradient in the solver's coordinates, scaled, and the scale; None is a first one.
+
+        The first step has its size in the coordinates of x. All is divided by the largest element,
+        lest sums overflow.
+        """
         largest = jnp.max(jnp.abs(grad))
         unit = self._smooth(grad / jnp.where(largest > 0, largest, 1))
-        mean = largest * jnp.mean(jnp.abs(self._smooth(unit)))
-        scale = self.first_step / jnp.maximum(mean, jnp.finfo(grad.dtype).tiny)
-        evaluated = (value, (aux, finite)), scale * (largest * unit)
-        inner = self._solver(lambda *_: evaluated).init_state(x)
-        return state._replace(inner=(scale, inner._replace(aux=None)))
+        if scale is None:
+            mean = largest * jnp.mean(jnp.abs(self._smooth(unit)))
+            scale = self.first_step / jnp.maximum(mean, jnp.finfo(grad.dtype).tiny)
+        return scale * (largest * unit), scale
 
     def _smooth(self, z: jax.Array) -> jax.Array:
         """From the solver's coordinates to those of x; linear, symmetric."""
@@ -302,7 +322,8 @@ class LBFGS:
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
-        scale, old = state.inner
+        fresh = _is_fresh(state)
+        old_scale, old = state.inner
         # In Fourier coordinates only differences are ever needed: the step starts from zero.
         smooth = self._is_smooth(state.x)
         origin = jnp.zeros_like(state.x) if smooth else state.x
@@ -312,11 +333,13 @@ class LBFGS:
 
         def scaled(z: jax.Array) -> Any:
             value, aux, grad, finite = _value_and_grad(fun, to_x(z), *args)
-            return (value, (aux, finite)), scale * self._smooth(grad)
+            scale = jnp.where(fresh, self._scaled(grad, None)[1], old_scale)
+            return (value, (aux, finite, scale)), self._scaled(grad, scale)[0]
 
+        # At first the gradient is zero, and so is the step.
         z, new = self._solver(scaled).update(origin, old)
         x = to_x(z)
-        aux, finite = new.aux
+        aux, finite, scale = new.aux
         s, y = z - origin, new.grad - old.grad
         s_norm, y_norm = jnp.linalg.norm(s.ravel()), jnp.linalg.norm(y.ravel())
         # A direction that is not finite was evaluated at a point that is not.
@@ -421,13 +444,13 @@ class Adam:
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
-        """Evaluates at `x` and returns the state before the first step."""
+        """Returns the state before the first evaluation, which the first `step` makes."""
         x = jnp.clip(x, 0, 1) if self.clip else x
-        value, aux, grad, finite = _value_and_grad(fun, x, *args)
-        state = _start(x, value, aux, finite, grad, self.num_steps)
+        state = _start(fun, x, args, self.num_steps)
         rate = jnp.asarray(self.learning_rate, x.dtype)
         mean = x * (1 - self.average) if self.average else None
-        return state._replace(inner=_AdamState(rate, grad, self._solver().init(x), mean))
+        nothing = jnp.zeros_like(x)
+        return state._replace(inner=_AdamState(rate, nothing, self._solver().init(x), mean))
 
     def go_on(self, state: State, earlier: "_AdamState") -> State:
         """Gives a `start` at a larger size the moments that a smaller one ended with."""
@@ -443,8 +466,10 @@ class Adam:
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
-        inner = state.inner
+        inner, fresh = state.inner, _is_fresh(state)
         update, moments = self._solver().update(inner.grad, inner.moments)
+        update = jnp.where(fresh, 0, update)
+        moments = _select(fresh, inner.moments, moments)
         x = state.x - inner.rate * update
         x = jnp.clip(x, 0, 1) if self.clip else x
         value, aux, grad, finite = _value_and_grad(fun, x, *args)
@@ -463,7 +488,9 @@ class Adam:
         mean = inner.mean
         if self.average:
             decay = self.average
-            mean = jnp.where(is_active(state.status), decay * mean + (1 - decay) * recorded.x, mean)
+            mean = jnp.where(
+                is_active(state.status) & ~fresh, decay * mean + (1 - decay) * recorded.x, mean
+            )
             # The start was the first sample.
             weight = 1 - jnp.asarray(decay, x.dtype) ** (recorded.step + 1)
             recorded = recorded._replace(
@@ -506,7 +533,18 @@ class ScipyLBFGSB:
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Evaluates at `x` and returns the state before the first step."""
         value, aux, grad, finite = _jitted_value_and_grad(fun, x, *args)
-        return _start(x, value, aux, finite, grad, self.num_steps)
+        return _record(
+            _start(fun, x, args, self.num_steps),
+            x,
+            value,
+            aux,
+            grad,
+            accepted=finite,
+            finite=finite,
+            moved=jnp.asarray(True),
+            tolerance=0.0,
+            patience=1,
+        )
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one outer iteration: about `maxfun` evaluations, and one to report its end."""

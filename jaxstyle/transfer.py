@@ -338,11 +338,14 @@ def _solve(
         state = _start(*static, x, earlier if go_on else None, *arguments)
         # The state is donated: the solver's history is the largest array there is. Not so inside
         # somebody's own jit or vmap, where it is no buffer yet.
-        traced = isinstance(state.value, jax.core.Tracer)
+        leaves = jax.tree.leaves((state, arguments))
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         more = functools.partial(_advance if traced else _advance_in_place, *static)
 
     made, total = 0, solver.num_steps
-    yield made, state
+    if every is not None:
+        state = more(state, made, *arguments)
+        yield made, state
     while made < total:
         made = total if every is None else min(made + every, total)
         state = more(state, made, *arguments)
