@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxstyle.losses import normalize_gradient
 from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.tiling import Tiling, compute_features, make_tiling, sum_over_windows
 from jaxstyle.vgg import VGG19, number_of_poolings
 
 Params = Mapping[str, Any]
@@ -64,6 +65,7 @@ def prepare_targets(
     *,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
+    tile: int | None = None,
 ) -> dict[str, Any]:
     """Computes what each term compares the image with.
 
@@ -82,6 +84,7 @@ def prepare_targets(
             all of it is for all of them. At a layer a position has the mean of its pixels.
         style_masks: for each style None, or `(h, w)` in [0, 1], the region of the style that
             counts.
+        tile: as in `evaluate`, for content and styles.
 
     Returns:
         Term name -> target, a dict to be passed to `evaluate`.
@@ -97,7 +100,13 @@ def prepare_targets(
     content_terms = [term for term in terms if term.target_image == "content"]
     if content_terms:
         _check_present(content_terms, "content", content)
-        features = _features(network, params, content, layers_of(content_terms))
+        layers = layers_of(content_terms)
+        if tile is None:
+            features = _features(network, params, content, layers)
+        else:
+            image = jnp.asarray(content)
+            tiling = make_tiling(image.shape, tile, layers, {})
+            features = {"image": image} | compute_features(tiling, network, params, image)
         for term in content_terms:
             targets[term.name] = {layer: features[layer] for layer in term.layers}
 
@@ -111,7 +120,7 @@ def prepare_targets(
         raise ValueError(f"{len(style_masks)} style_masks for {number} styles")
     shares = _shares(style_weights, layers, number)
     of_styles = [
-        (_features(network, params, image, layers), _style_weights(image, mask, layers))
+        _style_statistics(network, params, style_terms, image, mask, tile)
         for image, mask in zip(styles, style_masks, strict=True)
     ]
     guide: tuple[dict[str, jax.Array], jax.Array] | None = None
@@ -123,7 +132,7 @@ def prepare_targets(
             raise ValueError(f"masks of shape {masks.shape} for a content of {jnp.shape(content)}")
         guide = _at_layers(masks, layers), jnp.mean(masks, (1, 2))
     for term in style_terms:
-        statistics = [term.statistics(features, None, weight) for features, weight in of_styles]
+        statistics = [each[term.name] for each in of_styles]
         if guide is None:
             targets[term.name] = term.target(statistics, shares)
             continue
@@ -136,6 +145,50 @@ def prepare_targets(
             shares[layers[0]] * number * guide[1],
         )
     return targets
+
+
+def _style_statistics(
+    network: VGG19,
+    params: Params,
+    terms: Sequence[Any],
+    image: Any,
+    mask: ArrayLike | None,
+    tile: int | None,
+) -> dict[str, Any]:
+    """Term name -> statistics of one style."""
+    layers = layers_of(terms)
+    weights = _style_weights(image, mask, layers)
+    if tile is None:
+        features = _features(network, params, image, layers)
+        return {term.name: term.statistics(features, None, weights) for term in terms}
+    for term in terms:
+        if not getattr(term, "additive_target", True):
+            raise ValueError(f"the target of {term.name} is no sum over positions: leave tile out")
+
+    def statistics(features: Features, weights: Any, owned: PositionWeights) -> dict[str, Any]:
+        own = _times(owned, weights)
+        return {term.name: term.statistics(features, None, own) for term in terms}
+
+    image = jnp.asarray(image)
+    tiling = _tiling(image, tile, terms)
+    return cast(
+        dict[str, Any], sum_over_windows(tiling, network, params, image, weights, statistics)
+    )
+
+
+def _tiling(image: jax.Array, tile: int, terms: Sequence[Any]) -> Tiling:
+    # A term that does not say how far it reads around a position is taken to read neighbours.
+    reach: dict[str, int] = {}
+    for term in terms:
+        for layer in term.layers:
+            reach[layer] = max(reach.get(layer, 0), getattr(term, "reach", 1))
+    return make_tiling(image.shape, tile, layers_of(terms), reach)
+
+
+def _times(one: PositionWeights, other: PositionWeights) -> PositionWeights:
+    if one is None or other is None:
+        return one if other is None else other
+    return {layer: plane * other[layer] for layer, plane in one.items()}
 
 
 def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
@@ -201,6 +254,8 @@ def evaluate(
     targets: Targets,
     weights: Weights,
     image: ArrayLike,
+    *,
+    tile: int | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Computes the objective of one image; differentiable in the image, weights and params.
 
@@ -211,6 +266,8 @@ def evaluate(
         targets: from `prepare_targets`.
         weights: term name -> `()`, the factor of each term; traced.
         image: `(H, W, 3)` sRGB in [0, 1]; values outside are allowed.
+        tile: compute in windows that own about this many pixels each way, which needs memory for
+            one of them at a time; value and gradient are the same. None takes the image whole.
 
     Returns:
         The value `()`, which is `sum(weights[name] * losses[name])`, and the losses, a dict of
@@ -221,25 +278,86 @@ def evaluate(
     """
     _check_names("targets", targets, terms)
     _check_names("weights", weights, terms)
-    features = _features(network, params, image, layers_of(terms))
-    per_term = {
-        term.name: _loss(term, features, targets[term.name], weights[term.name]) for term in terms
-    }
+    if tile is None:
+        features = _features(network, params, image, layers_of(terms))
+        sums = {
+            term.name: _statistics(
+                term,
+                _with_normalized_gradients(term, features, weights[term.name]),
+                targets[term.name],
+                None,
+            )
+            for term in terms
+        }
+    else:
+        sums = _sums_of_windows(network, params, terms, targets, jnp.asarray(image), tile)
+    per_term = {term.name: _loss(term, sums[term.name], targets[term.name]) for term in terms}
     weighted = [weights[name] * loss for name, loss in per_term.items()]
     return functools.reduce(operator.add, weighted), per_term
 
 
-def _loss(term: Term, features: Features, target: Any, strength: Any) -> jax.Array:
-    """One term's loss; `strength` is what its gradient will be multiplied by."""
+def _sums_of_windows(
+    network: VGG19,
+    params: Params,
+    terms: Sequence[Any],
+    targets: Targets,
+    image: jax.Array,
+    tile: int,
+) -> dict[str, Any]:
+    for term in terms:
+        if getattr(term, "normalize_gradients", False):
+            raise ValueError(
+                f"{term.name} normalises its gradient by that of the whole image: leave tile out"
+            )
+    # What goes with positions is cut with the image; the rest of a target is the same for all.
+    maps: dict[str, Any] = {}
+    for term in terms:
+        target = targets[term.name]
+        if isinstance(target, Guided):
+            maps[term.name] = {
+                layer: jnp.moveaxis(plane, 0, -1) for layer, plane in target.weights.items()
+            }
+        elif term.target_image == "content":
+            maps[term.name] = target
+
+    def statistics(features: Features, here: Any, owned: PositionWeights) -> dict[str, Any]:
+        sums = {}
+        for term in terms:
+            target = targets[term.name]
+            if isinstance(target, Guided):
+                weights = {
+                    layer: jnp.moveaxis(plane, -1, 0) for layer, plane in here[term.name].items()
+                }
+                target = target._replace(weights=weights)
+            elif term.target_image == "content":
+                target = here[term.name]
+            sums[term.name] = _statistics(term, features, target, owned)
+        return sums
+
+    tiling = _tiling(image, tile, terms)
+    return cast(dict[str, Any], sum_over_windows(tiling, network, params, image, maps, statistics))
+
+
+def _statistics(term: Term, features: Features, target: Any, owned: PositionWeights) -> Any:
+    """One term's statistics; with regions, a tuple of those of each."""
     if not isinstance(target, Guided):
-        features = _with_normalized_gradients(term, features, strength)
-        return term.loss(term.statistics(features, target, None), target)
-    parts = []
-    for i, each in enumerate(target.targets):
-        factor = target.factors[i]
-        here = _with_normalized_gradients(term, features, strength * factor)
-        weight = {layer: weights[i] for layer, weights in target.weights.items()}
-        parts.append(factor * term.loss(term.statistics(here, each, weight), each))
+        return term.statistics(features, target, owned)
+    return tuple(
+        term.statistics(
+            features,
+            each,
+            _times({layer: weights[i] for layer, weights in target.weights.items()}, owned),
+        )
+        for i, each in enumerate(target.targets)
+    )
+
+
+def _loss(term: Term, statistics: Any, target: Any) -> jax.Array:
+    if not isinstance(target, Guided):
+        return term.loss(statistics, target)
+    parts = [
+        target.factors[i] * term.loss(statistics[i], each) for i, each in enumerate(target.targets)
+    ]
     return functools.reduce(operator.add, parts)
 
 

@@ -12,6 +12,9 @@ Beside them stand `name` (its key among weights and targets), `layers` (what it 
 statistics of each style (taken with None for a target) and of each style's share, layer -> `(S,)`;
 with None, None.
 
+An optional `reach` says how many positions around each one `statistics` reads, for tiling; where
+it is left out, neighbours are taken to be read.
+
 A term of your own is any frozen dataclass with these; there is nothing to inherit from or to
 register.
 """
@@ -136,6 +139,7 @@ class Content:
     name: str = "content"
 
     target_image: ClassVar[TargetImage] = "content"
+    reach: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -199,6 +203,7 @@ class GramStyle:
     name: str = "style"
 
     target_image: ClassVar[TargetImage] = "style"
+    reach: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -275,6 +280,7 @@ class MomentStyle:
     name: str = "style"
 
     target_image: ClassVar[TargetImage] = "style"
+    reach: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -343,6 +349,7 @@ class Wasserstein2Style:
     name: str = "style"
 
     target_image: ClassVar[TargetImage] = "style"
+    reach: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -421,6 +428,11 @@ class MRFStyle:
         _check_layers(self)
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"size must be odd and positive, not {self.size}")
+
+    @property
+    def reach(self) -> int:
+        """How many positions around a position are read."""
+        return self.size // 2
 
     def _inner(self, plane: jax.Array) -> jax.Array:
         """Cuts `(h, w)` down to the positions that are the centre of a whole patch."""

@@ -62,6 +62,7 @@ def stylize(
     style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
+    tile: int | None = None,
 ) -> StyleResult:
     """Paints `content` in the style of `style`.
 
@@ -81,6 +82,8 @@ def stylize(
         init: the image to start from: `content`, `noise`, `mean` or `(H, W, 3)`; over the
             recipe's, see `Recipe`.
         key: a `jax.random.key`; needed for a start from noise or mean, otherwise unused.
+        tile: compute in windows of about this many pixels each way, in the memory for one of
+            them; the same picture. None takes it whole.
 
     Returns:
         A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
@@ -103,6 +106,7 @@ def stylize(
         style_masks=style_masks,
         init=init,
         key=key,
+        tile=tile,
         every=None,
     )
     return _last(steps)
@@ -121,6 +125,7 @@ def stylize_steps(
     style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
+    tile: int | None = None,
     every: int | None = 10,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize`, but stops every few steps to show what there is.
@@ -139,6 +144,7 @@ def stylize_steps(
         style_masks: see `stylize`.
         init: see `stylize`.
         key: see `stylize`.
+        tile: see `stylize`.
         every: steps between two results; None for all at once.
 
     Yields:
@@ -159,6 +165,7 @@ def stylize_steps(
         style_masks=style_masks,
         init=init,
         key=key,
+        tile=tile,
         every=every,
         batched=False,
     )
@@ -177,6 +184,7 @@ def stylize_batch(
     style_masks: Sequence[ArrayLike | None] | None = None,
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
+    tile: int | None = None,
 ) -> StyleResult:
     """Paints B pairs in lockstep, each with its own solver state, guard and stop.
 
@@ -192,6 +200,7 @@ def stylize_batch(
         style_masks: for each style None or `(B, h, w)`.
         init: `content`, `noise` or `mean` (another noise for each pair), or `(B, H, W, 3)`.
         key: one key for all pairs; pair `i` uses `jax.random.split(key, B)[i]`.
+        tile: see `stylize`.
 
     Returns:
         A `StyleResult` with a leading B on every field.
@@ -211,6 +220,7 @@ def stylize_batch(
         style_masks=style_masks,
         init=init,
         key=key,
+        tile=tile,
         every=None,
         batched=True,
     )
@@ -235,6 +245,7 @@ def _run(
     style_masks: Sequence[ArrayLike | None] | None,
     init: ArrayLike | str | None,
     key: jax.Array | None,
+    tile: int | None,
     every: int | None,
     batched: bool,
 ) -> Iterator[tuple[int, StyleResult]]:
@@ -272,7 +283,7 @@ def _run(
         here = functools.partial(_shrink, scale=scale)
         start_here = here(start)
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
-        static = (recipe.network, recipe.terms)
+        static = (recipe.network, recipe.terms, tile)
         pictures = (here(content_image), tuple(map(here, styles)))
         guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
         targets = _targets(*static, params, *pictures, shares, *guides_here, batched=batched)
@@ -317,6 +328,7 @@ def _stages(
 def _solve(
     network: VGG19,
     terms: tuple[Term, ...],
+    tile: int | None,
     solver: Solver,
     batched: bool,
     every: int | None,
@@ -329,11 +341,11 @@ def _solve(
     `earlier` is the solver's own state at the end of the size before.
     """
     if isinstance(solver, ScipyLBFGSB):
-        objective = _objective(network, terms)
+        objective = _objective(network, terms, tile)
         state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
     else:
-        static = (network, terms, solver, batched)
+        static = (network, terms, tile, solver, batched)
         go_on = isinstance(solver, Adam) and solver.keep_moments
         state = _start(*static, x, earlier if go_on else None, *arguments)
         # The state is donated: the solver's history is the largest array there is. Not so inside
@@ -470,19 +482,20 @@ def _check_masks(
 
 
 @functools.lru_cache(maxsize=64)
-def _objective(network: VGG19, terms: tuple[Term, ...]) -> Objective:
+def _objective(network: VGG19, terms: tuple[Term, ...], tile: int | None = None) -> Objective:
     """The objective as a solver wants it; one function per setting, so that jit knows it again."""
 
     def objective(x: jax.Array, params: Params, targets: Any, weights: Weights) -> Any:
-        return evaluate(network, params, terms, targets, weights, x)
+        return evaluate(network, params, terms, targets, weights, x, tile=tile)
 
     return objective
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="batched")
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="batched")
 def _targets(
     network: VGG19,
     terms: tuple[Term, ...],
+    tile: int | None,
     params: Params,
     content: jax.Array,
     styles: tuple[jax.Array, ...],
@@ -502,16 +515,18 @@ def _targets(
             style_weights,
             masks=masks,
             style_masks=style_masks,
+            tile=tile,
         )
 
     prepare = jax.vmap(single) if batched else single
     return prepare(content, styles, style_weights, masks, style_masks)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _start(
     network: VGG19,
     terms: tuple[Term, ...],
+    tile: int | None,
     solver: Any,
     batched: bool,
     x: jax.Array,
@@ -520,7 +535,7 @@ def _start(
     targets: Any,
     weights: Weights,
 ) -> State:
-    start = functools.partial(solver.start, _objective(network, terms))
+    start = functools.partial(solver.start, _objective(network, terms, tile))
     go_on = None if earlier is None else solver.go_on
     if batched:
         start = jax.vmap(start, in_axes=(0, None, 0, 0))
@@ -532,6 +547,7 @@ def _start(
 def _advance_by_steps(
     network: VGG19,
     terms: tuple[Term, ...],
+    tile: int | None,
     solver: Any,
     batched: bool,
     state: State,
@@ -541,14 +557,14 @@ def _advance_by_steps(
     weights: Weights,
 ) -> State:
     params = network.prepare(params)
-    step = functools.partial(solver.step, _objective(network, terms))
+    step = functools.partial(solver.step, _objective(network, terms, tile))
     if batched:
         step = jax.vmap(step, in_axes=(0, None, 0, 0))
     return advance(lambda state: step(state, params, targets, weights), state, stop)
 
 
-_advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3))
-_advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+_advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3, 4))
+_advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
 
 
 @functools.partial(jax.jit, static_argnames="scale")

@@ -210,8 +210,8 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
         "LBFGS, history 30, smooth": solvers.LBFGS(num_steps=10_000, smoothness=0.25),
         "LBFGS, history 100": solvers.LBFGS(num_steps=10_000, history_size=100),
     }.items():
-        static = (recipe.network, recipe.terms, solver, False)
-        states = [transfer._start(*static, image, *arguments)]
+        static = (recipe.network, recipe.terms, None, solver, False)
+        states = [transfer._start(*static, image, None, *arguments)]
 
         def run(static: Any = static, states: Any = states) -> Any:
             state = states.pop()

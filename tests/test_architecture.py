@@ -14,7 +14,7 @@ PACKAGE = Path(jaxstyle.__file__).parent
 FLOORS = [
     {"jaxstyle.convolution"},
     {"jaxstyle.vgg", "jaxstyle.losses", "jaxstyle.color"},
-    {"jaxstyle.terms"},
+    {"jaxstyle.terms", "jaxstyle.tiling"},
     {"jaxstyle.objective"},
     {"jaxstyle.solvers", "jaxstyle.pyramid"},
     {"jaxstyle.recipes"},

@@ -173,7 +173,8 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
     code = main(
         ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
          "--output", str(output), "--size", "64", "--steps", "2", "--quiet", *controls,
-         "--set", "network.pooling=max", "terms.style.reduction=scaled", "--color", "luminance"]
+         "--set", "network.pooling=max", "terms.style.reduction=scaled", "--color", "luminance",
+         "--tile", "32"]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     metadata = json.loads((tmp_path / "out.json").read_text())
@@ -185,7 +186,7 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
     code = main(
         ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
          "--output", str(again), "--size", "64", "--quiet", *controls,
-         "--recipe", str(tmp_path / "out.json")]
+         "--recipe", str(tmp_path / "out.json"), "--tile", "32"]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     with Image.open(output) as one, Image.open(again) as two:
@@ -305,6 +306,7 @@ BAD_CALLS = {
     "precision": (["--precision", "half"], "bfloat16"),
     "not a number": (["--steps", "many"], "many"),
     "preview": (["--preview-every", "0"], "at least 1"),
+    "tile": (["--tile", "0"], "at least 1"),
     "weights": (["--weights", "styl=3"], "content, style"),
     "no terms": (["--weights", "style=0", "content=0"], "nothing to do"),
     "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),

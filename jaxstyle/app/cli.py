@@ -33,6 +33,7 @@ def stylize(
     init: str | None = None,
     seed: int = 0,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
+    tile: int | None = None,
     weights: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
     layer_style_weights: tuple[str, ...] = (),
@@ -70,6 +71,8 @@ def stylize(
         seed: For a start from noise.
         precision: Of the network's arithmetic: tf32 is faster on GPUs that have it, bfloat16 on
             GPUs and TPUs. Pixels, statistics and solver are float32 in any case.
+        tile: Compute in windows of about this many pixels each way: for pictures that do not fit
+            into memory. The picture is the same.
         weights: NAME=VALUE, over the recipe's weights of its terms.
         style_weights: The share of each style; by default equal.
         layer_style_weights: LAYER=SHARE,SHARE... for each style, where a layer's are others: fine
@@ -90,6 +93,7 @@ def stylize(
     _check_positive("--size", size)
     _check_positive("--steps", steps)
     _check_positive("--preview-every", preview_every)
+    _check_positive("--tile", tile)
     chosen = run_module.with_weights(_override(_find_recipe(recipe), settings), weights)
     sources = {term.target_image for term in chosen.terms}
     if not content and not style:
@@ -133,6 +137,7 @@ def stylize(
         style_masks=tuple(Path(each) for each in style_mask),
         params=Path(params) if params else None,
         precision=precision,
+        tile=tile,
         preview_every=preview_every,
         plot=plot,
         quiet=quiet,

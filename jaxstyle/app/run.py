@@ -57,6 +57,7 @@ class Job:
     style_masks: tuple[Path, ...]
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
+    tile: int | None
     preview_every: int | None
     plot: bool
     quiet: bool
@@ -116,6 +117,7 @@ def run(job: Job) -> int:
             style_masks=style_masks,
             init=init,
             key=jax.random.key(job.seed),
+            tile=job.tile,
             every=_chunk(job),
         )
         try:
@@ -153,6 +155,7 @@ def run(job: Job) -> int:
         "versions": describe_versions(),
         "device": _device(),
         "precision": job.precision,
+        "tile": job.tile,
         "size": [content.shape[1], content.shape[0]],
         "status": status,
         "num_evaluations": int(best.num_evaluations),

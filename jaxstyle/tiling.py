@@ -1,0 +1,219 @@
+"""The same sums over positions, in bounded memory: window by window, exactly.
+
+A style is a sum over positions, so the sums over a large image are those over windows of it, if
+each position is counted once and sees all that it sees in the whole image. Windows therefore
+overlap by the network's reach, begin at multiples of its stride, and have a border of the image
+only where the image has one, so that the padding is right. Under `jax.grad` each window is
+computed once more, and nothing of a window is kept.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxstyle.vgg import LAYERS, VGG19, number_of_poolings
+
+Maps = Mapping[str, jax.Array]
+
+
+class _Axis(NamedTuple):
+    """How one axis is cut: all in pixels."""
+
+    window: int
+    starts: tuple[int, ...]
+    owned: tuple[tuple[int, int], ...]  # from, to
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """Windows over an image; static.
+
+    Attributes:
+        rows: cut of the height.
+        columns: cut of the width.
+        layers: what is read of the network.
+    """
+
+    rows: _Axis
+    columns: _Axis
+    layers: tuple[str, ...]
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of each window, in pixels."""
+        return self.rows.window, self.columns.window
+
+    @property
+    def number(self) -> int:
+        """Of windows."""
+        return len(self.rows.starts) * len(self.columns.starts)
+
+
+def receptive_radius(layer: str) -> int:
+    """Returns how many pixels beyond its own block of pixels a position of `layer` sees."""
+    radius, stride = 0, 1
+    for name in LAYERS[: LAYERS.index(layer) + 1]:
+        radius += stride * name.startswith("conv")
+        stride *= 2 if name.startswith("pool") else 1
+    return radius
+
+
+def make_tiling(
+    shape: Sequence[int], tile: int, layers: Sequence[str], reach: Mapping[str, int]
+) -> Tiling:
+    """Cuts an image into windows that own about `tile` x `tile` pixels each.
+
+    Args:
+        shape: `(H, W, ...)` of the image.
+        tile: pixels; rounded up to the stride of the deepest layer. Windows are larger than that
+            by what the network sees around it.
+        layers: layers that are read.
+        reach: layer -> how many of its positions around each are read, 0 if none but itself.
+
+    Raises:
+        ValueError: if `tile` is not positive.
+    """
+    if tile < 1:
+        raise ValueError(f"tile must be positive, not {tile}")
+    stride = max(2 ** number_of_poolings(layer) for layer in layers)
+    radius = max(
+        receptive_radius(layer) + reach.get(layer, 0) * 2 ** number_of_poolings(layer)
+        for layer in layers
+    )
+    halo = -(-radius // stride) * stride
+    rows, columns = (_cut(size, tile, halo, stride) for size in shape[:2])
+    return Tiling(rows, columns, tuple(layers))
+
+
+def _cut(size: int, tile: int, halo: int, stride: int) -> _Axis:
+    number = -(-size // tile)
+    tile = -(-size // (number * stride)) * stride
+    # A window that ends where the image does begins at a multiple of the stride.
+    window = tile + 2 * halo + size % stride
+    if window >= size:
+        return _Axis(size, (0,), ((0, size),))
+    number = -(-size // tile)
+    starts = tuple(min(max(i * tile - halo, 0), size - window) for i in range(number))
+    owned = tuple((i * tile, (i + 1) * tile) for i in range(number - 1))
+    return _Axis(window, starts, (*owned, ((number - 1) * tile, size)))
+
+
+def sum_over_windows(
+    tiling: Tiling,
+    network: VGG19,
+    params: Any,
+    image: jax.Array,
+    maps: Any,
+    statistics: Callable[[Maps, Any, Maps], Any],
+) -> Any:
+    """Sums `statistics` over all windows of `image`.
+
+    Args:
+        tiling: how it is cut.
+        network: the network.
+        params: its variables.
+        image: `(H, W, 3)`.
+        maps: dicts layer -> `(h, w, ...)`, of what goes with the image's positions, in any pytree.
+        statistics: takes the features of a window, its part of the maps, and layer -> `(h, w)`,
+            1 for the positions that the window owns, and returns a pytree of sums.
+
+    Returns:
+        The sums, as `statistics` has them.
+    """
+
+    def of_window(window: jax.Array) -> Any:
+        start, owned = window[:2], window[2:]
+        crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
+        features: Any = network.apply(params, crop, tiling.layers)
+        shapes = {layer: each.shape[:2] for layer, each in features.items()}
+        masks = {layer: _owned(layer, shape, start, owned) for layer, shape in shapes.items()}
+        here = jax.tree.map(
+            lambda each: {
+                layer: _slice(plane, layer, shapes[layer], start) for layer, plane in each.items()
+            },
+            maps,
+            is_leaf=_is_maps,
+        )
+        return statistics(features, here, masks)
+
+    def step(sums: Any, window: jax.Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, of_window(window)), None
+
+    windows = _windows(tiling)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_window, windows[0])
+    )
+    return jax.lax.scan(jax.checkpoint(step), zeros, windows)[0]
+
+
+def compute_features(
+    tiling: Tiling, network: VGG19, params: Any, image: jax.Array
+) -> dict[str, jax.Array]:
+    """Computes layer -> `(h, w, c)` of the whole image, window by window."""
+
+    def of_window(window: jax.Array) -> Any:
+        start = window[:2]
+        crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
+        features: Any = network.apply(params, crop, tiling.layers)
+        return {layer: features[layer] for layer in tiling.layers}
+
+    def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
+        start, owned = window[:2], window[2:]
+        for layer, features in of_window(window).items():
+            here = start // 2 ** number_of_poolings(layer)
+            at = (here[0], here[1], 0)
+            before = jax.lax.dynamic_slice(maps[layer], at, features.shape)
+            mine = _owned(layer, features.shape[:2], start, owned)[..., None] > 0
+            written = jnp.where(mine, features, before)
+            maps = {**maps, layer: jax.lax.dynamic_update_slice(maps[layer], written, at)}
+        return maps, None
+
+    windows = _windows(tiling)
+    height, width = image.shape[:2]
+    empty = {
+        layer: jnp.zeros(
+            (*(n >> number_of_poolings(layer) for n in (height, width)), leaf.shape[2]), leaf.dtype
+        )
+        for layer, leaf in jax.eval_shape(of_window, windows[0]).items()
+    }
+    return jax.lax.scan(step, empty, windows)[0]
+
+
+def _windows(tiling: Tiling) -> jax.Array:
+    """`(n, 6)`: start (row, column), owned rows (from, to), owned columns (from, to)."""
+    return jnp.asarray(
+        np.array(
+            [
+                (top, left, *rows, *columns)
+                for top, rows in zip(tiling.rows.starts, tiling.rows.owned, strict=True)
+                for left, columns in zip(tiling.columns.starts, tiling.columns.owned, strict=True)
+            ],
+            np.int32,
+        )
+    )
+
+
+def _owned(layer: str, shape: tuple[int, int], start: jax.Array, owned: jax.Array) -> jax.Array:
+    """`(h, w)`, 1 where the window's position is its own."""
+    stride = 2 ** number_of_poolings(layer)
+
+    def along(axis: int) -> jax.Array:
+        position = start[axis] // stride + jnp.arange(shape[axis])
+        first, last = owned[2 * axis], owned[2 * axis + 1]
+        return (position >= first // stride) & (position * stride < last)
+
+    return (along(0)[:, None] & along(1)).astype(jnp.float32)
+
+
+def _slice(plane: jax.Array, layer: str, shape: tuple[int, int], start: jax.Array) -> jax.Array:
+    here = start // 2 ** number_of_poolings(layer)
+    zeros = (0,) * (plane.ndim - 2)
+    return jax.lax.dynamic_slice(plane, (here[0], here[1], *zeros), (*shape, *plane.shape[2:]))
+
+
+def _is_maps(node: Any) -> bool:
+    return isinstance(node, dict) and all(name in LAYERS for name in node) and bool(node)

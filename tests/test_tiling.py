@@ -1,0 +1,194 @@
+"""Window by window against the whole image: values, gradients, borders, masks, memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxstyle
+from jaxstyle import terms
+from jaxstyle.tiling import make_tiling, receptive_radius
+from jaxstyle.vgg import number_of_poolings
+
+SHALLOW = (
+    terms.Content(layers=("relu2_1",), reduction="mean"),
+    terms.GramStyle(("relu1_1", "relu2_1", "relu3_1"), (0.2, 0.3, 0.5)),
+    terms.NinePointVariation(),
+)
+WEIGHTS = {"content": 1.0, "style": 5.0, "total_variation": 0.1}
+
+
+def compare(network, term_list, weights, params, images, tiles, masks=None, style_masks=None):
+    """Value and gradient, whole and by windows; returns the relative errors of the gradients."""
+    content, style, image = images
+    styles = (style, style[::-1] ** 2) if masks is not None else style
+
+    def value_and_grad(tile):
+        def value(x, params, content, styles):
+            targets = jaxstyle.prepare_targets(
+                network, params, term_list, content, styles, masks=masks,
+                style_masks=style_masks, tile=tile,
+            )  # fmt: skip
+            return jaxstyle.evaluate(network, params, term_list, targets, weights, x, tile=tile)[0]
+
+        return jax.jit(jax.value_and_grad(value))(image, params, content, styles)
+
+    with jax.default_matmul_precision("highest"):
+        whole, expected = value_and_grad(None)
+        for tile in tiles:
+            found, grad = value_and_grad(tile)
+            np.testing.assert_allclose(found, whole, rtol=1e-5)
+            error = jnp.abs(grad - expected).max((1, 2)) / jnp.abs(expected).max()
+            assert float(error.max()) < 1e-4, tile
+            difference = jnp.linalg.norm((grad - expected).ravel())
+            assert difference < 1e-4 * jnp.linalg.norm(expected.ravel())
+
+
+@pytest.mark.parametrize(
+    ("pooling", "padding"),
+    [("max", "zero"), ("average", "replicate"), ("l2", "reflect"), ("average", "zero")],
+)
+def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pictures):
+    images = [jnp.asarray(pictures(i, 93, 75)) for i in range(3)]
+    network = jaxstyle.VGG19(pooling=pooling, padding=padding)
+    compare(network, SHALLOW, WEIGHTS, random_params, images, [16, 33, 1000])
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        terms.GramStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5), reduction="keras"),
+        terms.GramStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5), reduction="scaled"),
+        terms.MomentStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5)),
+        terms.Wasserstein2Style(SHALLOW[1].layers, (0.2, 0.3, 0.5)),
+    ],
+    ids=["keras", "scaled", "moments", "wasserstein"],
+)
+def test_every_additive_term(style, random_params, pictures):
+    images = [jnp.asarray(pictures(i, 70, 86)) for i in range(3)]
+    others = (
+        terms.Content(layers=("relu1_2", "relu2_1"), layer_weights=(0.5, 0.5), reduction="scaled"),
+        terms.TotalVariation(power=0.5, reduction="mean"),
+    )
+    compare(jaxstyle.VGG19(), (others[0], style, others[1]), WEIGHTS, random_params, images, [32])
+
+
+def test_masks(random_params, pictures):
+    images = [jnp.asarray(pictures(i, 70, 86)) for i in range(3)]
+    rng = np.random.default_rng(0)
+    masks = jnp.asarray(rng.uniform(size=(2, 70, 86)), jnp.float32)
+    style_masks = (None, jnp.asarray(rng.uniform(size=(70, 86)), jnp.float32))
+    compare(jaxstyle.VGG19(), SHALLOW, WEIGHTS, random_params, images, [32], masks, style_masks)
+
+
+def test_nearest_patches_by_windows(random_params, pictures):
+    """The style's patches are no sum, so its target is made of the whole style."""
+    content, style, image = (jnp.asarray(pictures(i, 62, 51)) for i in range(3))
+    network, term_list = jaxstyle.VGG19(), (terms.MRFStyle(("relu2_1",), (1.0,)),)
+    with pytest.raises(ValueError, match="style is no sum"):
+        jaxstyle.prepare_targets(network, random_params, term_list, None, style, tile=32)
+
+    @jax.jit
+    def both(image, params, targets):
+        return [
+            jax.value_and_grad(
+                lambda x, tile=tile: jaxstyle.evaluate(
+                    network, params, term_list, targets, {"style": 1.0}, x, tile=tile
+                )[0]
+            )(image)
+            for tile in (None, 24)
+        ]
+
+    targets = jaxstyle.prepare_targets(network, random_params, term_list, content, style)
+    (whole, expected), (found, grad) = both(image, random_params, targets)
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
+    np.testing.assert_allclose(grad, expected, atol=1e-3 * float(jnp.abs(expected).max()))
+
+
+def test_normalised_gradients_are_refused(random_params, pictures):
+    style = terms.GramStyle(("relu1_1",), (1.0,), normalize_gradients=True)
+    targets = jaxstyle.prepare_targets(jaxstyle.VGG19(), random_params, (style,), None, pictures(0))
+    with pytest.raises(ValueError, match="leave tile out"):
+        jaxstyle.evaluate(
+            jaxstyle.VGG19(), random_params, (style,), targets, {"style": 1.0}, pictures(1), tile=16
+        )
+    with pytest.raises(ValueError, match="positive"):
+        make_tiling((64, 64), 0, ("relu1_1",), {})
+
+
+def test_memory_is_that_of_a_window(random_params, pictures):
+    """XLA's own plan: scratch memory grows with the window, and not with the image."""
+
+    def scratch(height, tile):
+        content = jnp.zeros((height, 128, 3))
+        network, term_list = jaxstyle.VGG19(), SHALLOW[1:]
+        weights = {"style": 1.0, "total_variation": 1.0}
+        targets = jaxstyle.prepare_targets(
+            network, random_params, term_list, None, jnp.asarray(pictures(1))
+        )
+
+        def value(x, params):
+            return jaxstyle.evaluate(network, params, term_list, targets, weights, x, tile=tile)[0]
+
+        compiled = jax.jit(jax.grad(value)).lower(content, random_params).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = scratch(512, 64), scratch(2048, 64)
+    assert large < small + 16 * 1536 * 128 * 3 * 4
+    assert scratch(512, None) > 2 * small
+
+
+def test_receptive_field_by_looking(random_params, pictures):
+    """A position's gradient is zero beyond its radius, and not before."""
+    image = jnp.asarray(pictures(0, 96, 96))
+    for layer in ("conv1_2", "relu2_1", "pool2", "relu3_2"):
+
+        @jax.jit
+        def one(x, params, layer=layer):
+            features = jaxstyle.VGG19(pooling="average").apply(params, x, (layer,))[layer]
+            return features[features.shape[0] // 2, features.shape[1] // 2].sum()
+
+        # Winograd's convolution leaves rounding errors all over its tiles.
+        with jax.default_matmul_precision("highest"):
+            seen = np.flatnonzero(np.abs(jax.grad(one)(image, random_params)).sum((1, 2)))
+        stride = 2 ** number_of_poolings(layer)
+        middle = 96 // stride // 2 * stride
+        radius = receptive_radius(layer)
+        assert seen[0] == middle - radius
+        assert seen[-1] == middle + stride - 1 + radius
+    assert receptive_radius("relu5_1") == 70
+
+
+@pytest.mark.parametrize("size", [16, 17, 64, 100, 127, 128, 333])
+@pytest.mark.parametrize("tile", [1, 16, 50, 64])
+def test_every_position_is_owned_once(size, tile):
+    layers = ("relu1_1", "relu3_1")
+    rows = make_tiling((size, 64), tile, layers, {}).rows
+    count = np.zeros(size, int)
+    for start, (first, last) in zip(rows.starts, rows.owned, strict=True):
+        count[first:last] += 1
+        assert start % 4 == 0
+        assert start >= 0
+        assert start + rows.window <= size
+        # What an owned position sees is in the window, or outside of the image.
+        assert start <= max(first - receptive_radius("relu3_1"), 0)
+        assert start + rows.window >= min(last + receptive_radius("relu3_1"), size)
+    np.testing.assert_array_equal(count, 1)
+
+
+def test_a_run_by_windows_is_the_same_run(random_params, pictures):
+    recipe = jaxstyle.Recipe(
+        name="test",
+        source="test",
+        description="test",
+        terms=SHALLOW,
+        weights=WEIGHTS,
+        solver=jaxstyle.LBFGS(num_steps=5),
+        pyramid=jaxstyle.Pyramid(coarsest=40, steps=(3,)),
+    )
+    whole, tiled = (
+        jaxstyle.stylize(random_params, pictures(0, 60, 80), pictures(1), recipe=recipe, tile=tile)
+        for tile in (None, 32)
+    )
+    np.testing.assert_allclose(tiled.trace, whole.trace, rtol=1e-3)
+    assert np.abs(tiled.image - whole.image).mean() < 2e-3
