@@ -235,6 +235,6 @@ def trade_off(
 
 if __name__ == "__main__":
     try:
-        tyro.cli(main)
+        main(tyro.cli(Options))
     except jaxstyle.io.InputError as error:
         sys.exit(f"error: {error}")

@@ -162,7 +162,14 @@ def case(request, pictures):
     return both, content, style, jnp.asarray(0.7 * content + 0.3 * other)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# The others are compared with PyTorch, in test_vgg.py.
+QUICK = ("keras-example", "johnson", "crowson-w2", "crowson-gram")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES],
+)
 def test_loss_and_gradient_are_those_of_the_formula(name, case):
     both, content, style, image = case
     recipe = RECIPES[name]
@@ -271,11 +278,16 @@ def test_files_that_hold_no_recipe(content, suffix, tmp_path):
         jaxstyle.io.read_recipe(tmp_path / "none.json")
 
 
-def test_crowson_sizes_and_solver(random_params, pictures):
+def test_crowson_sizes():
     recipe = RECIPES["crowson-w2"]
     sizes = [round(512 * scale) for scale, _ in recipe.pyramid.scales(384, 512)]
     steps = [steps for _, steps in recipe.pyramid.scales(384, 512)]
     assert (sizes, steps) == ([128, 181, 256, 362], [1000, 500, 500, 500])
+
+
+@pytest.mark.slow
+def test_crowson_runs(random_params, pictures):
+    recipe = RECIPES["crowson-w2"]
     quick = dataclasses.replace(
         recipe,
         solver=dataclasses.replace(recipe.solver, num_steps=3),
