@@ -102,7 +102,8 @@ def main(options: Options) -> None:
     content = jaxstyle.io.load_image(options.content, size=options.size)
     styles = [jaxstyle.io.load_image(path, size=options.size) for path in options.styles]
     solver = jaxstyle.ScipyLBFGSB(num_steps=options.iterations, maxfun=options.maxfun)
-    recipe = dataclasses.replace(GOKALP_KIM, solver=solver)
+    # The filter is laid over what is shown, as the paper does, so that both can be shown.
+    recipe = dataclasses.replace(GOKALP_KIM, solver=solver, median_filter=1)
 
     def paint(recipe: jaxstyle.Recipe, style: Any, **more: Any) -> list[Any]:
         """The result after each iteration."""
@@ -110,6 +111,9 @@ def main(options: Options) -> None:
             params, content, style, recipe=recipe, every=1, key=jax.random.key(0), **more
         )
         return [result for _, result in steps]
+
+    def filtered(result: Any) -> Any:
+        return jaxstyle.median_filter(result.image, GOKALP_KIM.median_filter)
 
     def in_lockstep(recipe: jaxstyle.Recipe, factors: Sequence[float]) -> Any:
         """Pictures of all content weights, and a style weight of 1."""
@@ -125,32 +129,28 @@ def main(options: Options) -> None:
 
     feature_maps(page, params, content)
     runs = [paint(recipe, style) for style in styles]
-    unfiltered = paint(dataclasses.replace(recipe, median_filter=1), styles[0])
     last = len(runs[0]) - 1
     page.panels(
         "figure-2",
         "Figure 2: before and after the 3x3 median filter on what is saved.",
-        [("before", unfiltered[-1].image), ("after", runs[0][-1].image)],
+        [("before", runs[0][-1].image), ("after", filtered(runs[0][-1]))],
     )
     page.panels(
         "figure-9",
         f"Figure 9: after some of {last} outer iterations of {options.maxfun} evaluations.",
         [
-            (f"iteration {i}", runs[0][i].image)
+            (f"iteration {i}", filtered(runs[0][i]))
             for i in sorted({min(i, last) for i in (0, 10, 15, 20)})
         ],
     )
-    first = dataclasses.replace(solver, num_steps=1)
+
+    def one_iteration(maxfun: int) -> Any:
+        return paint(recipe, styles[0], solver=jaxstyle.ScipyLBFGSB(1, maxfun))[-1]
+
     page.panels(
         "figure-10",
         "Figure 10: the first iteration with 10 and with 50 evaluations.",
-        [
-            (
-                f"maxfun = {n}",
-                paint(recipe, styles[0], solver=dataclasses.replace(first, maxfun=n))[-1].image,
-            )
-            for n in (10, 50)
-        ],
+        [(f"maxfun = {n}", filtered(one_iteration(n))) for n in (10, 50)],
     )
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for path, run in zip(options.styles, runs, strict=True):
@@ -164,7 +164,7 @@ def main(options: Options) -> None:
         [
             panel
             for path, style, run in zip(options.styles, styles, runs, strict=True)
-            for panel in ((path.stem, style), ("result", run[-1].image))
+            for panel in ((path.stem, style), ("result", filtered(run[-1])))
         ],
         columns=2,
     )
@@ -172,13 +172,13 @@ def main(options: Options) -> None:
     page.panels(
         "content-layer",
         "Section 1.2: content features of layer 4 (conv4_2) and of layer 5 (conv5_2).",
-        [("conv4_2", runs[0][-1].image), ("conv5_2", paint(deeper, styles[0])[-1].image)],
+        [("conv4_2", filtered(runs[0][-1])), ("conv5_2", filtered(paint(deeper, styles[0])[-1]))],
     )
     noise = paint(recipe, styles[0], init="noise")
     page.panels(
         "white-noise",
         "Section 1.2: a start from white noise.",
-        [(f"iteration {i}", noise[i].image) for i in sorted({0, last // 4, last})],
+        [(f"iteration {i}", filtered(noise[i])) for i in sorted({0, last // 4, last})],
     )
     ratios = (2.5e-4, 2.5e-3, 2.5e-2, 2.5e-1, 2.5)
     page.panels(
@@ -217,7 +217,6 @@ def trade_off(
             recipe,
             network=recipe.network.clone(pooling="average"),
             terms=(Content(), style),
-            median_filter=1,
         )
         panels += [
             (f"up to {STYLE_LAYERS[depth - 1]}, {ratio:g}", image)
