@@ -278,7 +278,7 @@ def evaluate(
     """
     _check_names("targets", targets, terms)
     _check_names("weights", weights, terms)
-    if tile is None:
+    if tile is None or tile >= max(jnp.shape(image)[:2], default=0):
         features = _features(network, params, image, layers_of(terms))
         sums = {
             term.name: _statistics(

@@ -104,8 +104,12 @@ def test_gradient_in_float64_is_the_difference_quotient(problem):
         )
         targets = jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, style)
 
-        def value(x):
+        @jax.jit
+        def evaluate(x, params, targets):
             return jaxstyle.evaluate(NETWORK, params, SHALLOW, targets, WEIGHTS, x)[0]
+
+        def value(x):
+            return evaluate(x, params, targets)
 
         assert value(image).dtype == jnp.float64
         direction = jnp.cos(jnp.arange(image.size, dtype=jnp.float64)).reshape(image.shape)

@@ -64,8 +64,11 @@ def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pict
     "style",
     [
         terms.GramStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5), reduction="keras"),
-        terms.GramStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5), reduction="scaled"),
-        terms.MomentStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5)),
+        pytest.param(
+            terms.GramStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5), reduction="scaled"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(terms.MomentStyle(SHALLOW[1].layers, (0.2, 0.3, 0.5)), marks=pytest.mark.slow),
         terms.Wasserstein2Style(SHALLOW[1].layers, (0.2, 0.3, 0.5)),
     ],
     ids=["keras", "scaled", "moments", "wasserstein"],
