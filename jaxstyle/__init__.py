@@ -13,6 +13,7 @@ from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variati
 from jaxstyle.objective import evaluate, prepare_targets
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
+from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.transfer import (
     StyleResult,
@@ -42,6 +43,7 @@ __all__ = [
     "gram_matrix",
     "io",
     "losses",
+    "make_mesh",
     "median_filter",
     "minimize",
     "prepare_targets",

@@ -21,6 +21,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxstyle.sharding import devices_per_picture
+
 Padding = Literal["zero", "replicate", "reflect"]
 
 _TILE = 4  # outputs of a tile, along each axis
@@ -78,7 +80,13 @@ def convolution(
     # Asked for here, where it is traced: it may be set otherwise when it is compiled.
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     operands = (x, kernel) if taps is None else (x, kernel, taps)
-    return _convolution.bind(*operands, padding=padding, transpose=False, precision=precision)
+    return _convolution.bind(
+        *operands,
+        padding=padding,
+        transpose=False,
+        precision=precision,
+        whole=devices_per_picture() == 1,
+    )
 
 
 def transform(kernel: jax.Array) -> jax.Array:
@@ -152,9 +160,12 @@ def _direct(
     padding: Padding,
     transpose: bool,
     precision: Any,
+    whole: bool,
 ) -> jax.Array:
     """XLA's convolution; with `transpose` its transpose, with a kernel `(3, 3, d, c)`."""
     del taps
+    if not whole and padding != "zero":
+        return _in_parts(x, kernel, padding, transpose, precision)
     if transpose:
         # Swapped, and not by its label, for which XLA:CPU has no fast kernel inside a loop.
         kernel = jax.lax.rev(kernel, (0, 1)).swapaxes(2, 3)
@@ -173,6 +184,48 @@ def _direct(
     return _fold(y, padding) if border == 2 else y
 
 
+def _in_parts(
+    x: jax.Array, kernel: jax.Array, padding: Padding, transpose: bool, precision: Any
+) -> jax.Array:
+    """`_direct` for a picture in parts on several devices, with a border that is not zero.
+
+    With a border of zeros, which is nowhere stored, parts of equal size stay so. What another
+    border adds to the outermost outputs is computed by itself.
+    """
+
+    def convolve(x: jax.Array, kernel: jax.Array, border: Sequence[tuple[int, int]]) -> jax.Array:
+        labels = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), border, dimension_numbers=labels, precision=precision
+        )
+
+    def of_border(x: jax.Array) -> jax.Array:
+        y: Any = 0
+        for axis in (1, 2):
+            length = x.shape[axis]
+            position = jnp.arange(length).reshape(-1, *[1] * (3 - axis))
+            for source, borders in _mirrors(padding, length).items():
+                # A sum over a mask, and not a slice: the transpose of that is whole everywhere.
+                line = jnp.sum(jnp.where(position == source, x, 0), axis, keepdims=True)
+                # The corners of the border go with its rows.
+                line = _pad_width(line, padding) if axis == 1 else line
+                along = [(0, 0), (0, 0)] if axis == 1 else [(1, 1), (0, 0)]
+                for border in borders:
+                    tap = jax.lax.slice_in_dim(
+                        kernel, *((0, 1) if border == 0 else (2, 3)), axis=axis - 1
+                    )
+                    at = position == min(border, length - 1)
+                    y += jnp.where(at, convolve(line, tap, along), 0)
+        return y
+
+    inside = partial(_direct, padding="zero", transpose=transpose, precision=precision, whole=True)
+    if not transpose:
+        return inside(x, kernel) + of_border(x)
+    shape = jax.ShapeDtypeStruct((*x.shape[:-1], kernel.shape[2]), x.dtype)
+    (x_bar,) = jax.linear_transpose(of_border, shape)(x)
+    return inside(x, kernel) + x_bar
+
+
 def _on_cpu(
     x: jax.Array,
     kernel: jax.Array,
@@ -180,8 +233,14 @@ def _on_cpu(
     padding: Padding,
     transpose: bool,
     precision: Any,
+    whole: bool,
 ) -> jax.Array:
     """`_direct`, or the same by Winograd's algorithm."""
+    if not whole:
+        # XLA's partitioner splits its own convolution, but no tiles.
+        return _direct(
+            x, kernel, padding=padding, transpose=transpose, precision=precision, whole=False
+        )
     number, *size, _ = x.shape
     # The transpose has an output for each place of a border that is not zero.
     folds = transpose and padding != "zero"
@@ -190,7 +249,7 @@ def _on_cpu(
     few = not is_transformed(kernel) or number * rows * columns < _MIN_TILES
     exact = precision in ("highest", "float32")
     if few or exact or x.dtype not in (jnp.float32, jnp.float64):
-        direct = partial(_direct, transpose=transpose, precision=precision)
+        direct = partial(_direct, transpose=transpose, precision=precision, whole=True)
         if padding == "zero" or transpose:
             return direct(x, kernel, padding=padding)
         # Without a border of its own XLA:CPU's convolution takes four times as long.
@@ -304,7 +363,7 @@ def _batch(operands: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
 _convolution = Primitive("convolution_3x3")
 _convolution.def_abstract_eval(_shape)
 _convolution.def_impl(
-    jax.jit(_convolution.bind, static_argnames=("padding", "transpose", "precision"))
+    jax.jit(_convolution.bind, static_argnames=("padding", "transpose", "precision", "whole"))
 )
 ad.primitive_jvps[_convolution] = _derivative
 ad.primitive_transposes[_convolution] = _transpose

@@ -15,6 +15,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.sharding import split_axis_first
+
 
 def _accumulator(x: jax.Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
@@ -29,10 +31,14 @@ def gram_sum(features: jax.Array, weight: jax.Array | None = None) -> jax.Array:
     """Returns the weighted sum over positions of `f f^T`: `(h, w, c)` -> `(c, c)` (eq. 3)."""
     if features.ndim != 3:
         raise ValueError(f"features must be (h, w, c), not {features.shape}; batch with jax.vmap")
-    flat = features.reshape(-1, features.shape[-1])
+    flat = _flatten(features)
     if weight is None:
         return _self_product(flat)
-    return _product(flat * weight.reshape(-1, 1).astype(flat.dtype), flat)
+    return _product(flat * _flatten(weight[..., None]).astype(flat.dtype), flat)
+
+
+def _flatten(maps: jax.Array) -> jax.Array:
+    return split_axis_first(maps).reshape(-1, maps.shape[-1])
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:

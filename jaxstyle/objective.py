@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxstyle.losses import normalize_gradient
+from jaxstyle.sharding import split
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.tiling import Tiling, compute_features, make_tiling, sum_over_windows
 from jaxstyle.vgg import VGG19, number_of_poolings
@@ -41,7 +42,8 @@ def layers_of(terms: Iterable[Term]) -> tuple[str, ...]:
 
 
 def _features(network: VGG19, params: Params, image: Any, layers: Sequence[str]) -> Features:
-    return cast(Features, network.apply(params, image, layers))
+    stride = max((2 ** number_of_poolings(layer) for layer in layers), default=1)
+    return cast(Features, network.apply(params, split(image, stride), layers))
 
 
 def _check_names(what: str, given: Mapping[str, Any], terms: Sequence[Term]) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 # fun(x, *args) -> (value (), aux), traceable by JAX.
 Objective = Callable[..., tuple[jax.Array, Any]]
@@ -214,8 +215,15 @@ def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
     height, width, _ = image.shape
     squared = jnp.fft.fftfreq(height)[:, None] ** 2 + jnp.fft.rfftfreq(width) ** 2
     factor = (2 * jnp.sqrt(jnp.maximum(squared, max(height, width) ** -2.0))) ** exponent
-    spectrum = jnp.fft.rfft2(image, axes=(0, 1)) * factor[..., None].astype(image.dtype)
-    return jnp.fft.irfft2(spectrum, s=(height, width), axes=(0, 1)).astype(image.dtype)
+
+    def pinned(planes: jax.Array) -> jax.Array:
+        # XLA:CPU's transform has but this layout, which its partitioner does not know.
+        return with_layout_constraint(planes, Layout((0, 1, 2)))
+
+    spectrum = jnp.fft.rfft2(pinned(jnp.moveaxis(image, -1, 0)))
+    spectrum = pinned(pinned(spectrum) * factor.astype(image.dtype))
+    planes = pinned(jnp.fft.irfft2(spectrum, s=(height, width)))
+    return jnp.moveaxis(planes, 0, -1).astype(image.dtype)
 
 
 def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:

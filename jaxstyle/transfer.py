@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxstyle.color import luminance_only, match_color
@@ -26,9 +27,10 @@ from jaxstyle.objective import (
 )
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
+from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns
 from jaxstyle.solvers import Adam, Objective, ScipyLBFGSB, Solver, State, advance, is_active
 from jaxstyle.terms import Term
-from jaxstyle.vgg import VGG19
+from jaxstyle.vgg import VGG19, number_of_poolings
 
 
 class StyleResult(NamedTuple):
@@ -49,6 +51,26 @@ class StyleResult(NamedTuple):
     """`()` a `Status`."""
 
 
+class _Problem(NamedTuple):
+    """What is static about an objective."""
+
+    network: VGG19
+    terms: tuple[Term, ...]
+    tile: int | None
+    mesh: Mesh | None = None
+    turned: bool = False
+    """Whether the solver has its arrays as `(W, H, 3)`: those split along their columns."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels that come together in a position of the deepest layer."""
+        return max(2 ** number_of_poolings(layer) for layer in layers_of(self.terms))
+
+    def turn(self, x: jax.Array) -> jax.Array:
+        """From pictures `(..., H, W, 3)` to what the solver has, or back."""
+        return x.swapaxes(-3, -2) if self.turned else x
+
+
 def stylize(
     params: Params,
     content: ArrayLike | None,
@@ -63,6 +85,7 @@ def stylize(
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
     tile: int | None = None,
+    mesh: Mesh | None = None,
 ) -> StyleResult:
     """Paints `content` in the style of `style`.
 
@@ -84,6 +107,10 @@ def stylize(
         key: a `jax.random.key`; needed for a start from noise or mean, otherwise unused.
         tile: compute in windows of about this many pixels each way, in the memory for one of
             them; the same picture. None takes it whole.
+        mesh: from `jaxstyle.make_mesh`: its axis `rows` splits the picture, along the edge that
+            is a multiple of 16 times the devices (for a recipe that reads `relu5_1`). Smaller
+            sizes of a pyramid of which none is, and such styles, are on all devices alike. None
+            takes the arrays where they are.
 
     Returns:
         A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
@@ -107,6 +134,7 @@ def stylize(
         init=init,
         key=key,
         tile=tile,
+        mesh=mesh,
         every=None,
     )
     return _last(steps)
@@ -126,6 +154,7 @@ def stylize_steps(
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
     tile: int | None = None,
+    mesh: Mesh | None = None,
     every: int | None = 10,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize`, but stops every few steps to show what there is.
@@ -145,6 +174,7 @@ def stylize_steps(
         init: see `stylize`.
         key: see `stylize`.
         tile: see `stylize`.
+        mesh: see `stylize`.
         every: steps between two results; None for all at once.
 
     Yields:
@@ -166,6 +196,7 @@ def stylize_steps(
         init=init,
         key=key,
         tile=tile,
+        mesh=mesh,
         every=every,
         batched=False,
     )
@@ -185,6 +216,7 @@ def stylize_batch(
     init: ArrayLike | str | None = None,
     key: jax.Array | None = None,
     tile: int | None = None,
+    mesh: Mesh | None = None,
 ) -> StyleResult:
     """Paints B pairs in lockstep, each with its own solver state, guard and stop.
 
@@ -201,6 +233,8 @@ def stylize_batch(
         init: `content`, `noise` or `mean` (another noise for each pair), or `(B, H, W, 3)`.
         key: one key for all pairs; pair `i` uses `jax.random.split(key, B)[i]`.
         tile: see `stylize`.
+        mesh: from `jaxstyle.make_mesh`: its axis `batch` splits the pairs, evenly if B is a
+            multiple of its size, `rows` each picture, see `stylize`.
 
     Returns:
         A `StyleResult` with a leading B on every field.
@@ -221,6 +255,7 @@ def stylize_batch(
         init=init,
         key=key,
         tile=tile,
+        mesh=mesh,
         every=None,
         batched=True,
     )
@@ -246,6 +281,7 @@ def _run(
     init: ArrayLike | str | None,
     key: jax.Array | None,
     tile: int | None,
+    mesh: Mesh | None,
     every: int | None,
     batched: bool,
 ) -> Iterator[tuple[int, StyleResult]]:
@@ -267,6 +303,15 @@ def _run(
     factors = _merge_weights(recipe, weights, content_image, batched)
     shares = _check_style_weights(style_weights, styles, batched)
     guides = _check_masks(masks, style_masks, content_image, styles, batched)
+    number = len(content_image)
+    problem = _Problem(recipe.network, recipe.terms, tile)
+    if mesh is not None:
+        problem = _split(problem, mesh, solver, content_image, batched)
+        pairs = content_image, start, factors, shares, guides, styles
+        if batched:
+            pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))
+        content_image, start, factors, shares, guides, styles = place(pairs, problem.mesh, batched)
+        params = place(params, problem.mesh, batched=False)
     if recipe.color == "match":
         styles = tuple(_match_color(each, content_image, batched=batched) for each in styles)
     # With the luminance only, what is shown has the content's chroma.
@@ -283,29 +328,29 @@ def _run(
         here = functools.partial(_shrink, scale=scale)
         start_here = here(start)
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
-        static = (recipe.network, recipe.terms, tile)
         pictures = (here(content_image), tuple(map(here, styles)))
         guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
-        targets = _targets(*static, params, *pictures, shares, *guides_here, batched=batched)
-        problem = (params, targets, factors)
-        for steps, state in _solve(*static, stage_solver, batched, every, x, earlier, problem):
+        targets = _targets(problem, params, *pictures, shares, *guides_here, batched=batched)
+        arguments = (params, targets, factors)
+        for steps, state in _solve(problem, stage_solver, batched, every, x, earlier, arguments):
             if steps == 0 and made > 0:
                 continue
-            yield (
-                made + steps,
-                _result(
-                    state,
-                    (traces, evaluations),
-                    None if scale == 1 else (start_here, start),
-                    shown,
-                    rest=total - made - stage_solver.num_steps,
-                    recipe=recipe,
-                    batched=batched,
-                ),
+            result = _result(
+                state,
+                (traces, evaluations),
+                None if scale == 1 else (start_here, start),
+                shown,
+                rest=total - made - stage_solver.num_steps,
+                recipe=recipe,
+                batched=batched,
+                problem=problem,
             )
+            if batched and len(content_image) > number:
+                result = jax.tree.map(lambda leaf: leaf[:number], result)
+            yield made + steps, result
         made += stage_solver.num_steps
         traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
-        painted = state.best_x, start_here
+        painted = problem.turn(state.best_x), start_here
         earlier = state.inner if isinstance(stage_solver, Adam) else None
 
 
@@ -326,9 +371,7 @@ def _stages(
 
 
 def _solve(
-    network: VGG19,
-    terms: tuple[Term, ...],
-    tile: int | None,
+    problem: _Problem,
     solver: Solver,
     batched: bool,
     every: int | None,
@@ -341,11 +384,11 @@ def _solve(
     `earlier` is the solver's own state at the end of the size before.
     """
     if isinstance(solver, ScipyLBFGSB):
-        objective = _objective(network, terms, tile)
+        objective = _objective(problem)
         state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
     else:
-        static = (network, terms, tile, solver, batched)
+        static = (problem, solver, batched)
         go_on = isinstance(solver, Adam) and solver.keep_moments
         state = _start(*static, x, earlier if go_on else None, *arguments)
         # The state is donated: the solver's history is the largest array there is. Not so inside
@@ -375,6 +418,25 @@ def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{what} must be floating point in [0, 1], not {array.dtype}")
     return array
+
+
+def _split(
+    problem: _Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
+) -> _Problem:
+    mesh = check_mesh(mesh, batched)
+    if isinstance(solver, ScipyLBFGSB):
+        raise ValueError("ScipyLBFGSB runs on the host: leave mesh out")
+    if problem.tile is not None and mesh.shape.get("rows", 1) > 1:
+        raise ValueError(
+            "windows of a picture cannot be split over devices: leave out tile or mesh"
+        )
+    turned = splits_columns(content.shape, mesh, problem.stride)
+    return problem._replace(mesh=mesh, turned=turned)
+
+
+def _fill(pairs: Any, missing: int) -> Any:
+    """Repeats the last pair of a batch."""
+    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[-1:]] * missing]), pairs)
 
 
 def _check_without_content(recipe: Recipe, init: Any) -> None:
@@ -482,20 +544,21 @@ def _check_masks(
 
 
 @functools.lru_cache(maxsize=64)
-def _objective(network: VGG19, terms: tuple[Term, ...], tile: int | None = None) -> Objective:
+def _objective(problem: _Problem) -> Objective:
     """The objective as a solver wants it; one function per setting, so that jit knows it again."""
 
     def objective(x: jax.Array, params: Params, targets: Any, weights: Weights) -> Any:
-        return evaluate(network, params, terms, targets, weights, x, tile=tile)
+        image = problem.turn(x)
+        return evaluate(
+            problem.network, params, problem.terms, targets, weights, image, tile=problem.tile
+        )
 
     return objective
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="batched")
+@functools.partial(jax.jit, static_argnums=0, static_argnames="batched")
 def _targets(
-    network: VGG19,
-    terms: tuple[Term, ...],
-    tile: int | None,
+    problem: _Problem,
     params: Params,
     content: jax.Array,
     styles: tuple[jax.Array, ...],
@@ -505,28 +568,30 @@ def _targets(
     *,
     batched: bool,
 ) -> Any:
-    def single(content: Any, styles: Any, style_weights: Any, masks: Any, style_masks: Any) -> Any:
+
+    def prepare(params: Any, content: Any, styles: Any, shares: Any, *guides: Any) -> Any:
+        masks, style_masks = guides
         return prepare_targets(
-            network,
+            problem.network,
             params,
-            terms,
+            problem.terms,
             content,
             styles,
-            style_weights,
+            shares,
             masks=masks,
             style_masks=style_masks,
-            tile=tile,
+            tile=problem.tile,
         )
 
-    prepare = jax.vmap(single) if batched else single
-    return prepare(content, styles, style_weights, masks, style_masks)
+    if batched:
+        prepare = jax.vmap(prepare, (None, 0, 0, 0, 0, 0))
+    arguments = params, content, styles, style_weights, masks, style_masks
+    return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _start(
-    network: VGG19,
-    terms: tuple[Term, ...],
-    tile: int | None,
+    problem: _Problem,
     solver: Any,
     batched: bool,
     x: jax.Array,
@@ -535,19 +600,20 @@ def _start(
     targets: Any,
     weights: Weights,
 ) -> State:
-    start = functools.partial(solver.start, _objective(network, terms, tile))
-    go_on = None if earlier is None else solver.go_on
+    def start(x: jax.Array, earlier: Any, *arguments: Any) -> State:
+        x = problem.turn(x)
+        state = solver.start(_objective(problem), x, *arguments)
+        state = state if earlier is None else solver.go_on(state, earlier)
+        return split_state(state, x, problem.stride)
+
     if batched:
-        start = jax.vmap(start, in_axes=(0, None, 0, 0))
-        go_on = None if go_on is None else jax.vmap(go_on)
-    state = start(x, params, targets, weights)
-    return state if go_on is None else go_on(state, earlier)
+        start = jax.vmap(start, (0, 0, None, 0, 0))
+    start = over(problem.mesh, start, (batched, batched, False, batched, batched))
+    return start(x, earlier, params, targets, weights)
 
 
 def _advance_by_steps(
-    network: VGG19,
-    terms: tuple[Term, ...],
-    tile: int | None,
+    problem: _Problem,
     solver: Any,
     batched: bool,
     state: State,
@@ -556,15 +622,19 @@ def _advance_by_steps(
     targets: Any,
     weights: Weights,
 ) -> State:
-    params = network.prepare(params)
-    step = functools.partial(solver.step, _objective(network, terms, tile))
-    if batched:
-        step = jax.vmap(step, in_axes=(0, None, 0, 0))
-    return advance(lambda state: step(state, params, targets, weights), state, stop)
+    def run(state: State, stop: jax.Array, params: Any, targets: Any, weights: Any) -> State:
+        params = problem.network.prepare(params)
+        step = functools.partial(solver.step, _objective(problem))
+        if batched:
+            step = jax.vmap(step, (0, None, 0, 0))
+        return advance(lambda state: step(state, params, targets, weights), state, stop)
+
+    run = over(problem.mesh, run, (batched, False, False, batched, batched))
+    return run(state, stop, params, targets, weights)
 
 
-_advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3, 4))
-_advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2, 3, 4), donate_argnums=5)
+_advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2))
+_advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2), donate_argnums=3)
 
 
 @functools.partial(jax.jit, static_argnames="scale")
@@ -594,7 +664,7 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("rest", "recipe", "batched"))
+@functools.partial(jax.jit, static_argnames=("rest", "recipe", "batched", "problem"))
 def _result(
     state: State,
     earlier: tuple[tuple[jax.Array, ...], jax.Array],
@@ -604,6 +674,7 @@ def _result(
     rest: int,
     recipe: Recipe,
     batched: bool,
+    problem: _Problem,
 ) -> StyleResult:
     """What a state shows.
 
@@ -611,7 +682,7 @@ def _result(
     the larger ones. `starts`, at a smaller size, are the images started from there and at full
     size. `chroma` is the content, where its chroma is to be kept.
     """
-    image = state.best_x
+    image = problem.turn(state.best_x)
     if starts is not None:
         image = _carry(image, *starts, recipe.carry)
     # Each pixel's own formula, so with or without a batch.
@@ -622,7 +693,7 @@ def _result(
 
     traces, evaluations = earlier
     last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)
-    return StyleResult(
+    result = StyleResult(
         image=(jax.vmap(finish) if batched else finish)(image),
         loss=state.best_value,
         term_losses=state.best_aux,
@@ -630,6 +701,10 @@ def _result(
         num_evaluations=evaluations + state.num_evaluations,
         status=state.status,
     )
+    if problem.mesh is None or not problem.mesh.is_multi_process:
+        return result
+    # Each process can then read all of it.
+    return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
 
 
 def median_filter(image: jax.Array, size: int = 3) -> jax.Array:

@@ -1,0 +1,173 @@
+"""Many devices: a batch of pairs, one large picture, or both, over a `jax.sharding.Mesh`.
+
+An axis `batch` of a mesh splits the pairs, an axis `rows` each picture along its longer edge. What
+passes between devices, the borders that convolutions need of their neighbours and the sums of the
+statistics, is left to XLA's partitioner: here is only said where pictures are to be split.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+BATCH = "batch"
+ROWS = "rows"
+
+
+def make_mesh(
+    batch: int | None = None, rows: int = 1, *, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Arranges devices for `stylize(mesh=)` and `stylize_batch(mesh=)`.
+
+    Args:
+        batch: groups of devices that share the pairs; by default as many as there are.
+        rows: devices that share each picture.
+        devices: by default all, those of other processes too.
+
+    Raises:
+        ValueError: if there are fewer devices than that.
+    """
+    devices = jax.devices() if devices is None else devices
+    batch = len(devices) // rows if batch is None else batch
+    if batch < 1 or rows < 1 or batch * rows > len(devices):
+        raise ValueError(f"{batch} x {rows} devices of {len(devices)}")
+    return Mesh(np.array(devices[: batch * rows]).reshape(batch, rows), (BATCH, ROWS))
+
+
+def check_mesh(mesh: Mesh, batched: bool) -> Mesh:
+    """Returns `mesh` as it is used here, with axes that XLA may do with as it likes.
+
+    Raises:
+        ValueError: for other axes than `batch` and `rows`, or a batch axis for a single pair.
+    """
+    if unknown := set(mesh.axis_names) - {BATCH, ROWS}:
+        raise ValueError(
+            f"a mesh with axes {', '.join(map(str, unknown))}: choose from {BATCH} and {ROWS}"
+        )
+    if mesh.shape.get(BATCH, 1) > 1 and not batched:
+        raise ValueError(f"{mesh.shape[BATCH]} devices along {BATCH} for a single pair")
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
+    """Puts arrays on the devices of `mesh`: split by pairs, if `batched`, otherwise on each."""
+    if mesh is None:
+        return tree
+    sharding = NamedSharding(mesh, _pairs(mesh) if batched else PartitionSpec())
+
+    def put(leaf: jax.Array) -> jax.Array:
+        if not mesh.is_multi_process or isinstance(leaf, jax.core.Tracer):
+            return jax.device_put(leaf, sharding)
+        # Every process has all of it, and gives its devices their part.
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree)
+
+
+def _pairs(mesh: Mesh) -> PartitionSpec:
+    return PartitionSpec(BATCH if BATCH in mesh.axis_names else None)
+
+
+def over(
+    mesh: Mesh | None, function: Callable[..., Any], batched: Sequence[bool]
+) -> Callable[..., Any]:
+    """Makes `function`, as it is traced, run on all devices of `mesh`.
+
+    Args:
+        mesh: None leaves the function as it is.
+        function: of arrays.
+        batched: for each argument whether its leading axis is that of the pairs; if so for any,
+            it is that of what the function returns too. Each group of devices then runs a program
+            for its own pairs, with nothing to wait for in those of others.
+    """
+
+    def run(*arguments: Any) -> Any:
+        if mesh is None:
+            return function(*arguments)
+        if any(batched) and BATCH in mesh.axis_names:
+            specs = tuple(_pairs(mesh) if each else PartitionSpec() for each in batched)
+            return jax.shard_map(
+                function,
+                mesh=mesh,
+                in_specs=specs,
+                out_specs=_pairs(mesh),
+                axis_names={BATCH},
+                check_vma=False,
+            )(*arguments)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*arguments)
+
+    return run
+
+
+def devices_per_picture() -> int:
+    """The number of devices that share a picture, in what runs `over` a mesh."""
+    return int(jax.sharding.get_abstract_mesh().shape.get(ROWS, 1))
+
+
+def _split_axis(shape: Sequence[int], stride: int, number: int) -> int | None:
+    """The axis of `(..., H, W, 3)` that `number` parts can be had of that all pool alike."""
+    rows, columns = len(shape) - 3, len(shape) - 2
+    longer_first = (rows, columns) if shape[rows] >= shape[columns] else (columns, rows)
+    fitting = [axis for axis in longer_first if shape[axis] % (number * stride) == 0]
+    return fitting[0] if fitting else None
+
+
+def _spec(shape: Sequence[int], stride: int) -> PartitionSpec:
+    axes: list[Any] = [PartitionSpec.UNCONSTRAINED] * len(shape)
+    if (axis := _split_axis(shape, stride, devices_per_picture())) is not None:
+        axes[axis] = ROWS
+    return PartitionSpec(*axes)
+
+
+def split(image: Any, stride: int) -> Any:
+    """Splits `(H, W, 3)` along its longer edge, or if need be the shorter one.
+
+    An image of which no edge is a multiple of `stride` times the devices is on each of them.
+    """
+    if devices_per_picture() == 1 or jnp.ndim(image) != 3:
+        return image  # or one that the network refuses
+    return jax.lax.with_sharding_constraint(image, _spec(image.shape, stride))
+
+
+def split_axis_first(maps: jax.Array) -> jax.Array:
+    """Swaps the axes of `(h, w, c)` if it is split along its columns.
+
+    Merging an axis with those after it leaves it split; with one before, it would be gathered.
+    """
+    axis = _split_axis(maps.shape, 1, devices_per_picture())
+    return maps.swapaxes(0, 1) if devices_per_picture() > 1 and axis == 1 else maps
+
+
+def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
+    """Splits all arrays `(..., H, W, 3)` of a solver's state as `split` does with `image`."""
+    if devices_per_picture() == 1:
+        return tree
+
+    def constrain(leaf: jax.Array) -> jax.Array:
+        if leaf.shape[-3:] != image.shape:
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, _spec(leaf.shape, stride))
+
+    return jax.tree.map(constrain, tree)
+
+
+def splits_columns(shape: Sequence[int], mesh: Mesh, stride: int) -> bool:
+    """Returns whether an image `(..., H, W, 3)` is split along its columns over `mesh`.
+
+    Raises:
+        ValueError: if it cannot be split, with what size can.
+    """
+    number = int(mesh.shape.get(ROWS, 1))
+    axis = _split_axis(shape, stride, number)
+    if axis is not None or number == 1:
+        return number > 1 and axis == len(shape) - 2
+    step, longer = number * stride, max(shape[-3:-1])
+    raise ValueError(
+        f"a picture of {shape[-2]}x{shape[-3]} px cannot be split over {number} devices: one edge "
+        f"must be a multiple of {step} px, such as {max(longer // step, 1) * step}"
+    )

@@ -1,0 +1,163 @@
+"""A program for several devices, or processes; tests/test_sharding.py runs it and reads its JSON.
+
+The number of a CPU's devices is fixed when JAX starts, so this cannot be in the tests' process.
+
+    python many_devices.py small|recipe NAME|process I N PORT
+"""
+
+import dataclasses
+import json
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxstyle
+from jaxstyle import terms, transfer
+from jaxstyle.vgg import CONV_SHAPES
+
+# Shallow, since what takes time is compilation; all that a large recipe has is there.
+SMALL = jaxstyle.Recipe(
+    "small",
+    "",
+    "",
+    terms=(
+        terms.Content(("relu1_2",), reduction="mean"),
+        terms.GramStyle(("relu1_1", "pool1"), (0.5, 0.5)),
+        terms.TotalVariation(),
+    ),
+    weights={"content": 1.0, "style": 5.0, "total_variation": 0.1},
+    network=jaxstyle.VGG19(pooling="average", padding="replicate"),
+    solver=jaxstyle.LBFGS(num_steps=4, history_size=3, smoothness=0.25),
+    pyramid=jaxstyle.Pyramid(coarsest=32, steps=(3,)),
+)
+PLAIN = dataclasses.replace(
+    SMALL, pyramid=None, solver=dataclasses.replace(SMALL.solver, smoothness=0.0)
+)
+
+
+def random_params(dtype):
+    rng = np.random.default_rng(0)
+    params = {}
+    for name, (kernel_shape, bias_shape) in CONV_SHAPES.items():
+        scale = np.sqrt(2 / np.prod(kernel_shape[:3])) * (1 / 60 if name == "conv1_1" else 1)
+        kernel = scale * rng.standard_normal(kernel_shape, np.float32)
+        params[name] = {"kernel": jnp.asarray(kernel, dtype), "bias": jnp.zeros(bias_shape, dtype)}
+    return {"params": params}
+
+
+def picture(seed, height, width):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [
+        np.sin(2 * np.pi * (rng.uniform(1, 4) * y / height + rng.uniform(1, 4) * x / width))
+        for _ in range(3)
+    ]
+    return np.clip(0.5 + 0.3 * np.stack(waves, -1) + rng.normal(0, 0.03, (height, width, 3)), 0, 1)
+
+
+def pictures(seeds, height, width):
+    return np.stack([picture(seed, height, width) for seed in seeds])
+
+
+def difference(found, expected):
+    """The largest one of all fields, relative to the largest number in each."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    return max(
+        float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max())
+        if np.abs(np.asarray(b)).max() > 0
+        else float(np.abs(np.asarray(a)).max())
+        for a, b in pairs
+    )
+
+
+def largest_array(recipe, params, content, style, mesh):
+    """Elements of the largest array, other than a kernel, of what a device runs in a step."""
+    found = []
+    original = transfer._advance_in_place
+
+    def look(*arguments):
+        found.append(original.lower(*arguments).compile().as_text())
+        return original(*arguments)
+
+    transfer._advance_in_place = look
+    try:
+        jaxstyle.stylize(params, content, style, recipe=recipe, mesh=mesh)
+    finally:
+        transfer._advance_in_place = original
+    shapes = {
+        tuple(map(int, text.split(","))) for text in re.findall(r"[fc]\d+\[([\d,]+)\]", found[-1])
+    }
+    kernels = {tuple(sorted(shape)) for shape, _ in CONV_SHAPES.values()}
+    return max(int(np.prod(shape)) for shape in shapes if tuple(sorted(shape)) not in kernels)
+
+
+def small():
+    params = random_params(float)
+    contents, styles = pictures(range(6), 32, 64), pictures(range(10, 16), 32, 64)
+    expected = jaxstyle.stylize_batch(params, contents, styles, recipe=SMALL)
+    found = {}
+    for name, mesh in (("batch", jaxstyle.make_mesh()), ("both", jaxstyle.make_mesh(2, 4))):
+        result = jaxstyle.stylize_batch(params, contents, styles, recipe=SMALL, mesh=mesh)
+        found[name] = difference(result, expected)
+    mesh = jaxstyle.make_mesh(rows=8)
+    first = jax.tree.map(lambda leaf: leaf[0], expected)
+    result = jaxstyle.stylize(params, contents[0], styles[0], recipe=SMALL, mesh=mesh)
+    found["columns"] = difference(result, first)
+    # A portrait, which is split along its rows, with another solver; the style cannot be split.
+    adam = dataclasses.replace(
+        SMALL, solver=jaxstyle.Adam(num_steps=3, keep_moments=True, average=0.9)
+    )
+    pair = contents[0].swapaxes(0, 1), styles[0][:27, :51]
+    expected = jaxstyle.stylize(params, *pair, recipe=adam)
+    found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)
+    found["largest"] = largest_array(PLAIN, params, contents[0], styles[0], mesh)
+    found["activation"] = 32 * 64 * 64
+    return found
+
+
+def recipe(name):
+    chosen = jaxstyle.recipes.RECIPES[name]
+    chosen = dataclasses.replace(
+        chosen, pyramid=None, solver=dataclasses.replace(chosen.solver, num_steps=2)
+    )
+    params = random_params(jnp.float32)
+    contents, styles = (pictures(seeds, 128, 256).astype(np.float32) for seeds in ((0, 1), (2, 3)))
+    with jax.default_matmul_precision("highest"):
+        expected = jaxstyle.stylize_batch(params, contents, styles, recipe=chosen)
+        batch = jaxstyle.stylize_batch(
+            params, contents, styles, recipe=chosen, mesh=jaxstyle.make_mesh(2)
+        )
+        mesh = jaxstyle.make_mesh(rows=8)
+        pair = contents[0], styles[0]
+        rows = jaxstyle.stylize(params, *pair, recipe=chosen, mesh=mesh)
+        first = jax.tree.map(lambda leaf: leaf[0], expected)
+        return {
+            "batch": difference(batch, expected),
+            "columns": difference(rows, first),
+            "largest": largest_array(chosen, params, *pair, mesh),
+            "activation": 128 * 256 * 64,
+        }
+
+
+def process(index, number, port):
+    jax.distributed.initialize(
+        f"127.0.0.1:{port}", int(number), int(index), heartbeat_timeout_seconds=10
+    )
+    params = random_params(float)
+    contents, styles = pictures(range(2), 32, 64), pictures(range(10, 12), 32, 64)
+    expected = jaxstyle.stylize_batch(params, contents, styles, recipe=PLAIN)
+    print("ready", flush=True)
+    found = {}
+    for name, mesh in (("batch", jaxstyle.make_mesh()), ("rows", jaxstyle.make_mesh(rows=2))):
+        result = jaxstyle.stylize_batch(params, contents, styles, recipe=PLAIN, mesh=mesh)
+        found[name] = difference(result, expected)
+    return found
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    program = {"small": small, "recipe": recipe, "process": process}[what]
+    print(json.dumps(program(*arguments)))
