@@ -226,6 +226,11 @@ def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
     return jnp.moveaxis(planes, 0, -1).astype(image.dtype)
 
 
+def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
+    """Puts `new` into a slot of `history`, in place, on a condition."""
+    return history.at[slot].set(jnp.where(condition, new, history[slot]))
+
+
 def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:
     """Returns value, aux, gradient and whether value and gradient are finite."""
     (value, aux), grad = jax.value_and_grad(fun, has_aux=True)(x, *args)
@@ -356,22 +361,25 @@ class LBFGS:
         allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
         accepted = finite & (new.value <= allowed)
         epsilon = jnp.finfo(x.dtype).eps
-        curved = accepted & (jnp.vdot(s, y) > epsilon * s_norm * y_norm)
+        product = jnp.vdot(s, y)
+        curved = accepted & (product > epsilon * s_norm * y_norm)
 
-        # jaxopt has written the pair into the slot of the oldest one. Leaving it out is to set
-        # its rho to 0 and to let the next pair have the same slot; the pair itself must be
-        # finite, since the recursion multiplies it by that 0.
+        # The pair is written here and not taken from `new`, where jaxopt has it already: it reads
+        # there what it has just written, for which XLA copies the history, several times a step.
+        # One that is left out leaves the oldest one where it is; only the counter says so.
         slot = old.iter_num % self.history_size
-        rho = new.rho_history.at[slot].set(jnp.where(curved, new.rho_history[slot], 0))
+        write = functools.partial(_write, slot=slot, condition=curved)
+        rho = write(old.rho_history, 1 / product)
+        gamma = product / jnp.vdot(y, y)
         shorter = 0.1 * s_norm / jnp.linalg.norm(old.grad.ravel())
         shorter = jnp.where(jnp.isfinite(shorter), shorter, 1.0).astype(old.gamma.dtype)
         inner = new._replace(
             iter_num=old.iter_num + curved,
             grad=jnp.where(accepted, new.grad, old.grad),
-            s_history=new.s_history.at[slot].set(jnp.where(curved, s, 0)),
-            y_history=new.y_history.at[slot].set(jnp.where(curved, y, 0)),
+            s_history=write(old.s_history, s),
+            y_history=write(old.y_history, y),
             rho_history=jnp.where(accepted, rho, 0),
-            gamma=jnp.where(curved, new.gamma, jnp.where(accepted, old.gamma, shorter)),
+            gamma=jnp.where(curved, gamma, jnp.where(accepted, old.gamma, shorter)),
             aux=None,
         )
         recorded = _record(

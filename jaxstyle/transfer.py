@@ -51,12 +51,12 @@ class StyleResult(NamedTuple):
     """`()` a `Status`."""
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """What is static about an objective."""
 
     network: VGG19
     terms: tuple[Term, ...]
-    tile: int | None
+    tile: int | None = None
     mesh: Mesh | None = None
     turned: bool = False
     """Whether the solver has its arrays as `(W, H, 3)`: those split along their columns."""
@@ -304,7 +304,7 @@ def _run(
     shares = _check_style_weights(style_weights, styles, batched)
     guides = _check_masks(masks, style_masks, content_image, styles, batched)
     number = len(content_image)
-    problem = _Problem(recipe.network, recipe.terms, tile)
+    problem = Problem(recipe.network, recipe.terms, tile)
     if mesh is not None:
         problem = _split(problem, mesh, solver, content_image, batched)
         pairs = content_image, start, factors, shares, guides, styles
@@ -371,7 +371,7 @@ def _stages(
 
 
 def _solve(
-    problem: _Problem,
+    problem: Problem,
     solver: Solver,
     batched: bool,
     every: int | None,
@@ -421,8 +421,8 @@ def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:
 
 
 def _split(
-    problem: _Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
-) -> _Problem:
+    problem: Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
+) -> Problem:
     mesh = check_mesh(mesh, batched)
     if isinstance(solver, ScipyLBFGSB):
         raise ValueError("ScipyLBFGSB runs on the host: leave mesh out")
@@ -544,7 +544,7 @@ def _check_masks(
 
 
 @functools.lru_cache(maxsize=64)
-def _objective(problem: _Problem) -> Objective:
+def _objective(problem: Problem) -> Objective:
     """The objective as a solver wants it; one function per setting, so that jit knows it again."""
 
     def objective(x: jax.Array, params: Params, targets: Any, weights: Weights) -> Any:
@@ -558,7 +558,7 @@ def _objective(problem: _Problem) -> Objective:
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="batched")
 def _targets(
-    problem: _Problem,
+    problem: Problem,
     params: Params,
     content: jax.Array,
     styles: tuple[jax.Array, ...],
@@ -591,7 +591,7 @@ def _targets(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _start(
-    problem: _Problem,
+    problem: Problem,
     solver: Any,
     batched: bool,
     x: jax.Array,
@@ -613,7 +613,7 @@ def _start(
 
 
 def _advance_by_steps(
-    problem: _Problem,
+    problem: Problem,
     solver: Any,
     batched: bool,
     state: State,
@@ -674,7 +674,7 @@ def _result(
     rest: int,
     recipe: Recipe,
     batched: bool,
-    problem: _Problem,
+    problem: Problem,
 ) -> StyleResult:
     """What a state shows.
 

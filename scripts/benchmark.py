@@ -135,7 +135,9 @@ def plot(
 
 def problem(recipe: jaxstyle.Recipe, content: Any, style: Any, params: Any) -> tuple[Any, Any]:
     """The jitted loss and gradient of `recipe`, and its arguments after the image."""
-    objective = transfer._objective(recipe.network, recipe.terms)  # the very function that runs
+    objective = transfer._objective(
+        transfer.Problem(recipe.network, recipe.terms)
+    )  # the very function that runs
     weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
     targets = jax.jit(
         lambda params, content, style: jaxstyle.prepare_targets(
@@ -200,7 +202,7 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
     image = jnp.asarray(content)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(recipe.network, recipe.terms)
+    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
     functions: dict[str, Callable[[], Any]] = {
         "evaluation": lambda: value_and_grad(image, *arguments)
     }
@@ -210,7 +212,7 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
         "LBFGS, history 30, smooth": solvers.LBFGS(num_steps=10_000, smoothness=0.25),
         "LBFGS, history 100": solvers.LBFGS(num_steps=10_000, history_size=100),
     }.items():
-        static = (recipe.network, recipe.terms, None, solver, False)
+        static = (transfer.Problem(recipe.network, recipe.terms), solver, False)
         states = [transfer._start(*static, image, None, *arguments)]
 
         def run(static: Any = static, states: Any = states) -> Any:
@@ -297,7 +299,7 @@ def solver(options: Options, size: int = 256, evaluations: int = 150) -> None:
     content, style = load(options, size)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(recipe.network, recipe.terms)
+    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
     curves: dict[str, list[float]] = {}
     smooth = solvers.LBFGS(num_steps=evaluations, smoothness=0.25)
     for label, chosen, pyramid in (

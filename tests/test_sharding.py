@@ -21,7 +21,8 @@ def start(*arguments, devices=8, x64=True):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": str(x64),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"
+        " --xla_llvm_disable_expensive_passes=true",
     }
     return subprocess.Popen(
         [*PROGRAM, *arguments],

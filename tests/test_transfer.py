@@ -346,7 +346,7 @@ def test_adam_goes_on_from_size_to_size(random_params, pictures):
         targets = jaxstyle.prepare_targets(
             recipe.network, random_params, recipe.terms, *pictures_here
         )
-        objective = transfer._objective(recipe.network, recipe.terms)
+        objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
         value = jax.jit(jax.grad(objective, has_aux=True))
         shape = pictures_here[0].shape
         x = jnp.clip(jax.image.resize(x, shape, "cubic"), 0, 1)
