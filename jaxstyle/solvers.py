@@ -15,7 +15,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -228,7 +228,7 @@ def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
 
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
     """Puts `new` into a slot of `history`, in place, on a condition."""
-    return history.at[slot].set(jnp.where(condition, new, history[slot]))
+    return history.at[slot].set(jnp.where(condition, new.astype(history.dtype), history[slot]))
 
 
 def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:
@@ -277,6 +277,8 @@ class LBFGS:
         tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
             change is below this, in units of `x`; 0 never does.
         patience: see `tolerance`.
+        history_dtype: of the curvature pairs, by default that of `x`; `bfloat16` takes half the
+            memory. Products with them are in the dtype of `x`.
     """
 
     num_steps: int = 300
@@ -285,6 +287,7 @@ class LBFGS:
     smoothness: float = 0.0
     tolerance: float = 0.0
     patience: int = 20
+    history_dtype: Literal["bfloat16", "float16", "float32"] | None = None
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -311,7 +314,15 @@ class LBFGS:
         state = _start(fun, x, args, self.num_steps)
         nothing = (state.value, (state.aux, True)), jnp.zeros_like(x)
         inner = self._solver(lambda *_: nothing).init_state(x)
-        return state._replace(inner=(jnp.ones((), x.dtype), inner._replace(aux=None)))
+        inner = inner._replace(
+            s_history=self._rounded(inner.s_history),
+            y_history=self._rounded(inner.y_history),
+            aux=None,
+        )
+        return state._replace(inner=(jnp.ones((), x.dtype), inner))
+
+    def _rounded(self, x: jax.Array) -> jax.Array:
+        return x if self.history_dtype is None else x.astype(self.history_dtype)
 
     def _scaled(self, grad: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The gradient in the solver's coordinates, scaled, and the scale; None is a first one.
@@ -350,7 +361,10 @@ class LBFGS:
             return (value, (aux, finite, scale)), self._scaled(grad, scale)[0]
 
         # At first the gradient is zero, and so is the step.
-        z, new = self._solver(scaled).update(origin, old)
+        with warnings.catch_warnings():
+            # What jaxopt writes into a history of another dtype is not used.
+            warnings.filterwarnings("ignore", "scatter inputs have", FutureWarning)
+            z, new = self._solver(scaled).update(origin, old)
         x = to_x(z)
         aux, finite, scale = new.aux
         s, y = z - origin, new.grad - old.grad
@@ -361,6 +375,7 @@ class LBFGS:
         allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
         accepted = finite & (new.value <= allowed)
         epsilon = jnp.finfo(x.dtype).eps
+        s, y = (self._rounded(each).astype(x.dtype) for each in (s, y))
         product = jnp.vdot(s, y)
         curved = accepted & (product > epsilon * s_norm * y_norm)
 

@@ -27,8 +27,11 @@ def quadratic(x, diagonal, target):
     return 0.5 * jnp.sum(diagonal * (x - target) ** 2)
 
 
-def test_lbfgs_is_textbook_lbfgs():
+@pytest.mark.parametrize("history_dtype", [None, "bfloat16"])
+def test_lbfgs_is_textbook_lbfgs(history_dtype):
     """Against algorithm 7.4 of Nocedal & Wright in float64 NumPy, unit steps, no guard needed."""
+    dtype = jnp.dtype(history_dtype or float)
+    rounded = lambda x: x.astype(dtype).astype(float)  # noqa: E731
     rng = np.random.default_rng(0)
     diagonal, target = rng.uniform(1, 5, 12), rng.normal(size=12)
     start, first_step, history = np.zeros(12), 1e-3, 4
@@ -48,12 +51,12 @@ def test_lbfgs_is_textbook_lbfgs():
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             q = q + (alpha - y @ q / (s @ y)) * s
         new = x + q
-        pairs = [*pairs, (new - x, scale * gradient(new) - g)][-history:]
+        pairs = [*pairs, (rounded(new - x), rounded(scale * gradient(new) - g))][-history:]
         x = new
         values.append(0.5 * np.sum(diagonal * (x - target) ** 2))
 
     with jax.enable_x64(True):
-        solver = LBFGS(num_steps=15, history_size=history, first_step=first_step)
+        solver = LBFGS(15, history, first_step, history_dtype=history_dtype)
         found, trace = minimize(
             quadratic, jnp.asarray(start), jnp.asarray(diagonal), jnp.asarray(target), solver=solver
         )

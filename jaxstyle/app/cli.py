@@ -34,6 +34,12 @@ def stylize(
     seed: int = 0,
     precision: Literal["float32", "tf32", "bfloat16"] = "float32",
     tile: int | None = None,
+    memory: str | None = None,
+    shard: Literal["rows"] | None = None,
+    devices: int | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
     weights: tuple[str, ...] = (),
     style_weights: tuple[float, ...] = (),
     layer_style_weights: tuple[str, ...] = (),
@@ -72,7 +78,16 @@ def stylize(
         precision: Of the network's arithmetic: tf32 is faster on GPUs that have it, bfloat16 on
             GPUs and TPUs. Pixels, statistics and solver are float32 in any case.
         tile: Compute in windows of about this many pixels each way: for pictures that do not fit
-            into memory. The picture is the same.
+            into memory. The picture is the same. By default as many as --memory asks for.
+        memory: How much the run may take, such as 4GB; by default what there is. Beyond that it
+            computes in windows, or does not start; `jaxstyle info` tells what a size needs.
+        shard: `rows` splits the picture over all devices, along its longer edge, which must be a
+            multiple of 16 px times the devices.
+        devices: Use so many of them.
+        coordinator: HOST:PORT of the first of several processes that run this same command, on
+            one or several machines; `auto` asks the cluster (SLURM, MPI, cloud TPUs).
+        processes: Number of processes, unless the cluster knows.
+        process: Which of them this is, from 0, unless the cluster knows.
         weights: NAME=VALUE, over the recipe's weights of its terms.
         style_weights: The share of each style; by default equal.
         layer_style_weights: LAYER=SHARE,SHARE... for each style, where a layer's are others: fine
@@ -88,12 +103,19 @@ def stylize(
         plot: Save the loss curve as a picture.
         quiet: Say nothing but errors.
     """
-    from jaxstyle.app import run as run_module  # noqa: PLC0415  loads JAX: not for --help
+    # They load JAX: not for --help.
+    from jaxstyle.app import run as run_module  # noqa: PLC0415
+    from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.runtime import join  # noqa: PLC0415
 
     _check_positive("--size", size)
     _check_positive("--steps", steps)
     _check_positive("--preview-every", preview_every)
     _check_positive("--tile", tile)
+    _check_positive("--devices", devices)
+    _check_processes(coordinator, processes, process)
+    if tile is not None and (shard is not None or devices is not None):
+        raise InputError("--tile is for one device, --shard and --devices for several: give one")
     chosen = run_module.with_weights(_override(_find_recipe(recipe), settings), weights)
     sources = {term.target_image for term in chosen.terms}
     if not content and not style:
@@ -123,6 +145,7 @@ def stylize(
     if not content and chosen.color != "style":
         raise InputError(f"--color {chosen.color} needs a --content")
 
+    join(coordinator, processes, process)
     job = run_module.Job(
         content=Path(content) if content else None,
         styles=tuple(Path(each) for each in style),
@@ -138,6 +161,9 @@ def stylize(
         params=Path(params) if params else None,
         precision=precision,
         tile=tile,
+        memory=parse_memory(memory) if memory else None,
+        shard=shard,
+        devices=devices,
         preview_every=preview_every,
         plot=plot,
         quiet=quiet,
@@ -228,13 +254,21 @@ def recipes(
     return 0
 
 
-def info() -> int:
-    """Print versions, devices, weights and where they are cached."""
+def info(*, recipe: str = "default", memory: str | None = None) -> int:
+    """Print versions, devices, weights and caches, and the memory that sizes need.
+
+    Args:
+        recipe: The recipe that it is needed for.
+        memory: How much there is, such as 4GB; by default what there is.
+    """
     import jax  # noqa: PLC0415
 
+    from jaxstyle.app import memory as needed  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
     from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
 
+    chosen = _find_recipe(recipe)
+    budget = needed.parse_memory(memory) if memory else needed.available_memory()
     for name, version in describe_versions().items():
         print(f"{name:10} {version}")
     for device in jax.devices():
@@ -245,6 +279,20 @@ def info() -> int:
         print(f"{'weights':10} {weights.path.name}: {weights.source}")
     if not found:
         print(f"{'weights':10} none yet; `jaxstyle weights fetch` gets them")
+    print(f"{'memory':10} {needed.format_memory(budget)}")
+    print(f"\nA run of recipe {chosen.name} needs about\n\n  {'size':>11}  {'whole':>9}  here")
+    for width in (256, 512, 1024, 2048, 4096, 8192):
+        height = 3 * width // 4
+        whole = needed.format_memory(needed.estimate_memory(chosen, height, width))
+        try:
+            tile = needed.choose_tile(chosen, height, width, budget)
+        except InputError:
+            here = "does not fit"
+        else:
+            taken = needed.estimate_memory(chosen, height, width, tile=tile)
+            how = "whole" if tile is None else f"in windows of {tile} px"
+            here = f"{needed.format_memory(taken)}, {how}"
+        print(f"  {f'{width}x{height}':>11}  {whole:>9}  {here}")
     return 0
 
 
@@ -343,6 +391,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        # XLA's: no memory left, or another process gone. Whatever else it may be is ours to mend.
+        if type(error).__name__ != "JaxRuntimeError":
+            raise
+        reason = str(error).strip().splitlines()[0]
+        advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
+        print(f"error: the run failed: {reason}{advice}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -393,6 +449,13 @@ def _one_line(message: str, prog: str) -> str:
 def _check_positive(option: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise InputError(f"{option} {value}: give a whole number of at least 1")
+
+
+def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    if coordinator is None and (processes is not None or process is not None):
+        raise InputError("--processes and --process need a --coordinator HOST:PORT")
+    if processes is not None and not 0 <= (process or 0) < processes:
+        raise InputError(f"--process {process}: of {processes} processes, count from 0")
 
 
 def _check_styles(

@@ -12,9 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 import jaxstyle
+from jaxstyle import transfer
 from jaxstyle.app import runtime
+from jaxstyle.app.memory import available_memory, check_memory, choose_tile, format_memory
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import (
     InputError,
@@ -29,6 +32,7 @@ from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
+from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import Status
 from jaxstyle.transfer import StyleResult
 
@@ -58,6 +62,9 @@ class Job:
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
     tile: int | None
+    memory: float | None  # bytes
+    shard: str | None  # rows
+    devices: int | None
     preview_every: int | None
     plot: bool
     quiet: bool
@@ -91,8 +98,12 @@ def run(job: Job) -> int:
         content, styles, init = _load_images(job)
         masks, style_masks = _load_masks(job, content, styles)
         params, weights_info = _load_weights(job)
+    mesh = runtime.mesh_of(job.shard, job.devices)
+    tile = _fit_memory(job, content, styles, mesh)
+    # Of several processes one writes; all have the whole picture.
+    writes = jax.process_index() == 0
 
-    if not job.quiet:
+    if not job.quiet and writes:
         height, width, _ = content.shape
         say(
             f"{job.content.name if job.content else 'texture'} at {width}x{height} px, style "
@@ -117,13 +128,14 @@ def run(job: Job) -> int:
             style_masks=style_masks,
             init=init,
             key=jax.random.key(job.seed),
-            tile=job.tile,
+            tile=tile,
+            mesh=mesh,
             every=_chunk(job),
         )
         try:
             for step, result in _show_progress(steps, job, trace):
                 best = result
-                if job.preview_every and step and step % job.preview_every == 0:
+                if writes and job.preview_every and step and step % job.preview_every == 0:
                     save_image(job.preview_path(step), np.asarray(result.image))
         except KeyboardInterrupt:
             interrupted = True
@@ -134,6 +146,9 @@ def run(job: Job) -> int:
     if best.status == Status.NON_FINITE_START:
         say("error: the loss is not finite at the start; use smaller --weights. Nothing was saved")
         return 1
+
+    if not writes:
+        return 130 if interrupted else 0
 
     # The JSON tells how long saving the picture took, so it comes last.
     with _timed(seconds, "save"):
@@ -155,7 +170,8 @@ def run(job: Job) -> int:
         "versions": describe_versions(),
         "device": _device(),
         "precision": job.precision,
-        "tile": job.tile,
+        "tile": tile,
+        "devices": 1 if mesh is None else mesh.size,
         "size": [content.shape[1], content.shape[0]],
         "status": status,
         "num_evaluations": int(best.num_evaluations),
@@ -282,6 +298,39 @@ def _load_weights(job: Job) -> tuple[Any, dict[str, Any]]:
     preprocessing = job.recipe.network.preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
     return params, {"source": info.source, "sha256": info.sha256}
+
+
+def _fit_memory(
+    job: Job, content: np.ndarray, styles: Sequence[np.ndarray], mesh: Mesh | None
+) -> int | None:
+    """Returns the tile that is given, or the one that it takes, if any.
+
+    Raises:
+        InputError: if the picture does not fit into memory, or over the devices.
+    """
+    recipe = job.recipe
+    height, width, _ = content.shape
+    budget = available_memory() if job.memory is None else job.memory
+    shapes = [style.shape for style in styles]
+    if mesh is not None:
+        try:
+            stride = transfer.Problem(recipe.network, recipe.terms).stride
+            splits_columns(content.shape, mesh, stride)
+        except ValueError as error:
+            raise InputError(f"{error}; use another --size or fewer --devices") from None
+        part = -(-height // mesh.size)
+        check_memory(recipe, part, width, budget)
+        return job.tile
+    if job.tile is not None:
+        check_memory(recipe, height, width, budget, tile=job.tile, style_shapes=shapes)
+        return job.tile
+    tile = choose_tile(recipe, height, width, budget, style_shapes=shapes)
+    if tile is not None and not job.quiet:
+        say(
+            f"{width}x{height} px at once are too much for {format_memory(budget)}: computing in "
+            f"windows of {tile} px, which gives the same picture"
+        )
+    return tile
 
 
 def _chunk(job: Job) -> int:

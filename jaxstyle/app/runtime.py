@@ -8,9 +8,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
+from jaxstyle import make_mesh
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import describe_error
 from jaxstyle.io.weights import cache_dir
 
+_SECONDS_TO_MEET = 120  # for several processes to have started
+_SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
 _COMPILED_BYTES = 2**30  # of compiled programs on disk; the ones unused for longest go first
 
 
@@ -52,3 +58,48 @@ def keep_compiled_programs() -> str | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return None
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Makes this process one of several that run the same command, before JAX is used.
+
+    Args:
+        coordinator: `HOST:PORT` of the first one; `auto` asks the cluster (SLURM, MPI, Kubernetes,
+            cloud TPUs, as `jax.distributed.initialize` knows them).
+        processes: their number; None asks the cluster.
+        process: which of them this is, from 0; None asks the cluster.
+
+    Raises:
+        InputError: if they do not find each other.
+    """
+    if coordinator is None:
+        return
+    try:
+        jax.distributed.initialize(
+            None if coordinator == "auto" else coordinator,
+            processes,
+            process,
+            initialization_timeout=_SECONDS_TO_MEET,
+            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--coordinator {coordinator}: {describe_error(error)}; start all processes with the "
+            "same --coordinator HOST:PORT and --processes N, and each with its --process"
+        ) from None
+
+
+def mesh_of(shard: str | None, devices: int | None, batch: bool = False) -> Mesh | None:
+    """Returns the mesh that `--shard` and `--devices` ask for, None for a single device.
+
+    Raises:
+        InputError: if there are not so many devices.
+    """
+    if shard is None and devices is None:
+        return None
+    number = len(jax.devices()) if devices is None else devices
+    if number > len(jax.devices()):
+        raise InputError(f"--devices {number}: there are {len(jax.devices())}, see jaxstyle info")
+    if shard == "rows" or not batch:
+        return make_mesh(1, number, devices=jax.devices()[:number])
+    return make_mesh(number, devices=jax.devices()[:number])

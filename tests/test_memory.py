@@ -1,0 +1,101 @@
+"""What a run needs: the estimate against the compiler's own account, and what follows from it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxstyle import recipes, transfer
+from jaxstyle.app import memory
+from jaxstyle.app.cli import main
+from jaxstyle.io import InputError
+from jaxstyle.vgg import CONV_SHAPES
+
+
+def compiled_bytes(recipe, height, width, tile):
+    """Arguments and scratch memory of the program that makes the steps."""
+    shape = lambda *lengths: jax.ShapeDtypeStruct(lengths, jnp.float32)  # noqa: E731
+    params = {
+        "params": {
+            name: {"kernel": shape(*kernel), "bias": shape(*bias)}
+            for name, (kernel, bias) in CONV_SHAPES.items()
+        }
+    }
+    problem = transfer.Problem(recipe.network, recipe.terms, tile)
+    image, weights = shape(height, width, 3), {name: shape() for name in recipe.weights}
+
+    def targets(params, image):
+        arguments = (params, image, (image,), None, None, None)
+        return transfer._targets(problem, *arguments, batched=False)
+
+    def start(*arguments):
+        return transfer._start(problem, recipe.solver, False, *arguments)
+
+    target = jax.eval_shape(targets, params, image)
+    state = jax.eval_shape(start, image, None, params, target, weights)
+    stop = jax.ShapeDtypeStruct((), jnp.int32)
+    arguments = (problem, recipe.solver, False, state, stop, params, target, weights)
+    account = transfer._advance_in_place.lower(*arguments).compile().memory_analysis()
+    return account.argument_size_in_bytes + account.temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width", "tile"),
+    [
+        ("gatys-notebook", 192, 256, None),
+        pytest.param("default", 384, 512, None, marks=pytest.mark.slow),
+        pytest.param("crowson-w2", 384, 512, None, marks=pytest.mark.slow),
+        pytest.param("default", 768, 1024, 256, marks=pytest.mark.slow),
+        pytest.param("gatys-notebook", 1536, 2048, 512, marks=pytest.mark.slow),
+    ],
+)
+def test_the_estimate_is_near_what_the_compiler_says(name, height, width, tile):
+    recipe = recipes.RECIPES[name]
+    found = memory.estimate_memory(recipe, height, width, tile=tile) - memory._PROGRAM
+    assert 0.9 < found / compiled_bytes(recipe, height, width, tile) < 1.3
+
+
+def test_windows_are_as_large_as_the_budget_allows():
+    recipe = recipes.DEFAULT
+    assert memory.choose_tile(recipe, 384, 512, 16e9) is None
+    tile = memory.choose_tile(recipe, 3072, 4096, 16e9)
+    assert memory.estimate_memory(recipe, 3072, 4096, tile=tile) <= 16e9
+    assert memory.estimate_memory(recipe, 3072, 4096, tile=tile + 128) > 16e9
+    with pytest.raises(InputError, match=r"4096x3072 px need about .* --size [0-9]+ would"):
+        memory.choose_tile(recipe, 3072, 4096, 6e9)
+    # Less history, a larger picture; bfloat16 halves it.
+    short = dataclasses.replace(recipe, solver=dataclasses.replace(recipe.solver, history_size=5))
+    assert memory.choose_tile(short, 3072, 4096, 6e9) is not None
+    half = dataclasses.replace(
+        recipe, solver=dataclasses.replace(recipe.solver, history_dtype="bfloat16")
+    )
+    saved = memory.estimate_memory(recipe, 3072, 4096) - memory.estimate_memory(half, 3072, 4096)
+    assert saved == pytest.approx(2 * 30 * 2 * 3 * 3072 * 4096)
+    # Terms that are no sums over positions take the picture whole.
+    assert not memory.can_be_tiled(dataclasses.replace(
+        recipe,
+        terms=tuple(dataclasses.replace(term, normalize_gradients=True) for term in recipe.terms),
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("4GB", 4e9), ("500 MB", 5e8), ("1.5g", 1.5e9), ("2GiB", 2**31), ("7", 7)]
+)
+def test_memory_is_read_as_people_write_it(text, number):
+    assert memory.parse_memory(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "four", "4XB", "-1GB", "0", "1.2.3GB", "inf"])
+def test_other_texts_are_refused(text):
+    with pytest.raises(InputError, match="such as 4GB"):
+        memory.parse_memory(text)
+
+
+def test_info_says_what_a_size_needs(capsys):
+    assert main(["info", "--memory", "4GB", "--recipe", "gatys"]) == 0
+    said = capsys.readouterr().out
+    assert "512x384" in said
+    assert "whole" in said
+    assert "windows of" in said
+    assert "does not fit" in said
