@@ -20,6 +20,7 @@ from jaxstyle.transfer import (
     median_filter,
     stylize,
     stylize_batch,
+    stylize_batch_steps,
     stylize_steps,
 )
 from jaxstyle.vgg import LAYERS, VGG19
@@ -51,6 +52,7 @@ __all__ = [
     "style_loss",
     "stylize",
     "stylize_batch",
+    "stylize_batch_steps",
     "stylize_steps",
     "terms",
     "total_variation",

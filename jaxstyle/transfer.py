@@ -262,6 +262,32 @@ def stylize_batch(
     return _last(steps)
 
 
+def stylize_batch_steps(
+    params: Params,
+    contents: ArrayLike | None,
+    styles: Style | None,
+    *,
+    every: int | None = 10,
+    **settings: Any,
+) -> Iterator[tuple[int, StyleResult]]:
+    """Like `stylize_batch`, but stops every few steps, as `stylize_steps` does.
+
+    Args:
+        params: see `stylize`.
+        contents: see `stylize_batch`.
+        styles: see `stylize_batch`.
+        every: steps between two results; None for all at once.
+        **settings: all that `stylize_batch` takes.
+
+    Yields:
+        The number of steps made, first 0, and the best results so far.
+
+    Raises:
+        ValueError: see `stylize`.
+    """
+    yield from _run(params, contents, styles, every=every, batched=True, **settings)
+
+
 def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
     *_, (_, result) = steps
     return result
@@ -272,16 +298,16 @@ def _run(
     content: ArrayLike | None,
     style: Style | None,
     *,
-    recipe: Recipe,
-    weights: Weights | None,
-    solver: Solver | None,
-    style_weights: StyleWeights | None,
-    masks: ArrayLike | None,
-    style_masks: Sequence[ArrayLike | None] | None,
-    init: ArrayLike | str | None,
-    key: jax.Array | None,
-    tile: int | None,
-    mesh: Mesh | None,
+    recipe: Recipe = DEFAULT,
+    weights: Weights | None = None,
+    solver: Solver | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
+    init: ArrayLike | str | None = None,
+    key: jax.Array | None = None,
+    tile: int | None = None,
+    mesh: Mesh | None = None,
     every: int | None,
     batched: bool,
 ) -> Iterator[tuple[int, StyleResult]]:
@@ -299,7 +325,7 @@ def _run(
     # Without a content, nothing but its size is read of what stands for it.
     stand_in: Any = init if content is None else content
     content_image = _check_image(stand_in, "content", batched)
-    start = _initial_image(init, content_image, key, recipe.network, batched)
+    start = initial_image(init, content_image, key, recipe.network, batched)
     factors = _merge_weights(recipe, weights, content_image, batched)
     shares = _check_style_weights(style_weights, styles, batched)
     guides = _check_masks(masks, style_masks, content_image, styles, batched)
@@ -448,13 +474,14 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         )
 
 
-def _initial_image(
+def initial_image(
     init: ArrayLike | str,
     content: jax.Array,
     key: jax.Array | None,
     network: VGG19,
     batched: bool,
 ) -> jax.Array:
+    """Returns what a run starts from, as large as `content`; see `Recipe.init`."""
     if not isinstance(init, str):
         image = _check_image(init, "init", batched)
         if image.shape != content.shape:

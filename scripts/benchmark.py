@@ -34,7 +34,7 @@ from rich.table import Table
 import jaxstyle
 from jaxstyle import recipes, solvers, transfer
 from jaxstyle.app import runtime
-from jaxstyle.app.run import SAMPLES
+from jaxstyle.app.job import SAMPLES
 from jaxstyle.vgg import CONV_SHAPES
 
 mpl.use("Agg")
@@ -553,6 +553,163 @@ def device(
     plot("device", curves, ("pairs in a batch", "pairs per second"), options)
 
 
+def windows(
+    options: Options,
+    sizes: tuple[str, ...] = ("200x296", "512x512", "509x771"),
+    tiles: tuple[int, ...] = (128, 160, 256),
+    names: tuple[str, ...] = ("gatys", "johnson", "crowson-w2"),
+    poolings: tuple[str, ...] = (),
+    paddings: tuple[str, ...] = (),
+) -> None:
+    """Window by window against the whole picture: value, gradient, and gradient at the borders.
+
+    With `poolings` and `paddings` each recipe is taken with each of them.
+    """
+    params = jaxstyle.io.load_params()
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        recipe = recipes.RECIPES[name]
+        network = recipe.network
+        for pooling in poolings or (network.pooling,):
+            for padding in paddings or (network.padding,):
+                chosen = dataclasses.replace(
+                    recipe, network=network.clone(pooling=pooling, padding=padding)
+                )
+                label = f"{name}, {pooling}, {padding}"
+                for size in sizes:
+                    for row in _compare_windows(chosen, params, _square(options, size), tiles):
+                        rows.append({"recipe": label, "size": size, **row})
+                        print(*rows[-1].values(), file=sys.stderr, flush=True)
+    report("windows", rows, options)
+
+
+def _square(options: Options, size: str) -> tuple[np.ndarray, np.ndarray]:
+    """Content and style of `HEIGHTxWIDTH`, reflected where they end."""
+    height, width = map(int, size.split("x"))
+    found = []
+    for path in (options.content, options.style):
+        image = jaxstyle.io.load_image(path, size=max(height, width))
+        image = np.pad(
+            image[:height, :width],
+            ((0, max(height - image.shape[0], 0)), (0, max(width - image.shape[1], 0)), (0, 0)),
+            "reflect",
+        )
+        found.append(image)
+    return found[0], found[1]
+
+
+def _tiled_problem(
+    recipe: jaxstyle.Recipe, params: Any, pair: Sequence[Any], tile: int | None
+) -> tuple[Any, Any]:
+    """The compiled loss and gradient, and all its arguments; the picture is the style's."""
+    content, style = (jnp.asarray(image) for image in pair)
+    targets = jax.jit(
+        lambda params, content, style: jaxstyle.prepare_targets(
+            recipe.network, params, recipe.terms, content, style, tile=tile
+        )
+    )(params, content, style)
+    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms, tile))
+    weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
+    arguments = (0.7 * content + 0.3 * content[::-1], params, targets, weights)
+    function = jax.jit(jax.value_and_grad(objective, has_aux=True))
+    return function.lower(*arguments).compile(), arguments
+
+
+def _compare_windows(
+    recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
+) -> list[dict[str, Any]]:
+    from jaxstyle.objective import layers_of
+    from jaxstyle.tiling import make_tiling
+
+    with jax.default_matmul_precision("highest"):
+        function, arguments = _tiled_problem(recipe, params, pair, None)
+        (value, _), expected = function(*arguments)
+        rows = []
+        for tile in tiles:
+            function, arguments = _tiled_problem(recipe, params, pair, tile)
+            (found, _), gradient = function(*arguments)
+            error = np.abs(np.asarray(gradient - expected)).max(-1)
+            tiling = make_tiling(pair[0].shape, tile, layers_of(recipe.terms), {})
+            near = np.zeros(error.shape, bool)
+            for start, _ in tiling.rows.owned[1:]:
+                near[start - 8 : start + 8] = True
+            for start, _ in tiling.columns.owned[1:]:
+                near[:, start - 8 : start + 8] = True
+            rows.append(
+                {"tile": tile, "windows": tiling.number,
+                 "value": float(abs(found / value - 1)),
+                 "gradient": float(np.linalg.norm((gradient - expected).ravel())
+                                   / np.linalg.norm(np.asarray(expected).ravel())),
+                 "error at borders / elsewhere": float(error[near].mean() / error[~near].mean())
+                 if near.any() and error[~near].mean() > 0 else "-"}
+            )  # fmt: skip
+    return rows
+
+
+def large(
+    options: Options,
+    sizes: tuple[str, ...] = ("512x512", "1024x1024", "2048x2048", "4096x4096"),
+    tile: int = 1024,
+    whole: int = 2048,
+    recipe: str = "default",
+) -> None:
+    """One loss and gradient of large pictures, each in a process: seconds and peak memory.
+
+    Whole up to `whole` px, by windows of `tile` above it and at all sizes larger than that.
+    """
+    rows: list[dict[str, Any]] = []
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for size in sizes:
+        edge = max(map(int, size.split("x")))
+        ways = [None] * (edge <= whole) + [tile] * (edge > tile)
+        for way in ways:
+            output = subprocess.run(  # noqa: S603
+                [sys.executable, __file__, "one", "--size", size, "--recipe", recipe,
+                 "--content", str(options.content), "--style", str(options.style),
+                 *(["--tile", str(way)] if way else [])],
+                check=True, capture_output=True, text=True,
+            ).stdout  # fmt: skip
+            measured = json.loads(output.splitlines()[-1])
+            rows.append(
+                {"size": size, "windows of": way or "whole", "megapixels": measured["megapixels"],
+                 "seconds": measured["seconds"],
+                 "seconds per megapixel": measured["seconds"] / measured["megapixels"],
+                 "scratch GB": measured["scratch"] / 1e9, "peak GB": measured["peak"] / 1e9}
+            )  # fmt: skip
+            print(*rows[-1].values(), file=sys.stderr, flush=True)
+            x, y = curves.setdefault(f"windows of {way} px" if way else "whole", ([], []))
+            x.append(measured["megapixels"])
+            y.append(measured["peak"] / 1e9)
+    report("large", rows, options, recipe=recipe)
+    plot("large", curves, ("megapixels", "peak memory of the process, GB"), options)
+
+
+def one(
+    options: Options, size: str = "512x512", tile: int | None = None, recipe: str = "default"
+) -> None:
+    """One loss and gradient in this process, as JSON; `large` runs it."""
+    params = jaxstyle.io.load_params()
+    function, arguments = _tiled_problem(
+        recipes.RECIPES[recipe], params, _square(options, size), tile
+    )
+    megapixels = float(np.prod(arguments[0].shape[:2])) / 1e6
+    if megapixels < 2:
+        jax.block_until_ready(function(*arguments))
+    begin = time.perf_counter()
+    (value, _), _ = jax.block_until_ready(function(*arguments))
+    print(
+        json.dumps(
+            {
+                "megapixels": megapixels,
+                "seconds": time.perf_counter() - begin,
+                "scratch": function.memory_analysis().temp_size_in_bytes,
+                "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+                "value": float(value),
+            }
+        )
+    )
+
+
 def _evaluation_flops(shape: Sequence[int]) -> float:
     """Floating-point operations of the convolutions up to conv5_1, forwards and backwards."""
     total = 0.0
@@ -595,6 +752,7 @@ if __name__ == "__main__":
             command.__name__: command
             for command in (
                 evaluation, iteration, batch, solver, pastiche, until, startup, precision, device,
+                windows, large, one,
             )
         },
         config=(tyro.conf.OmitArgPrefixes,),

@@ -22,7 +22,7 @@ import tyro
 
 import jaxstyle
 from jaxstyle.app import runtime
-from jaxstyle.app.run import SAMPLES, say
+from jaxstyle.app.job import SAMPLES, say
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
 

@@ -104,62 +104,44 @@ def stylize(
         quiet: Say nothing but errors.
     """
     # They load JAX: not for --help.
-    from jaxstyle.app import run as run_module  # noqa: PLC0415
+    from jaxstyle.app.job import SAMPLES, make_job, say  # noqa: PLC0415
     from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.run import run  # noqa: PLC0415
     from jaxstyle.app.runtime import join  # noqa: PLC0415
 
-    _check_positive("--size", size)
-    _check_positive("--steps", steps)
     _check_positive("--preview-every", preview_every)
     _check_positive("--tile", tile)
     _check_positive("--devices", devices)
     _check_processes(coordinator, processes, process)
     if tile is not None and (shard is not None or devices is not None):
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
-    chosen = run_module.with_weights(_override(_find_recipe(recipe), settings), weights)
-    sources = {term.target_image for term in chosen.terms}
-    if not content and not style:
+    sample = not content and not style
+    if sample:
         if size is None and steps is None:
             size, steps = _SAMPLE_SIZE, _SAMPLE_STEPS
         if not quiet:
-            run_module.say("no --content and --style given: taking the bundled sample pair")
-    elif not style and "style" in sources:
-        raise InputError("--style is missing: give both --content and --style, or none")
-    elif not content and ("content" in sources or (init or chosen.init) == "content"):
-        raise InputError(
-            "--content is missing: give both --content and --style, or none; or, for a texture, "
-            "--weights content=0 --init noise"
-        )
-    _check_styles(style, style_weights, style_scale, mask, style_mask)
-    if seed < 0 or seed >= 2**32:
-        raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
-    if coarsest is not None and coarsest < 0:
-        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
-    chosen = run_module.with_settings(chosen, steps, coarsest, precision, color)
-    if not content and not style:
-        content = str(run_module.SAMPLES / "content.png")
-        style = (str(run_module.SAMPLES / "style.png"),)
-    shares = run_module.parse_style_weights(layer_style_weights, style_weights, chosen, len(style))
-    if mask and isinstance(shares, Mapping):
-        raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
-    if not content and chosen.color != "style":
-        raise InputError(f"--color {chosen.color} needs a --content")
-
-    join(coordinator, processes, process)
-    job = run_module.Job(
-        content=Path(content) if content else None,
-        styles=tuple(Path(each) for each in style),
-        output=Path(output),
-        recipe=chosen,
-        size=chosen.size if size is None else size,
-        init=chosen.init if init is None else init,
+            say("no --content and --style given: taking the bundled sample pair")
+        content, style = str(SAMPLES / "content.png"), (str(SAMPLES / "style.png"),)
+    job = make_job(
+        content=content,
+        style=style,
+        output=output,
+        recipe=recipe,
+        settings=settings,
+        size=size,
+        steps=steps,
+        coarsest=coarsest,
+        init=init,
         seed=seed,
-        style_weights=shares,
-        style_scale=style_scale,
-        masks=tuple(Path(each) for each in mask),
-        style_masks=tuple(Path(each) for each in style_mask),
-        params=Path(params) if params else None,
         precision=precision,
+        weights=weights,
+        style_weights=style_weights,
+        layer_style_weights=layer_style_weights,
+        style_scale=style_scale,
+        color=color,
+        mask=mask,
+        style_mask=style_mask,
+        params=params,
         tile=tile,
         memory=parse_memory(memory) if memory else None,
         shard=shard,
@@ -168,7 +150,8 @@ def stylize(
         plot=plot,
         quiet=quiet,
     )
-    return run_module.run(job)
+    join(coordinator, processes, process)
+    return run(job)
 
 
 def features(
@@ -239,11 +222,12 @@ def recipes(
         settings: SETTING=VALUE, over the recipe's.
         toml: As TOML instead of JSON.
     """
-    from jaxstyle.io.metadata import describe_recipe, to_toml  # noqa: PLC0415
+    from jaxstyle.app.job import find_recipe  # noqa: PLC0415
+    from jaxstyle.io.metadata import describe_recipe, override, to_toml  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
     if name is not None:
-        description = describe_recipe(_override(_find_recipe(name), settings))
+        description = describe_recipe(override(find_recipe(name), settings))
         print(to_toml(description) if toml else json.dumps(description, indent=2))
         return 0
     if settings or toml:
@@ -264,10 +248,11 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     import jax  # noqa: PLC0415
 
     from jaxstyle.app import memory as needed  # noqa: PLC0415
+    from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
     from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
 
-    chosen = _find_recipe(recipe)
+    chosen = find_recipe(recipe)
     budget = needed.parse_memory(memory) if memory else needed.available_memory()
     for name, version in describe_versions().items():
         print(f"{name:10} {version}")
@@ -456,45 +441,3 @@ def _check_processes(coordinator: str | None, processes: int | None, process: in
         raise InputError("--processes and --process need a --coordinator HOST:PORT")
     if processes is not None and not 0 <= (process or 0) < processes:
         raise InputError(f"--process {process}: of {processes} processes, count from 0")
-
-
-def _check_styles(
-    style: Sequence[str],
-    style_weights: Sequence[float],
-    style_scale: float,
-    mask: Sequence[str],
-    style_mask: Sequence[str],
-) -> None:
-    for option, masks in (("--mask", mask), ("--style-mask", style_mask)):
-        if masks and len(masks) != len(style):
-            raise InputError(f"{option} has {len(masks)} pictures for {len(style)} styles")
-    if not 0.05 <= style_scale <= 20:
-        raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
-    if style_weights and len(style_weights) != max(len(style), 1):
-        raise InputError(
-            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
-        )
-    if any(not weight >= 0 for weight in style_weights) or (
-        style_weights and not 0 < sum(style_weights) < float("inf")
-    ):
-        raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
-
-
-def _override(recipe: Any, settings: Sequence[str]) -> Any:
-    from jaxstyle.io.metadata import override  # noqa: PLC0415
-
-    return override(recipe, settings) if settings else recipe
-
-
-def _find_recipe(name: str) -> Any:
-    from jaxstyle.io import read_recipe  # noqa: PLC0415
-    from jaxstyle.recipes import RECIPES  # noqa: PLC0415
-
-    if name.lower().endswith((".json", ".toml")):
-        return read_recipe(name)
-    if name not in RECIPES:
-        raise InputError(
-            f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}, or give a .json or .toml "
-            "file"
-        )
-    return RECIPES[name]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle import transfer
 from jaxstyle.app import runtime
+from jaxstyle.app.job import Job, say
 from jaxstyle.app.memory import available_memory, check_memory, choose_tile, format_memory
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import (
@@ -30,58 +29,9 @@ from jaxstyle.io import (
 )
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
-from jaxstyle.pyramid import Pyramid
-from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import Status
 from jaxstyle.transfer import StyleResult
-
-SAMPLES = Path(__file__).parent / "samples"
-
-
-def say(text: str) -> None:
-    """Tells the user something, on stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What `run` needs to know; paths are not checked yet."""
-
-    content: Path | None
-    styles: tuple[Path, ...]
-    output: Path
-    recipe: Recipe
-    size: int
-    init: str  # content, noise, mean or a path
-    seed: int
-    style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
-    style_scale: float
-    masks: tuple[Path, ...]
-    style_masks: tuple[Path, ...]
-    params: Path | None
-    precision: str  # float32, tf32 or bfloat16
-    tile: int | None
-    memory: float | None  # bytes
-    shard: str | None  # rows
-    devices: int | None
-    preview_every: int | None
-    plot: bool
-    quiet: bool
-
-    @property
-    def metadata_path(self) -> Path:
-        """The JSON beside the output."""
-        return self.output.with_suffix(".json")
-
-    @property
-    def plot_path(self) -> Path:
-        """The loss curve beside the output."""
-        return self.output.with_name(f"{self.output.stem}-loss.png")
-
-    def preview_path(self, step: int) -> Path:
-        """A preview beside the output."""
-        return self.output.with_name(f"{self.output.stem}-{step:04d}{self.output.suffix}")
 
 
 def run(job: Job) -> int:
@@ -100,10 +50,11 @@ def run(job: Job) -> int:
         params, weights_info = _load_weights(job)
     mesh = runtime.mesh_of(job.shard, job.devices)
     tile = _fit_memory(job, content, styles, mesh)
-    # Of several processes one writes; all have the whole picture.
+    # Of several processes one writes and speaks; all have the whole picture.
     writes = jax.process_index() == 0
+    job = dataclasses.replace(job, quiet=job.quiet or not writes)
 
-    if not job.quiet and writes:
+    if not job.quiet:
         height, width, _ = content.shape
         say(
             f"{job.content.name if job.content else 'texture'} at {width}x{height} px, style "
@@ -155,8 +106,34 @@ def run(job: Job) -> int:
         save_image(job.output, np.asarray(best.image))
         if job.plot:
             plot_losses(job.plot_path, trace, job.recipe.weights, f"{job.output.name}: loss")
-    status = "interrupted" if interrupted else Status(int(best.status)).name.lower()
-    metadata = {
+    metadata = describe_run(
+        job, best, content.shape, weights_info, seconds, trace, tile=tile, mesh=mesh
+    )
+    if interrupted:
+        metadata["status"] = "interrupted"
+    write_json(job.metadata_path, metadata)
+    if not job.quiet:
+        say(
+            f"{job.output}: loss {trace[0]['loss']:.4g} -> {float(best.loss):.4g} in "
+            f"{int(best.num_evaluations)} evaluations, {seconds['optimize']:.1f} s "
+            f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
+        )
+    return 130 if interrupted else 0
+
+
+def describe_run(
+    job: Job,
+    result: StyleResult,
+    shape: Sequence[int],
+    weights_info: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    trace: Sequence[Mapping[str, Any]],
+    *,
+    tile: int | None,
+    mesh: Mesh | None,
+) -> dict[str, Any]:
+    """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`."""
+    return {
         "recipe": describe_recipe(job.recipe),
         "content": str(job.content) if job.content else None,
         "styles": [str(path) for path in job.styles],
@@ -172,42 +149,13 @@ def run(job: Job) -> int:
         "precision": job.precision,
         "tile": tile,
         "devices": 1 if mesh is None else mesh.size,
-        "size": [content.shape[1], content.shape[0]],
-        "status": status,
-        "num_evaluations": int(best.num_evaluations),
+        "size": [shape[1], shape[0]],
+        "status": Status(int(result.status)).name.lower(),
+        "num_evaluations": int(result.num_evaluations),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "loss": float(best.loss),
+        "loss": float(result.loss),
         "trace": trace,
     }
-    write_json(job.metadata_path, metadata)
-    if not job.quiet:
-        say(
-            f"{job.output}: loss {trace[0]['loss']:.4g} -> {float(best.loss):.4g} in "
-            f"{int(best.num_evaluations)} evaluations, {seconds['optimize']:.1f} s "
-            f"(+ {seconds['compile']:.1f} s compilation), {status.replace('_', ' ')}"
-        )
-    return 130 if interrupted else 0
-
-
-def with_settings(
-    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
-) -> Recipe:
-    """Returns `recipe` with what the command line says over it."""
-    pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
-    if coarsest == 0:
-        pyramid = None
-    elif coarsest is not None:
-        pyramid = dataclasses.replace(pyramid or Pyramid(), coarsest=coarsest)
-    if steps is not None:
-        solver = dataclasses.replace(solver, num_steps=steps)
-        if pyramid is not None:
-            fewer = tuple(min(steps, each) for each in pyramid.steps)
-            pyramid = dataclasses.replace(pyramid, steps=fewer)
-    if precision == "bfloat16":
-        network = network.clone(dtype=jnp.bfloat16)
-    return dataclasses.replace(
-        recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
-    )
 
 
 @contextmanager
@@ -382,65 +330,3 @@ def _device() -> str:
 
 def _names(paths: Sequence[Path]) -> str:
     return " + ".join(path.name for path in paths)
-
-
-def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is left out.
-
-    Raises:
-        InputError: for anything else, an unknown name, a number that is negative or not finite,
-            or if no term is left.
-    """
-    weights = dict(recipe.weights)
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in weights:
-            raise InputError(
-                f"--weights {text}: the terms of recipe {recipe.name} are "
-                f"{', '.join(weights)}; write NAME=VALUE"
-            )
-        weights[name] = _number(value)
-        if not 0 <= weights[name] < math.inf:
-            raise InputError(f"--weights {text}: write NAME=VALUE, with a number of at least 0")
-    terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
-    if not terms:
-        raise InputError("--weights: all terms have weight 0, so that there is nothing to do")
-    return dataclasses.replace(
-        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
-    )
-
-
-def parse_style_weights(
-    texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
-) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
-    """Returns the shares of `number` styles, by layer if `LAYER=SHARE,SHARE...` texts say so.
-
-    Raises:
-        InputError: for anything else.
-    """
-    if not texts:
-        return shares or None
-    layers = layers_of(term for term in recipe.terms if term.target_image == "style")
-    by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
-    for text in texts:
-        layer, _, values = text.partition("=")
-        if layer not in by_layer:
-            raise InputError(
-                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
-                "LAYER=SHARE,SHARE..."
-            )
-        by_layer[layer] = tuple(_number(value) for value in values.split(","))
-        fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
-        if not fits or not 0 < sum(by_layer[layer]) < math.inf:
-            raise InputError(
-                f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
-                "between them, not all of them 0"
-            )
-    return by_layer
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -7,6 +7,7 @@ warning of the logger "jaxstyle": Python shows it on stderr by itself, a program
 it likes, and no caller in between has to pass anything on.
 """
 
+import contextlib
 import io
 import logging
 import math
@@ -14,6 +15,7 @@ import operator
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,7 +32,14 @@ from jaxstyle.io.files import (
     write_atomically,
 )
 
-__all__ = ["MAX_PIXELS", "check_writable", "contact_sheet", "load_image", "save_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "check_writable",
+    "contact_sheet",
+    "load_image",
+    "read_shape",
+    "save_image",
+]
 
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have, read or resized: Pillow's own bound, 13377 x 13377.
@@ -65,6 +74,12 @@ _ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_KEEPING_SIDES = (
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+)
+
 _logger = logging.getLogger("jaxstyle")
 
 # Silencing Pillow's warnings sets a global of Python's; two threads at once would leave it set.
@@ -98,7 +113,7 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
     if size is not None:
         size = _check_size(size)
     check_source(path)
-    try:
+    with _reading(name):
         with _decoding, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             planes, alpha = _decode(path, size, name)
@@ -109,6 +124,34 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
             if channel < len(planes):  # grey has one plane, used three times
                 plane = _resize(_composite(planes[channel], alpha), shape)
             image[..., channel] = plane
+    return image
+
+
+def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
+    """Returns `(H, W)` of what `load_image` returns, as the file's header has it.
+
+    Raises:
+        InputError: as `load_image`, but for what is wrong with the pixels.
+    """
+    name = describe_path(path)
+    size = None if size is None else _check_size(size)
+    check_source(path)
+    with _reading(name), _decoding, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(os.fspath(path), formats=_FORMATS) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise _too_large(name)
+            width, height = file.size
+            if (turn := _turn(file)) is not None and turn not in _KEEPING_SIDES:
+                width, height = height, width
+    return _resized_shape(height, width, size, name)
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Makes of whatever a decoder raises an `InputError`."""
+    try:
+        yield
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -127,7 +170,6 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
             f"{name} is damaged or of an unusual kind ({describe_error(error)}); "
             "save it again as PNG or JPEG"
         ) from error
-    return image
 
 
 def save_image(path: PathType, image: ArrayLike) -> None:
@@ -286,10 +328,7 @@ def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArra
         _resized_shape(file.height, file.width, size, name)  # a useless size fails early
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
-        try:
-            turn = _ORIENTATIONS.get(file.getexif().get(0x0112, 1))
-        except Exception:  # the pixels are good whatever the EXIF block holds
-            turn = None
+        turn = _turn(file)
         image: Image.Image = file if turn is None else file.transpose(turn)
         if image.mode == "F" or image.mode.startswith("I"):
             planes, alpha = _deep_grey(image, tags, name)
@@ -299,6 +338,13 @@ def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArra
         _logger.warning("%s: transparent parts are shown on white", name)
         return planes, alpha
     return planes, None
+
+
+def _turn(file: Image.Image) -> Image.Transpose | None:
+    try:
+        return _ORIENTATIONS.get(file.getexif().get(0x0112, 1))
+    except Exception:  # the pixels are good whatever the EXIF block holds
+        return None
 
 
 def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | None]:

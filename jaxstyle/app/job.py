@@ -1,0 +1,264 @@
+"""What a run is, and how it is made of the texts of a command line or of a manifest."""
+
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxstyle.io import InputError, read_recipe
+from jaxstyle.io.metadata import override
+from jaxstyle.objective import layers_of
+from jaxstyle.pyramid import Pyramid
+from jaxstyle.recipes import RECIPES, Recipe
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def say(text: str) -> None:
+    """Tells the user something, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What `run` needs to know; paths are not checked yet."""
+
+    content: Path | None
+    styles: tuple[Path, ...]
+    output: Path
+    recipe: Recipe
+    size: int
+    init: str  # content, noise, mean or a path
+    seed: int
+    style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
+    style_scale: float
+    masks: tuple[Path, ...]
+    style_masks: tuple[Path, ...]
+    params: Path | None
+    precision: str  # float32, tf32 or bfloat16
+    tile: int | None = None
+    memory: float | None = None  # bytes
+    shard: str | None = None  # rows
+    devices: int | None = None
+    preview_every: int | None = None
+    plot: bool = False
+    quiet: bool = False
+
+    @property
+    def metadata_path(self) -> Path:
+        """The JSON beside the output."""
+        return self.output.with_suffix(".json")
+
+    @property
+    def plot_path(self) -> Path:
+        """The loss curve beside the output."""
+        return self.output.with_name(f"{self.output.stem}-loss.png")
+
+    def preview_path(self, step: int) -> Path:
+        """A preview beside the output."""
+        return self.output.with_name(f"{self.output.stem}-{step:04d}{self.output.suffix}")
+
+
+def make_job(
+    *,
+    content: str | None,
+    style: Sequence[str],
+    output: str,
+    recipe: str,
+    settings: Sequence[str] = (),
+    size: int | None = None,
+    steps: int | None = None,
+    coarsest: int | None = None,
+    init: str | None = None,
+    seed: int = 0,
+    precision: str = "float32",
+    weights: Sequence[str] = (),
+    style_weights: Sequence[float] = (),
+    layer_style_weights: Sequence[str] = (),
+    style_scale: float = 1.0,
+    color: str | None = None,
+    mask: Sequence[str] = (),
+    style_mask: Sequence[str] = (),
+    params: str | None = None,
+    **others: Any,
+) -> Job:
+    """Makes a job of what the options of `jaxstyle stylize` say, see there.
+
+    Raises:
+        InputError: if they are wrong, or contradict each other; files have not been looked at.
+    """
+    _check_positive("--size", size)
+    _check_positive("--steps", steps)
+    chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
+    sources = {term.target_image for term in chosen.terms}
+    if not style and "style" in sources:
+        raise InputError("--style is missing: give both --content and --style, or none")
+    if not content and ("content" in sources or (init or chosen.init) == "content"):
+        raise InputError(
+            "--content is missing: give both --content and --style, or none; or, for a texture, "
+            "--weights content=0 --init noise"
+        )
+    _check_styles(style, style_weights, style_scale, mask, style_mask)
+    if seed < 0 or seed >= 2**32:
+        raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
+    if coarsest is not None and coarsest < 0:
+        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
+    chosen = with_settings(chosen, steps, coarsest, precision, color)
+    shares = parse_style_weights(layer_style_weights, tuple(style_weights), chosen, len(style))
+    if mask and isinstance(shares, Mapping):
+        raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
+    if not content and chosen.color != "style":
+        raise InputError(f"--color {chosen.color} needs a --content")
+    return Job(
+        content=Path(content) if content else None,
+        styles=tuple(Path(each) for each in style),
+        output=Path(output),
+        recipe=chosen,
+        size=chosen.size if size is None else size,
+        init=chosen.init if init is None else init,
+        seed=seed,
+        style_weights=shares,
+        style_scale=style_scale,
+        masks=tuple(Path(each) for each in mask),
+        style_masks=tuple(Path(each) for each in style_mask),
+        params=Path(params) if params else None,
+        precision=precision,
+        **others,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
+    recipe = find_recipe(name)
+    return override(recipe, settings) if settings else recipe
+
+
+def find_recipe(name: str) -> Recipe:
+    """Returns the recipe of that name, or that of a file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name.lower().endswith((".json", ".toml")):
+        return read_recipe(name)
+    if name not in RECIPES:
+        raise InputError(
+            f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}, or give a .json or .toml "
+            "file"
+        )
+    return RECIPES[name]
+
+
+def _check_positive(option: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{option} {value}: give a whole number of at least 1")
+
+
+def _check_styles(
+    style: Sequence[str],
+    style_weights: Sequence[float],
+    style_scale: float,
+    mask: Sequence[str],
+    style_mask: Sequence[str],
+) -> None:
+    for option, masks in (("--mask", mask), ("--style-mask", style_mask)):
+        if masks and len(masks) != len(style):
+            raise InputError(f"{option} has {len(masks)} pictures for {len(style)} styles")
+    if not 0.05 <= style_scale <= 20:
+        raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
+    if style_weights and len(style_weights) != max(len(style), 1):
+        raise InputError(
+            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
+        )
+    if any(not weight >= 0 for weight in style_weights) or (
+        style_weights and not 0 < sum(style_weights) < float("inf")
+    ):
+        raise InputError("--style-weights must be numbers of at least 0, not all of them 0")
+
+
+def with_settings(
+    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
+) -> Recipe:
+    """Returns `recipe` with what the command line says over it."""
+    pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
+    if coarsest == 0:
+        pyramid = None
+    elif coarsest is not None:
+        pyramid = dataclasses.replace(pyramid or Pyramid(), coarsest=coarsest)
+    if steps is not None:
+        solver = dataclasses.replace(solver, num_steps=steps)
+        if pyramid is not None:
+            fewer = tuple(min(steps, each) for each in pyramid.steps)
+            pyramid = dataclasses.replace(pyramid, steps=fewer)
+    if precision == "bfloat16":
+        network = network.clone(dtype=jnp.bfloat16)
+    return dataclasses.replace(
+        recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
+    )
+
+
+def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
+    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is left out.
+
+    Raises:
+        InputError: for anything else, an unknown name, a number that is negative or not finite,
+            or if no term is left.
+    """
+    weights = dict(recipe.weights)
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in weights:
+            raise InputError(
+                f"--weights {text}: the terms of recipe {recipe.name} are "
+                f"{', '.join(weights)}; write NAME=VALUE"
+            )
+        weights[name] = _number(value)
+        if not 0 <= weights[name] < math.inf:
+            raise InputError(f"--weights {text}: write NAME=VALUE, with a number of at least 0")
+    terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
+    if not terms:
+        raise InputError("--weights: all terms have weight 0, so that there is nothing to do")
+    return dataclasses.replace(
+        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
+    )
+
+
+def parse_style_weights(
+    texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
+) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
+    """Returns the shares of `number` styles, by layer if `LAYER=SHARE,SHARE...` texts say so.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if not texts:
+        return shares or None
+    layers = layers_of(term for term in recipe.terms if term.target_image == "style")
+    by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
+    for text in texts:
+        layer, _, values = text.partition("=")
+        if layer not in by_layer:
+            raise InputError(
+                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
+                "LAYER=SHARE,SHARE..."
+            )
+        by_layer[layer] = tuple(_number(value) for value in values.split(","))
+        fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
+        if not fits or not 0 < sum(by_layer[layer]) < math.inf:
+            raise InputError(
+                f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
+                "between them, not all of them 0"
+            )
+    return by_layer
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,95 @@
+"""What has been done, one JSON object a line, appended after each picture is safely on disk.
+
+Whoever kills the program loses no more than the line that was being written, which is dropped
+when the journal is next opened. Several processes have a journal each and read them all.
+"""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import describe_error, describe_path
+
+
+class Journal:
+    """An open journal; `add` writes.
+
+    Attributes:
+        header: what all results depend on, from the first line.
+        entries: output -> its latest entry, out of all journals of the folder.
+    """
+
+    def __init__(self, folder: Path, name: str, header: Mapping[str, Any]) -> None:
+        """Opens `folder/name`, and reads it and all other `journal*.jsonl` there.
+
+        Raises:
+            InputError: if it cannot be read or written.
+        """
+        self._path = folder / name
+        self.headers: list[Mapping[str, Any]] = []
+        self.entries: dict[str, Mapping[str, Any]] = {}
+        try:
+            for path in sorted(folder.glob("journal*.jsonl")):
+                self._read(path, repair=path == self._path)
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(
+                f"cannot open the journal {describe_path(self._path)} ({describe_error(error)}); "
+                "choose another --output-dir"
+            ) from None
+        if self._file.tell() == 0:
+            self._append(header)
+
+    def _read(self, path: Path, repair: bool) -> None:
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if repair and len(whole) < len(data):
+            os.truncate(path, len(whole))
+        for number, line in enumerate(whole.splitlines()):
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            if not isinstance(entry, Mapping):
+                raise InputError(
+                    f"line {number + 1} of {describe_path(path)} is damaged; remove that line, "
+                    "and what it told of is done again"
+                )
+            if number == 0:
+                self.headers.append(entry)
+            elif isinstance(output := entry.get("output"), str):
+                self.entries[output] = entry
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Writes an entry, which has an `output`, and returns when it is on disk.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        self._append(entry)
+        self.entries[entry["output"]] = entry
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+        at = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # Not half a line, for which there may be room on a full disk.
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, at)
+            raise InputError(
+                f"cannot write the journal {describe_path(self._path)} ({describe_error(error)}); "
+                "free some space and start again"
+            ) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,290 @@
+"""Manifests of many pairs: what to paint, checked whole before the first of them is painted.
+
+CSV with a header of column names, or JSON Lines with an object a line; both UTF-8. `content`,
+`style` and `output` are files; the other columns, listed in `COLUMNS`, go over the command's.
+"""
+
+import csv
+import dataclasses
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import check_source, describe_path
+
+COLUMNS: Mapping[str, str] = {
+    "content": "the photo",
+    "style": "the painting; several with | between them",
+    "output": "the picture to write, in the output folder",
+    "recipe": "a name or a file",
+    "set": "settings of the recipe, PATH=VALUE, with | between them",
+    "size": "long edge in pixels",
+    "steps": "steps of the solver",
+    "coarsest": "long edge of the smallest size, 0 for none",
+    "seed": "for a start from noise",
+    "init": "content, noise or mean",
+    "weights": "NAME=VALUE with | between them",
+    "style_weights": "shares of several styles, with | between them",
+    "style_scale": "size of the styles relative to the content's",
+    "color": "style, luminance or match",
+    "mask": "a picture for each style, with | between them",
+}
+_LISTS = ("style", "set", "weights", "style_weights", "mask")
+_MAXIMUM_BYTES = 2**28
+_MAXIMUM_CELL = 2**16
+_REPORTED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A pair of a manifest; only that the texts are texts has been checked."""
+
+    line: int
+    content: Path
+    styles: tuple[Path, ...]
+    output: str  # relative to the output folder
+    masks: tuple[Path, ...]
+    settings: Mapping[str, Any]  # column -> text, or a list of texts where COLUMNS says several
+
+
+class ManifestErrors:
+    """Collects what is wrong with rows, to tell all of it at once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.found: list[tuple[int, str]] = []
+
+    def add(self, line: int, message: object) -> None:
+        """Notes what is wrong with the row of that line."""
+        self.found.append((line, str(message)))
+
+    def check(self) -> None:
+        """Raises what was found.
+
+        Raises:
+            InputError: of several lines, one for each row, at most twenty of them.
+        """
+        if not self.found:
+            return
+        lines = [f"line {line}: {message}" for line, message in sorted(self.found)[:_REPORTED]]
+        if len(self.found) > _REPORTED:
+            lines.append(f"and {len(self.found) - _REPORTED} more")
+        rows = "a bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
+        raise InputError("\n  ".join([f"{self.name} has {rows}; nothing was started", *lines]))
+
+
+def read_manifest(
+    path: str | os.PathLike[str], *, output_dir: str | os.PathLike[str], root: str | None = None
+) -> list[Row]:
+    """Reads a manifest. Paths of pictures are relative to its folder.
+
+    Args:
+        path: a `.csv` or `.jsonl` file.
+        output_dir: outputs must stay inside, whatever `..` and symbolic links say.
+        root: pictures must stay inside this folder; None for anywhere.
+
+    Raises:
+        InputError: the file cannot be read; or with each bad row: a column or value that is
+            missing, unknown or no text, a path that leaves its folder, outputs that collide.
+    """
+    check_source(path)
+    name = describe_path(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
+    if len(data) > _MAXIMUM_BYTES:
+        raise InputError(f"{name} is too large for a manifest; split it")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{name} is not UTF-8 in line {line}; save it as UTF-8") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{name} has a NUL byte in line {line}; save it as text") from None
+    errors = ManifestErrors(name)
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".jsonl"):
+        raise InputError(f"{name} is neither .csv nor .jsonl; name it so, or make it one")
+    found = _read_csv(text, name, errors) if suffix == ".csv" else _read_jsonl(text, errors)
+    folder = Path(path).parent
+    rows = [
+        row for line, values in found if (row := _row(line, values, folder, errors)) is not None
+    ]
+    _check_paths(rows, Path(output_dir), None if root is None else Path(root), errors)
+    errors.check()
+    if not rows:
+        raise InputError(f"{name} has no rows; give one for each picture")
+    return rows
+
+
+def cross_product(
+    contents: str, styles: str, *, output_dir: str | os.PathLike[str], suffix: str = ".png"
+) -> list[Row]:
+    """Returns a row for each pair of files that two patterns such as `a/*.jpg` match.
+
+    Raises:
+        InputError: a pattern matches nothing, or outputs collide.
+    """
+    matched = []
+    for pattern in (contents, styles):
+        files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        if not files:
+            raise InputError(f"no file matches {describe_path(pattern)}; quote the pattern")
+        matched.append([Path(path) for path in files])
+    rows = [
+        Row(number, content, (style,), f"{content.stem}-{style.stem}{suffix}", (), {})
+        for number, (content, style) in enumerate(
+            ((content, style) for content in matched[0] for style in matched[1]), 1
+        )
+    ]
+    errors = ManifestErrors(f"{contents} x {styles}")
+    _check_paths(rows, Path(output_dir), None, errors)
+    errors.check()
+    return rows
+
+
+def _read_csv(
+    text: str, name: str, errors: ManifestErrors
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    lines = text.splitlines(keepends=True)
+    long = next((n for n, line in enumerate(lines, 1) if len(line) > 2 * _MAXIMUM_CELL), None)
+    if long is not None:
+        raise InputError(f"{name} has a line of {len(lines[long - 1])} characters, number {long}")
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        _check_header(header, name)
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) != len(header):
+                errors.add(
+                    reader.line_num, f"{len(values)} values for {len(header)} columns; see quotes"
+                )
+                continue
+            filled = {
+                column: value.strip()
+                for column, value in zip(header, values, strict=True)
+                if value.strip()
+            }
+            yield (
+                reader.line_num,
+                {
+                    column: value.split("|") if column in _LISTS else value
+                    for column, value in filled.items()
+                },
+            )
+    except csv.Error as error:
+        raise InputError(f"{name} is no CSV in line {reader.line_num}: {error}") from None
+
+
+def _check_header(header: Sequence[str], name: str) -> None:
+    choices = ", ".join(COLUMNS)
+    for column in header:
+        if column not in COLUMNS:
+            raise InputError(f"{name} has a column {column!r:.60}; choose from {choices}")
+        if header.count(column) > 1:
+            raise InputError(f"{name} has the column {column} twice")
+    if missing := [column for column in ("content", "style", "output") if column not in header]:
+        raise InputError(f"{name} has no column {missing[0]} in its first line; it needs one")
+
+
+def _read_jsonl(text: str, errors: ManifestErrors) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            errors.add(number, f"no JSON: {error}")
+            continue
+        if not isinstance(values, Mapping):
+            errors.add(number, "not an object such as {'content': ..., 'style': ..., ...}")
+            continue
+        filled = {column: value for column, value in values.items() if value is not None}
+        yield (
+            number,
+            {
+                column: _listed(value) if column in _LISTS else value
+                for column, value in filled.items()
+            },
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):  # of weights
+        return [f"{name}={number}" for name, number in value.items()]
+    return value if isinstance(value, list) else [value]
+
+
+def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErrors) -> Row | None:
+    for column, value in values.items():
+        if column not in COLUMNS:
+            errors.add(line, f"unknown column {column!r:.60}; choose from {', '.join(COLUMNS)}")
+            return None
+        for each in value if column in _LISTS else [value]:
+            if not isinstance(each, str | int | float) or isinstance(each, bool):
+                errors.add(line, f"{column} must be a text or a number")
+                return None
+            if len(str(each)) > _MAXIMUM_CELL or "\0" in str(each):
+                errors.add(line, f"{column} is no text of a reasonable length")
+                return None
+    for column in ("content", "style", "output"):
+        if not values.get(column) or not all(map(str, values[column])):
+            errors.add(line, f"{column} is missing")
+            return None
+    settings = {
+        column: [str(each).strip() for each in value] if column in _LISTS else str(value)
+        for column, value in values.items()
+        if column not in ("content", "style", "output", "mask")
+    }
+    return Row(
+        line,
+        folder / str(values["content"]),
+        tuple(folder / str(each).strip() for each in values["style"]),
+        str(values["output"]),
+        tuple(folder / str(each).strip() for each in values.get("mask", ())),
+        settings,
+    )
+
+
+def _check_paths(
+    rows: Iterable[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
+) -> None:
+    inside = output_dir.resolve()
+    taken: dict[str, int] = {}
+    folders: dict[Path, Path] = {}  # resolved once each: there are few folders and many files
+    for row in rows:
+        output = inside / row.output
+        try:
+            resolved = folders.setdefault(output.parent, output.parent.resolve()) / output.name
+            leaves = not resolved.is_relative_to(inside) or output.name in ("", ".", "..")
+            leaves |= output.is_symlink() and not output.resolve().is_relative_to(inside)
+        except (OSError, RuntimeError, ValueError):
+            leaves = True
+        if leaves or Path(row.output).is_absolute():
+            errors.add(row.line, f"output {row.output!r:.90} leaves the output folder")
+            continue
+        # The picture, and the JSON beside it; some file systems do not tell A from a.
+        for path in (resolved, resolved.with_suffix(".json")):
+            key = str(path).casefold()
+            if key in taken:
+                errors.add(
+                    row.line, f"output {row.output!r:.90} collides with that of line {taken[key]}"
+                )
+                break
+        else:
+            taken |= {
+                str(resolved).casefold(): row.line,
+                str(resolved.with_suffix(".json")).casefold(): row.line,
+            }
+        if root is not None:
+            for path in (row.content, *row.styles, *row.masks):
+                if not path.resolve().is_relative_to(root.resolve()):
+                    errors.add(row.line, f"{describe_path(path)} is not below {root}")
