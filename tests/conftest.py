@@ -43,6 +43,18 @@ def random_params():
 
 
 @pytest.fixture(scope="session")
+def params_file(tmp_path_factory, random_params):
+    """The same as a file."""
+    path = tmp_path_factory.mktemp("params") / "random.npz"
+    arrays = {}
+    for layer, both in random_params["params"].items():
+        arrays[f"{layer}_W"] = np.asarray(both["kernel"])
+        arrays[f"{layer}_b"] = np.asarray(both["bias"])
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def shared_image() -> Callable[..., np.ndarray]:
     """Loads a real picture by name, or skips the test where there is none."""
 

@@ -23,17 +23,6 @@ def _keep_nothing(monkeypatch):
     monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
 
 
-@pytest.fixture(scope="session")
-def params_file(tmp_path_factory, random_params):
-    path = tmp_path_factory.mktemp("params") / "random.npz"
-    arrays = {}
-    for layer, both in random_params["params"].items():
-        arrays[f"{layer}_W"] = np.asarray(both["kernel"])
-        arrays[f"{layer}_b"] = np.asarray(both["bias"])
-    np.savez(path, **arrays)
-    return str(path)
-
-
 @pytest.fixture
 def pair(tmp_path, pictures):
     paths = []

@@ -154,6 +154,135 @@ def stylize(
     return run(job)
 
 
+def batch(
+    manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None,
+    *,
+    output_dir: str,
+    contents: str | None = None,
+    styles: str | None = None,
+    recipe: str = "default",
+    settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
+    size: int | None = None,
+    steps: int | None = None,
+    coarsest: int | None = None,
+    init: Literal["content", "noise", "mean"] | None = None,
+    seed: int = 0,
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32",
+    weights: tuple[str, ...] = (),
+    style_scale: float = 1.0,
+    color: Literal["style", "luminance", "match"] | None = None,
+    params: str | None = None,
+    batch_size: int | None = None,
+    memory: str | None = None,
+    devices: int | None = None,
+    root: str | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    force: bool = False,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Paint many pairs, some at a time; start it again to go on where it was stopped.
+
+    Everything but MANIFEST and the folders is what `jaxstyle stylize` has, for all pairs; a row of
+    the manifest may have its own. Journal and pictures are in the output folder; a pair that
+    fails is noted there and does not stop the others.
+
+    Args:
+        manifest: A CSV file with the columns content, style, output and, if you like, recipe, set,
+            size, steps, coarsest, seed, init, weights, style_weights, style_scale, color, mask
+            (several with | between them), or JSON Lines with the same names. Pictures are
+            relative to it.
+        output_dir: Where pictures, their JSON and the journal go.
+        contents: Instead of a manifest: a pattern such as 'photos/*.jpg', each of which is
+            painted in each of --styles.
+        styles: A pattern of paintings.
+        recipe: For rows without one.
+        settings: SETTING=VALUE, over the recipe's.
+        size: Long edge in pixels; by default the recipe's.
+        steps: Steps of the solver; by default the recipe's.
+        coarsest: Long edge of the smallest size, 0 for none.
+        init: Start from `content`, `noise` or `mean`.
+        seed: For a start from noise.
+        precision: Of the network's arithmetic.
+        weights: NAME=VALUE, over the recipe's.
+        style_scale: Size of the styles relative to --size.
+        color: As for `stylize`.
+        params: A file of VGG19 weights.
+        batch_size: Pairs painted at once; by default what the memory and the device are good for.
+        memory: How much the run may take, such as 4GB; by default what there is.
+        devices: Use so many of this machine's devices; by default all.
+        root: Refuse a manifest with pictures outside of this folder.
+        coordinator: As for `stylize`; or leave it out, and give each process its own number.
+        processes: Number of processes that share the manifest and the output folder.
+        process: Which of them this is, from 0.
+        force: Paint pictures again that were made with other settings or weights.
+        retry_failed: Try again what has failed before.
+        quiet: Say nothing but errors.
+    """
+    # They load JAX: not for --help.
+    import jax  # noqa: PLC0415
+
+    from jaxstyle.app.batch import Options, run_batch  # noqa: PLC0415
+    from jaxstyle.app.job import make_job  # noqa: PLC0415
+    from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.pairs import plan_pairs  # noqa: PLC0415
+    from jaxstyle.app.runtime import join  # noqa: PLC0415
+    from jaxstyle.io.manifest import cross_product, read_manifest  # noqa: PLC0415
+
+    _check_positive("--batch-size", batch_size)
+    _check_positive("--devices", devices)
+    if coordinator is not None:
+        _check_processes(coordinator, processes, process)
+    elif (processes is None) != (process is None) or (processes and not 0 <= process < processes):  # type: ignore[operator]
+        raise InputError("give --processes N together with --process I, counted from 0")
+    folder = Path(output_dir)
+    if not folder.parent.is_dir():
+        raise InputError(f"--output-dir {output_dir}: make its folder first")
+    if (manifest is None) == (contents is None) or (contents is None) != (styles is None):
+        raise InputError("give a MANIFEST, or both --contents and --styles")
+    if manifest is not None:
+        name, rows = manifest, read_manifest(manifest, output_dir=folder, root=root)
+    else:
+        name, rows = (
+            f"{contents} x {styles}",
+            cross_product(str(contents), str(styles), output_dir=folder),
+        )
+
+    def make(**own: Any) -> Any:
+        own["settings"] = (*settings, *own.get("settings", ()))
+        own["weights"] = (*weights, *own.get("weights", ()))
+        common = {
+            "recipe": recipe,
+            "size": size,
+            "steps": steps,
+            "coarsest": coarsest,
+            "init": init,
+            "seed": seed,
+            "precision": precision,
+            "style_scale": style_scale,
+            "color": color,
+            "params": params,
+        }
+        return make_job(**{**common, **own})
+
+    pairs = plan_pairs(rows, name, folder, make)
+    join(coordinator, processes, process)
+    options = Options(
+        output_dir=folder,
+        batch_size=batch_size,
+        devices=devices,
+        memory=parse_memory(memory) if memory else None,
+        process=jax.process_index() if coordinator else process or 0,
+        processes=jax.process_count() if coordinator else processes or 1,
+        force=force,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+    return run_batch(pairs, options)
+
+
 def features(
     image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")],
     *,
@@ -346,6 +475,7 @@ def _print_weights(weights: Any) -> None:
 
 _COMMANDS: Mapping[str, Callable[..., int]] = {
     "stylize": stylize,
+    "batch": batch,
     "features": features,
     "recipes": recipes,
     "info": info,

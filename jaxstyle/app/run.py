@@ -44,7 +44,7 @@ def run(job: Job) -> int:
     if problem := runtime.keep_compiled_programs():
         say(problem)
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
-    with _timed(seconds, "load"):
+    with timed(seconds, "load"):
         content, styles, init = _load_images(job)
         masks, style_masks = _load_masks(job, content, styles)
         params, weights_info = _load_weights(job)
@@ -66,8 +66,8 @@ def run(job: Job) -> int:
     interrupted = False
     with (
         runtime.precision(job.precision),
-        _timed(seconds, "optimize"),
-        _count_compilation(seconds),
+        timed(seconds, "optimize"),
+        count_compilation(seconds),
     ):
         steps = jaxstyle.stylize_steps(
             params,
@@ -102,7 +102,7 @@ def run(job: Job) -> int:
         return 130 if interrupted else 0
 
     # The JSON tells how long saving the picture took, so it comes last.
-    with _timed(seconds, "save"):
+    with timed(seconds, "save"):
         save_image(job.output, np.asarray(best.image))
         if job.plot:
             plot_losses(job.plot_path, trace, job.recipe.weights, f"{job.output.name}: loss")
@@ -159,7 +159,8 @@ def describe_run(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the seconds that it takes to `seconds[name]`."""
     begin = time.perf_counter()
     try:
         yield
@@ -168,7 +169,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _count_compilation(seconds: dict[str, float]) -> Iterator[None]:
+def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
     """Adds what JAX spends on compiling to `seconds["compile"]`."""
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:

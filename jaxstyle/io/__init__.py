@@ -4,7 +4,14 @@ Bad files and paths end as an `InputError`, with one line that says what is wron
 """
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.images import check_writable, contact_sheet, load_image, save_image
+from jaxstyle.io.images import (
+    check_extension,
+    check_writable,
+    contact_sheet,
+    load_image,
+    read_shape,
+    save_image,
+)
 from jaxstyle.io.metadata import (
     build_recipe,
     describe_recipe,
@@ -18,6 +25,7 @@ __all__ = [
     "InputError",
     "WeightsInfo",
     "build_recipe",
+    "check_extension",
     "check_writable",
     "contact_sheet",
     "convert",
@@ -28,6 +36,7 @@ __all__ = [
     "load_image",
     "load_params",
     "read_recipe",
+    "read_shape",
     "save_image",
     "verify",
     "write_json",

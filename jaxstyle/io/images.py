@@ -229,6 +229,15 @@ def check_writable(path: PathType) -> None:
     check_target(path)
 
 
+def check_extension(path: PathType) -> None:
+    """Checks that `save_image` knows the extension of `path`.
+
+    Raises:
+        InputError: it does not.
+    """
+    _writer(path)
+
+
 def contact_sheet(
     features: ArrayLike, *, columns: int | None = None, gap: int = 1
 ) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ CSV with a header of column names, or JSON Lines with an object a line; both UTF
 import csv
 import dataclasses
 import glob
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -152,7 +153,7 @@ def cross_product(
 def _read_csv(
     text: str, name: str, errors: ManifestErrors
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))
     long = next((n for n, line in enumerate(lines, 1) if len(line) > 2 * _MAXIMUM_CELL), None)
     if long is not None:
         raise InputError(f"{name} has a line of {len(lines[long - 1])} characters, number {long}")

@@ -1,0 +1,438 @@
+"""Many pairs: checked and planned whole, painted some at a time, journaled one by one.
+
+Pairs of one recipe and one working size share a compiled program. Which pairs are painted
+together follows from the manifest and the sizes of its pictures alone, so a run that was killed
+and started again paints the same batches, and saves what is missing.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import filelock
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import jaxstyle
+from jaxstyle import transfer
+from jaxstyle.app import runtime
+from jaxstyle.app.job import say
+from jaxstyle.app.memory import available_memory
+from jaxstyle.app.pairs import (
+    Batch,
+    Lane,
+    Pair,
+    default_batch_size,
+    load_lane,
+    make_batches,
+    pictures_of,
+    shape_of,
+    stack_shares,
+)
+from jaxstyle.app.run import count_compilation, describe_run, timed
+from jaxstyle.io import (
+    InputError,
+    save_image,
+    write_json,
+)
+from jaxstyle.io.journal import Journal
+from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.solvers import Status
+
+_THREADS = 4  # that read and write pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a run of many pairs needs to know, besides the pairs."""
+
+    output_dir: Path
+    batch_size: int | None = None
+    devices: int | None = None
+    memory: float | None = None
+    process: int = 0
+    processes: int = 1
+    force: bool = False
+    retry_failed: bool = False
+    quiet: bool = False
+
+
+def run_batch(pairs: Sequence[Pair], options: Options) -> int:
+    """Paints what is missing; returns the exit code: 0, 1 if a pair failed, 130 or 143.
+
+    Raises:
+        InputError: before anything is painted: a folder that cannot be written or is in use, or
+            results that were made with other settings or weights.
+    """
+    folder = options.output_dir
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    if problem := runtime.keep_compiled_programs():
+        say(problem)
+    name = "journal"
+    if options.processes > 1:
+        name += f"-{options.process}-of-{options.processes}"
+    lock = filelock.FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except (filelock.Timeout, OSError):
+        raise InputError(
+            f"--output-dir {folder} is in use by another run, or may not be written"
+        ) from None
+    try:
+        return _Runner(pairs, options, name).run()
+    finally:
+        lock.release()
+
+
+class _Runner:
+    def __init__(self, pairs: Sequence[Pair], options: Options, name: str) -> None:
+        self.options = options
+        self.signal: int | None = None  # that asked us to stop
+        self.trouble: str | None = None  # that ends the run: a full disk
+        self.painted = self.failed = 0
+        self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
+        self.mesh = self._mesh()
+        self.params: dict[str, tuple[Any, dict[str, Any]]] = {}
+        for preprocessing in {pair.job.recipe.network.preprocessing for pair in pairs}:
+            params, info = load_params_and_info(pairs[0].job.params, preprocessing=preprocessing)
+            self.params[preprocessing] = params, {"source": info.source, "sha256": info.sha256}
+        weights = {key: info["sha256"] for key, (_, info) in sorted(self.params.items())}
+        header = {"journal": 1, "weights": weights, "version": jaxstyle.__version__}
+        self.journal = Journal(options.output_dir, f"{name}.jsonl", header)
+        self.writing = threading.Lock()
+        self._refuse_changes(pairs, weights)
+        self.pairs = pairs
+        self.missing = {pair.row.output for pair in pairs if self._is_missing(pair)}
+
+    def _mesh(self) -> Mesh | None:
+        devices = jax.local_devices()
+        number = self.options.devices or len(devices)
+        if number > len(devices):
+            raise InputError(f"--devices {number}: there are {len(devices)}, see jaxstyle info")
+        return None if number == 1 else jaxstyle.make_mesh(number, devices=devices[:number])
+
+    def _refuse_changes(self, pairs: Sequence[Pair], weights: Mapping[str, str]) -> None:
+        if self.options.force:
+            return
+        advice = "; --force paints them again, or take another --output-dir"
+        for header in self.journal.headers:
+            earlier = header.get("weights")
+            if not isinstance(earlier, Mapping):
+                raise InputError(f"a journal in {self.options.output_dir} has no header{advice}")
+            if any(earlier.get(key, value) != value for key, value in weights.items()):
+                raise InputError(
+                    f"{self.options.output_dir} has pictures made with other weights{advice}"
+                )
+        changed = [
+            pair.row.output
+            for pair in pairs
+            if self._entry(pair).get("digest", pair.digest) != pair.digest
+        ]
+        if changed:
+            raise InputError(
+                f"{len(changed)} pictures in {self.options.output_dir}, such as {changed[0]}, were "
+                f"made with other settings{advice}"
+            )
+
+    def _entry(self, pair: Pair) -> Mapping[str, Any]:
+        return self.journal.entries.get(pair.row.output, {})
+
+    def _is_missing(self, pair: Pair) -> bool:
+        entry = self._entry(pair)
+        if entry.get("digest") != pair.digest:
+            return True
+        if "error" in entry:
+            return self.options.retry_failed
+        return not pair.job.output.is_file()
+
+    def run(self) -> int:
+        """Paints batch after batch, while others are read and written."""
+        begin = time.perf_counter()
+        known = len(self.pairs) - len(self.missing)
+        say_or_not = (lambda text: None) if self.options.quiet else say
+        say_or_not(
+            f"{len(self.pairs)} pairs, {known} of them in the journal, on "
+            f"{1 if self.mesh is None else self.mesh.size} device(s)"
+        )
+        with (
+            ThreadPoolExecutor(_THREADS) as threads,
+            self._signals(),
+            self._progress() as advance,
+        ):
+            batches = self._plan(threads)
+            loaded: Future[Any] | None = None
+            saving: list[Future[None]] = []
+            for number, batch in enumerate(batches):
+                loading = loaded or threads.submit(self._load, batch)
+                following = batches[number + 1 : number + 2]
+                lanes = loading.result()
+                loaded = threads.submit(self._load, following[0]) if following else None
+                for future in saving:  # not more than one batch is waiting to be written
+                    future.result()
+                saving = []
+                for pair, result, seconds in self._paint(batch, lanes):
+                    saving.append(threads.submit(self._save, pair, result, seconds))
+                advance(sum(pair.row.output in self.missing for pair in batch.pairs))
+                if self.signal is not None or self.trouble is not None:
+                    break
+            for future in saving:
+                future.result()
+        self.journal.close()
+        failures = sum("error" in self._entry(pair) for pair in self.pairs)
+        taken = time.perf_counter() - begin
+        say_or_not(
+            f"{self.painted} painted in {taken:.0f} s ({self.painted / taken:.2f} a second), "
+            f"{failures} failed{', see the journal' if failures else ''}"
+        )
+        if self.trouble is not None:
+            say(f"error: stopped: {self.trouble}; start again to go on")
+            return 1
+        if self.signal is not None:
+            say("interrupted; start again to go on")
+            return 128 + self.signal
+        return 1 if failures else 0
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop after the steps that are being made; a second one at once."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def stop(number: int, _: Any) -> None:
+            self.signal = number
+            for each in numbers:
+                signal.signal(each, before[each] or signal.SIG_DFL)
+
+        for number in numbers:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                signal.signal(number, before[number] or signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[Callable[[int], None]]:
+        from rich.console import Console  # noqa: PLC0415  slow to import
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        console = Console(stderr=True)
+        begin, total, done = time.perf_counter(), len(self.missing), 0
+        columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"),
+                   TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
+        silent = self.options.quiet or not console.is_terminal
+        with Progress(*columns, console=console, disable=silent) as bar:
+            task = bar.add_task("", total=total, rate="...")
+
+            def advance(number: int) -> None:
+                nonlocal done
+                done += number
+                seconds = time.perf_counter() - begin
+                rate = f"{done / seconds:.2f} pairs/s"
+                bar.update(task, completed=done, rate=rate)
+                if silent and not self.options.quiet:
+                    left = seconds / max(done, 1) * (total - done)
+                    say(f"{done}/{total} pairs, {rate}, {left:.0f} s left")
+
+            yield advance
+
+    def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
+        """Returns the batches of this process in which a pair is missing."""
+        shapes = {
+            picture: threads.submit(shape_of, *picture)
+            for pair in self.pairs
+            for picture in pictures_of(pair)
+        }
+        good: list[tuple[Pair, list[tuple[int, int]]]] = []
+        for pair in self.pairs:
+            try:
+                good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
+            except InputError as error:
+                self._fail(pair, error)
+        budget = available_memory() if self.options.memory is None else self.options.memory
+        devices = 1 if self.mesh is None else self.mesh.size
+
+        def batch_size(pair: Pair, shape: tuple[int, int]) -> int:
+            own = default_batch_size(pair.job.recipe, *shape, budget) * devices
+            return self.options.batch_size or own
+
+        own = make_batches(good, batch_size)[self.options.process :: self.options.processes]
+        return [
+            batch for batch in own if any(pair.row.output in self.missing for pair in batch.pairs)
+        ]
+
+    def _fail(self, pair: Pair, error: object) -> None:
+        """Notes that a pair has failed, if it is one of those to be painted."""
+        if pair.row.output not in self.missing:
+            return
+        self.failed += 1
+        message = str(error)
+        say(f"line {pair.row.line}: {pair.row.output}: {message}")
+        try:
+            with self.writing:
+                self.journal.add(
+                    {"output": pair.row.output, "digest": pair.digest, "error": message}
+                )
+        except InputError as trouble:
+            self.trouble = str(trouble)
+
+    def _load(self, batch: Batch) -> list[Lane | None]:
+        """Reads the pictures of a batch; None for a pair that fails."""
+        lanes: list[Lane | None] = []
+        for pair in batch.pairs:
+            try:
+                lanes.append(load_lane(pair, batch))
+            except InputError as error:
+                self._fail(pair, error)
+                lanes.append(None)
+        return lanes
+
+    def _paint(
+        self, batch: Batch, lanes: Sequence[Lane | None]
+    ) -> Iterator[tuple[Pair, Any, dict[str, float]]]:
+        """Yields what is missing of a batch: pair, result with `image`, and seconds."""
+        whole = next((lane for lane in lanes if lane is not None), None)
+        if whole is None:
+            return
+        # A lane that failed, or that is left over, repeats another: all lanes are independent.
+        filled = [lane or whole for lane in lanes]
+        filled += [filled[-1]] * (batch.size - len(filled))
+        pairs = [*batch.pairs, *[batch.pairs[-1]] * (batch.size - len(batch.pairs))]
+        size = min(batch.size, self.limits.get(batch.shape, batch.size))
+        start = 0
+        while start < len(batch.pairs):
+            part = slice(start, start + size)
+            chosen, chosen_lanes = pairs[part], filled[part]
+            short = size - len(chosen)
+            seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
+            try:
+                with timed(seconds, "optimize"), count_compilation(seconds):
+                    results = self._run(
+                        [*chosen, *chosen[-1:] * short], [*chosen_lanes, *chosen_lanes[-1:] * short]
+                    )
+            except (RuntimeError, MemoryError) as error:
+                if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                if size == 1:
+                    self._fail(pairs[start], "out of memory; use a smaller size")
+                    start += 1
+                    continue
+                size //= 2
+                self.limits[batch.shape] = size
+                say(f"out of memory: going on with {size} pairs at a time")
+                continue
+            if results is None:
+                return
+            seconds["optimize"] -= seconds["compile"]
+            each = {name: value / len(chosen) for name, value in seconds.items()}
+            for offset, pair in enumerate(chosen):
+                index = start + offset
+                if index >= len(batch.pairs) or lanes[index] is None:
+                    continue
+                if pair.row.output in self.missing:
+                    result = jax.tree.map(lambda leaf, i=offset: leaf[i], results)
+                    height, width = filled[index].shape
+                    yield pair, result._replace(image=result.image[:height, :width]), each
+            start += size
+
+    def _run(self, pairs: Sequence[Pair], lanes: Sequence[Lane]) -> Any:
+        """Runs one program on so many lanes; None if it was asked to stop."""
+        job = pairs[0].job
+        recipe = job.recipe
+        params, _ = self.params[recipe.network.preprocessing]
+        contents = np.stack([lane.content for lane in lanes])
+        styles = tuple(
+            np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
+        )
+        init: Any = job.init
+        if init != "content":
+            init = np.stack(
+                [
+                    transfer.initial_image(
+                        init,
+                        jax.numpy.asarray(lane.content),
+                        jax.random.key(pair.job.seed),
+                        recipe.network,
+                        False,
+                    )
+                    for pair, lane in zip(pairs, lanes, strict=True)
+                ]
+            )
+        masks = None
+        if lanes[0].masks is not None:
+            masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
+        steps = jaxstyle.stylize_batch_steps(
+            params,
+            contents,
+            styles,
+            recipe=recipe,
+            weights={
+                name: np.array([pair.job.recipe.weights[name] for pair in pairs], np.float32)
+                for name in recipe.weights
+            },
+            style_weights=stack_shares([pair.job for pair in pairs]),
+            masks=masks,
+            init=init,
+            mesh=self.mesh,
+            every=1 if jax.default_backend() == "cpu" else 25,
+        )
+        result = None
+        with runtime.precision(job.precision):
+            for _, best in steps:
+                if self.signal is not None or self.trouble is not None:
+                    return None
+                result = best
+        return jax.device_get(result)
+
+    def _save(self, pair: Pair, result: Any, seconds: dict[str, float]) -> None:
+        """Writes picture and JSON, and then the journal."""
+        if self.trouble is not None:
+            return
+        status = Status(int(result.status))
+        if status == Status.NON_FINITE_START or not np.isfinite(result.image).all():
+            self._fail(pair, "the loss is not finite at the start; use smaller weights")
+            return
+        _, info = self.params[pair.job.recipe.network.preprocessing]
+        trace = [
+            {"step": step, "loss": float(loss)} for step, loss in enumerate(result.trace, start=1)
+        ]
+        try:
+            pair.job.output.parent.mkdir(parents=True, exist_ok=True)
+            with timed(own := {**seconds}, "save"):
+                save_image(pair.job.output, result.image)
+            shape = result.image.shape
+            metadata = describe_run(
+                pair.job, result, shape, info, own, trace, tile=None, mesh=self.mesh
+            )
+            write_json(pair.job.metadata_path, metadata)
+            entry = {
+                "output": pair.row.output,
+                "digest": pair.digest,
+                "status": status.name.lower(),
+                "loss": float(result.loss),
+                "seconds": round(sum(own.values()), 3),
+            }
+            with self.writing:
+                self.journal.add(entry)
+                self.painted += 1
+        except (InputError, OSError) as error:
+            self.trouble = str(error)

@@ -1,0 +1,272 @@
+"""What a batch of pairs is made of: rows of a manifest, their settings, their pictures.
+
+Pairs of one recipe and one working size share a compiled program. Which pairs are painted
+together follows from the manifest and the sizes of its pictures alone, so a run that was killed
+and started again paints the same batches.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import jaxstyle
+from jaxstyle.app.job import Job
+from jaxstyle.app.memory import estimate_memory
+from jaxstyle.io import InputError, check_extension, describe_recipe, load_image, read_shape
+from jaxstyle.io.manifest import ManifestErrors, Row
+from jaxstyle.objective import layers_of
+from jaxstyle.solvers import ScipyLBFGSB
+
+_STEP = 32  # pixels that working sizes are multiples of, so that there are few of them
+# Pixels that a batch has at most, beyond which there is nothing to be gained.
+_CPU_PIXELS = 8 * 128 * 128
+_ACCELERATOR_PIXELS = 16 * 512 * 512
+
+
+class Pair(NamedTuple):
+    """A row of a manifest and all its settings."""
+
+    row: Row
+    job: Job
+    digest: str  # of the settings
+
+
+class Lane(NamedTuple):
+    """A pair as it goes into a batch."""
+
+    content: np.ndarray
+    styles: tuple[np.ndarray, ...]
+    masks: np.ndarray | None
+    shape: tuple[int, int]  # of the result
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Pairs that are painted together, and what they have in common."""
+
+    pairs: tuple[Pair, ...]
+    size: int  # lanes of the compiled program
+    shape: tuple[int, int]
+    style_shapes: tuple[tuple[int, int], ...]
+
+
+def plan_pairs(
+    rows: Sequence[Row], name: str, output_dir: Path, make: Callable[..., Job]
+) -> list[Pair]:
+    """Makes the job of each row.
+
+    Args:
+        rows: of a manifest.
+        name: of the manifest, for messages.
+        output_dir: where outputs go.
+        make: makes a job of `content`, `style`, `output` and the row's own settings.
+
+    Raises:
+        InputError: with every row that has wrong settings.
+    """
+    errors = ManifestErrors(name)
+    pairs = []
+    for row in rows:
+        try:
+            job = make(
+                content=str(row.content),
+                style=tuple(map(str, row.styles)),
+                output=str(output_dir / row.output),
+                mask=tuple(map(str, row.masks)),
+                **_settings(row.settings),
+            )
+            if isinstance(job.recipe.solver, ScipyLBFGSB):
+                raise InputError(
+                    f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
+                )
+            if job.init not in ("content", "noise", "mean"):
+                raise InputError(f"init {job.init}: choose from content, noise and mean")
+            check_extension(job.output)
+        except InputError as error:
+            errors.add(row.line, error)
+            continue
+        pairs.append(Pair(row, job, _digest(row, job)))
+    errors.check()
+    return pairs
+
+
+def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's own settings as `make_job` takes them."""
+
+    def number(kind: Callable[[str], Any], column: str, text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise InputError(f"{column} {text!r:.60} is no number") from None
+
+    found: dict[str, Any] = {}
+    for column, text in texts.items():
+        if column in ("size", "steps", "coarsest", "seed"):
+            found[column] = number(int, column, text)
+        elif column == "style_scale":
+            found[column] = number(float, column, text)
+        elif column == "style_weights":
+            found[column] = tuple(number(float, column, each) for each in text)
+        elif column == "set":
+            found["settings"] = tuple(text)
+        elif column == "color" and text not in ("style", "luminance", "match"):
+            raise InputError(f"color {text!r:.60}: choose from style, luminance and match")
+        else:
+            found[column] = tuple(text) if isinstance(text, list) else text
+    return found
+
+
+def _digest(row: Row, job: Job) -> str:
+    """Tells two settings of a pair from each other."""
+    settings = {
+        "recipe": describe_recipe(job.recipe),
+        "content": str(row.content),
+        "styles": list(map(str, row.styles)),
+        "masks": list(map(str, row.masks)),
+        "size": job.size,
+        "init": job.init,
+        "seed": job.seed,
+        "style_weights": job.style_weights,
+        "style_scale": job.style_scale,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
+    """Returns how many pairs of a size one device paints at once, within `budget` bytes."""
+    pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
+    number = max(min(pixels // (height * width), 64), 1)
+    while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
+        number //= 2
+    return number
+
+
+def make_batches(
+    pairs: Sequence[tuple[Pair, Sequence[tuple[int, int]]]],
+    batch_size: Callable[[Pair, tuple[int, int]], int],
+) -> list[Batch]:
+    """Groups pairs of one recipe and one working size, in the order of their first pair.
+
+    Args:
+        pairs: each with the sizes of its pictures, as `pictures_of` has them.
+        batch_size: of a group, from its first pair and the working size `(H, W)`.
+    """
+    groups: dict[Any, list[Pair]] = {}
+    for pair, (content, *styles) in pairs:
+        key = (
+            _extended(content),
+            tuple(map(_cropped, styles)),
+            _common(pair.job),
+            isinstance(pair.job.style_weights, Mapping),
+            bool(pair.row.masks),
+        )
+        groups.setdefault(key, []).append(pair)
+    batches = []
+    for (shape, style_shapes, *_), members in groups.items():
+        size = min(batch_size(members[0], shape), len(members))
+        for start in range(0, len(members), size):
+            batches.append(Batch(tuple(members[start : start + size]), size, shape, style_shapes))
+    return batches
+
+
+def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
+    """The files of a pair and the long edge that each is read with; the content first."""
+    style_size = max(round(pair.job.size * pair.job.style_scale), 1)
+    return [(pair.row.content, pair.job.size), *((path, style_size) for path in pair.row.styles)]
+
+
+def shape_of(path: Path, size: int) -> tuple[int, int]:
+    """Returns `(H, W)` of a picture that is read with a long edge of `size`."""
+    return read_shape(path, size=size)
+
+
+def _common(job: Job) -> Any:
+    """What a batch has in common: all of the recipe but its weights, which each lane has."""
+    recipe = dataclasses.replace(
+        job.recipe, weights=dict.fromkeys(job.recipe.weights, 1.0), name="", description=""
+    )
+    return recipe, job.init, job.precision, len(job.styles)
+
+
+def _extended(shape: tuple[int, int]) -> tuple[int, int]:
+    """The working size of a content: its long edge as it is, the other a multiple of `_STEP`."""
+    longer = max(shape)
+    height, width = (n if n == longer else -(-n // _STEP) * _STEP for n in shape)
+    return height, width
+
+
+def _cropped(shape: tuple[int, int]) -> tuple[int, int]:
+    """That of a style."""
+    height, width = (max(n // _STEP * _STEP, min(n, _STEP)) for n in shape)
+    return height, width
+
+
+def _extend(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Continues an image by its reflection, to the right and below."""
+    border = [(0, to - n) for n, to in zip(image.shape, shape, strict=False)]
+    border += [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, border, "symmetric")
+
+
+def _crop(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    top, left = ((n - to) // 2 for n, to in zip(image.shape, shape, strict=False))
+    return image[top : top + shape[0], left : left + shape[1]]
+
+
+def load_lane(pair: Pair, batch: Batch) -> Lane:
+    """Reads a pair's pictures and brings them to the sizes of its batch.
+
+    Raises:
+        InputError: if one cannot be read, or is too small.
+    """
+    network = pair.job.recipe.network
+    images = [load_image(path, size=size) for path, size in pictures_of(pair)]
+    content, *styles = images
+    minimum = network.minimum_size(layers_of(pair.job.recipe.terms))
+    expected = [batch.shape, *batch.style_shapes]
+    found = [_extended(content.shape[:2]), *(_cropped(style.shape[:2]) for style in styles)]
+    if found != expected:
+        raise InputError("a picture's size is another one than its header says; save it again")
+    for shape in ((*content.shape[:2],), *batch.style_shapes):
+        if min(shape) < minimum:
+            raise InputError(
+                f"a picture is {shape[1]}x{shape[0]} px at size {pair.job.size}; recipe "
+                f"{pair.job.recipe.name} needs at least {minimum} px on the short edge"
+            )
+    masks = None
+    if pair.row.masks:
+        masks = np.stack([_load_mask(path, content, batch.shape) for path in pair.row.masks])
+    return Lane(
+        _extend(content, batch.shape),
+        tuple(_crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
+        masks,
+        (content.shape[0], content.shape[1]),
+    )
+
+
+def _load_mask(path: Path, content: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    mask = load_image(path, size=max(content.shape[:2])).mean(-1)
+    if mask.shape != content.shape[:2]:
+        raise InputError(f"mask {path} has another aspect ratio than its picture")
+    if not mask.max() > 0:
+        raise InputError(f"mask {path} is black all over")
+    return _extend(mask, shape)
+
+
+def stack_shares(jobs: Sequence[Job]) -> Any:
+    """The shares of the styles, a row for each pair; by layer if they are so."""
+    number = len(jobs[0].styles)
+    if isinstance(first := jobs[0].style_weights, Mapping):
+        return {
+            layer: np.array([job.style_weights[layer] for job in jobs])  # type: ignore
+            for layer in first
+        }
+    if all(job.style_weights is None for job in jobs):
+        return None
+    return np.array([job.style_weights or (1.0,) * number for job in jobs], np.float32)

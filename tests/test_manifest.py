@@ -1,0 +1,186 @@
+"""Manifests: what is read, and that all that is wrong is told at once, by line."""
+
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxstyle.io import InputError
+from jaxstyle.io.manifest import COLUMNS, cross_product, read_manifest
+
+
+def write(folder, data, name="m.csv"):
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+def read(folder, data, name="m.csv", **more):
+    return read_manifest(write(folder, data, name), output_dir=folder / "out", **more)
+
+
+def test_csv_and_json_lines_say_the_same(tmp_path):
+    table = (
+        "\ufeffcontent,style,output,weights,size,mask\r\n"
+        "a.jpg,b.jpg|c.jpg,one.png,style=2|content=1,64,m.png|n.png\r\n"
+        "\r\n"
+        '"x, y.jpg",b.jpg,deep/two.png,,,\r\n'
+    )
+    lines = [
+        {"content": "a.jpg", "style": ["b.jpg", "c.jpg"], "output": "one.png", "size": 64,
+         "weights": {"style": 2, "content": 1}, "mask": ["m.png", "n.png"]},
+        {"content": "x, y.jpg", "style": "b.jpg", "output": "deep/two.png", "size": None},
+    ]  # fmt: skip
+    from_csv = read(tmp_path, table)
+    from_json = read(tmp_path, "\n".join(map(json.dumps, lines)), "m.jsonl")
+    for row, other in zip(from_csv, from_json, strict=True):
+        assert row._asdict() if hasattr(row, "_asdict") else True
+        assert (row.content, row.styles, row.output, row.masks, row.settings) == (
+            other.content, other.styles, other.output, other.masks, other.settings,
+        )  # fmt: skip
+    assert [row.line for row in from_csv] == [2, 4]
+    assert from_csv[0].content == tmp_path / "a.jpg"
+    assert from_csv[0].styles == (tmp_path / "b.jpg", tmp_path / "c.jpg")
+    assert from_csv[0].masks == (tmp_path / "m.png", tmp_path / "n.png")
+    assert from_csv[0].settings == {"weights": ["style=2", "content=1"], "size": "64"}
+    assert from_csv[1].settings == {}
+
+
+HEADER = "content,style,output\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("", "is empty"),
+        (HEADER, "no rows"),
+        ("content,style\na,b\n", "no column output"),
+        ("content,style,output,colour\n", "'colour'; choose from content, style"),
+        ("content,style,output,style\n", "column style twice"),
+        (b"content,style,output\n\xff.png,b,c.png\n", "not UTF-8 in line 2"),
+        ("content,style,output\na\0,b,c.png\n", "NUL byte in line 2"),
+        (HEADER + '"a,b,c.png\n', "no CSV in line"),
+        (HEADER + "a" * 200_000 + ",b,c.png\n", "200009 characters, number 2"),
+        (HEADER + "a,b\n", "line 2: 2 values for 3 columns"),
+        (HEADER + "a,,c.png\n", "line 2: style is missing"),
+        (HEADER + "a,b,../c.png\n", "line 2: output '../c.png' leaves"),
+        (HEADER + "a,b,/tmp/c.png\n", "leaves the output folder"),
+        (HEADER + "a,b,sub/../../c.png\n", "leaves the output folder"),
+        (HEADER + "a,b,c.png\na,b,C.png\n", "line 3: output 'C.png' collides with that of line 2"),
+        (HEADER + "a,b,c.png\na,b,c.jpg\n", "line 3: output 'c.jpg' collides with that of line 2"),
+        (HEADER + "a,b,c.png\na,b,d/../c.png\n", "line 3: output 'd/../c.png' collides"),
+    ],
+)
+def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, data)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", "line 2: not an object"),
+        ("{", "line 2: no JSON"),
+        ("[" * 100_000, "line 2: no JSON"),
+        ('{"content": "a", "style": {"b": 1}, "output": 3, "size": [1]}', "size must be a text"),
+        ('{"content": "a", "style": "b", "output": "c.png", "seed": true}', "seed must be a text"),
+        ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
+        ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
+        ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
+    ],
+)
+def test_json_lines_that_are_wrong(line, message, tmp_path):
+    good = '{"content": "a", "style": "b", "output": "good.png"}'
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, f"{good}\n{line}\n", "m.jsonl")
+    assert message in str(caught.value)
+
+
+def test_every_bad_row_is_listed_up_to_twenty(tmp_path):
+    rows = "".join(f"a,,{i}.png\n" if i % 2 else f"a,b,{i}.png\n" for i in range(60))
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, HEADER + rows)
+    lines = str(caught.value).splitlines()
+    assert "has 30 bad rows" in lines[0]
+    assert lines[1].strip() == "line 3: style is missing"
+    assert len(lines) == 22
+    assert lines[-1].strip() == "and 10 more"
+
+
+def test_links_do_not_lead_outside(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(outside)
+    (tmp_path / "out" / "c.png").symlink_to(outside / "c.png")
+    for output in ("link/c.png", "c.png"):
+        with pytest.raises(InputError, match="leaves the output folder"):
+            read(tmp_path, f"{HEADER}a,b,{output}\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").symlink_to(outside / "a.png")
+    row = f"{HEADER}in/a.png,in/b.png,d.png\n"
+    assert len(read(tmp_path, row)) == 1
+    with pytest.raises(InputError, match=r"a.png' is not below"):
+        read(tmp_path, row, root=str(tmp_path / "in"))
+
+
+def test_ten_thousand_rows_take_no_time(tmp_path):
+    rows = "".join(f"photos/{i}.jpg,b.jpg,{i % 100}/{i}.png\n" for i in range(10_000))
+    begin = time.perf_counter()
+    assert len(read(tmp_path, HEADER + rows)) == 10_000
+    assert time.perf_counter() - begin < 10
+
+
+def test_patterns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("p/1.jpg", "p/2.jpg", "s/a.png", "s/b.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    rows = cross_product("p/*.jpg", "s/*", output_dir="out")
+    assert [row.output for row in rows] == ["1-a.png", "1-b.png", "2-a.png", "2-b.png"]
+    with pytest.raises(InputError, match="no file matches 'q/"):
+        cross_product("q/*", "s/*", output_dir="out")
+    Path("s/a.jpg").touch()
+    with pytest.raises(InputError, match=r"'1-a.png' collides"):
+        cross_product("p/*.jpg", "s/*", output_dir="out")
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.binary(max_size=300) | st.text(max_size=300).map(str.encode), csv_file=st.booleans())
+def test_any_bytes_end_in_rows_or_in_one_error(data, csv_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    for head in (b"", b"content,style,output,size\n"):
+        try:
+            rows = read(folder, head + data, "m.csv" if csv_file else "m.jsonl")
+        except InputError:
+            continue
+        assert all(row.output for row in rows)
+
+
+cell = st.text(st.characters(exclude_characters="\0|", exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    values=st.fixed_dictionaries(
+        {"content": cell.filter(str.strip), "style": cell.filter(str.strip), "seed": cell}
+    )
+)
+def test_what_is_written_is_read(values, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*values, "output"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerow({**values, "output": "o.png"})
+    (row,) = read(folder, text.getvalue())
+    assert row.content == folder / values["content"].strip()
+    assert row.settings == ({"seed": s} if (s := values["seed"].strip()) else {})
+    assert set(row.settings) <= set(COLUMNS)
+    assert os.fspath(row.output) == "o.png"
