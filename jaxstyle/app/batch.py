@@ -84,10 +84,10 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
     lock = filelock.FileLock(folder / f".{name}.lock")
     try:
         lock.acquire(timeout=0)
-    except (filelock.Timeout, OSError):
-        raise InputError(
-            f"--output-dir {folder} is in use by another run, or may not be written"
-        ) from None
+    except filelock.Timeout:
+        raise InputError(f"--output-dir {folder} is in use by another run; wait for it") from None
+    except OSError as error:
+        raise InputError(f"--output-dir {folder} may not be written: {error.strerror}") from None
     try:
         return _Runner(pairs, options, name).run()
     finally:
@@ -170,6 +170,7 @@ class _Runner:
             self._progress() as advance,
         ):
             batches = self._plan(threads)
+            advance(self.failed)
             loaded: Future[Any] | None = None
             saving: list[Future[None]] = []
             for number, batch in enumerate(batches):
@@ -187,7 +188,6 @@ class _Runner:
                     break
             for future in saving:
                 future.result()
-        self.journal.close()
         failures = sum("error" in self._entry(pair) for pair in self.pairs)
         taken = time.perf_counter() - begin
         say_or_not(
@@ -236,7 +236,7 @@ class _Runner:
         )
 
         console = Console(stderr=True)
-        begin, total, done = time.perf_counter(), len(self.missing), 0
+        begin, total, done, told = time.perf_counter(), len(self.missing), 0, 0
         columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"),
                    TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
         silent = self.options.quiet or not console.is_terminal
@@ -244,13 +244,15 @@ class _Runner:
             task = bar.add_task("", total=total, rate="...")
 
             def advance(number: int) -> None:
-                nonlocal done
+                nonlocal done, told
                 done += number
                 seconds = time.perf_counter() - begin
                 rate = f"{done / seconds:.2f} pairs/s"
                 bar.update(task, completed=done, rate=rate)
-                if silent and not self.options.quiet:
-                    left = seconds / max(done, 1) * (total - done)
+                # Where there is no bar, twenty lines.
+                if silent and not self.options.quiet and done * 20 // max(total, 1) > told:
+                    told = done * 20 // total
+                    left = seconds / done * (total - done)
                     say(f"{done}/{total} pairs, {rate}, {left:.0f} s left")
 
             yield advance

@@ -17,15 +17,15 @@ from jaxstyle.io.files import describe_error, describe_path
 
 
 class Journal:
-    """An open journal; `add` writes.
+    """A journal, and what the others of its folder say; `add` writes.
 
     Attributes:
-        header: what all results depend on, from the first line.
+        headers: what all results depend on, from the first line of each.
         entries: output -> its latest entry, out of all journals of the folder.
     """
 
     def __init__(self, folder: Path, name: str, header: Mapping[str, Any]) -> None:
-        """Opens `folder/name`, and reads it and all other `journal*.jsonl` there.
+        """Reads `folder/name` and all other `journal*.jsonl` there, and begins it if need be.
 
         Raises:
             InputError: if it cannot be read or written.
@@ -36,13 +36,13 @@ class Journal:
         try:
             for path in sorted(folder.glob("journal*.jsonl")):
                 self._read(path, repair=path == self._path)
-            self._file = self._path.open("ab", buffering=0)
+            empty = not self._path.exists() or self._path.stat().st_size == 0
         except OSError as error:
             raise InputError(
-                f"cannot open the journal {describe_path(self._path)} ({describe_error(error)}); "
+                f"cannot read the journal {describe_path(self._path)} ({describe_error(error)}); "
                 "choose another --output-dir"
             ) from None
-        if self._file.tell() == 0:
+        if empty:
             self._append(header)
 
     def _read(self, path: Path, repair: bool) -> None:
@@ -76,20 +76,20 @@ class Journal:
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps(entry, allow_nan=False).encode() + b"\n"
-        at = self._file.seek(0, os.SEEK_END)
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
+            with self._path.open("ab", buffering=0) as file:
+                at = file.tell()
+                try:
+                    if file.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    # Not half a line, for which there may be room on a full disk.
+                    with contextlib.suppress(OSError):
+                        file.truncate(at)
+                    raise
         except OSError as error:
-            # Not half a line, for which there may be room on a full disk.
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, at)
             raise InputError(
                 f"cannot write the journal {describe_path(self._path)} ({describe_error(error)}); "
                 "free some space and start again"
             ) from None
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
