@@ -16,6 +16,7 @@ from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.transfer import (
+    Checkpoint,
     StyleResult,
     median_filter,
     stylize,
@@ -32,6 +33,7 @@ __all__ = [
     "LBFGS",
     "VGG19",
     "Adam",
+    "Checkpoint",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",

@@ -7,7 +7,7 @@ arrays as arguments, so pairs of one size share one compilation.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +49,21 @@ class StyleResult(NamedTuple):
     """`()` loss-and-gradient evaluations."""
     status: jax.Array
     """`()` a `Status`."""
+
+
+class Checkpoint(NamedTuple):
+    """What `stylize_steps` goes on from; a pytree of arrays."""
+
+    stage: int | jax.Array
+    """Which size of the pyramid it is at, from 0; 0 without a pyramid."""
+    steps: int | jax.Array
+    """Steps made at that size."""
+    state: Any
+    """The solver's; its leaves in their order do, whatever holds them."""
+    traces: tuple[jax.Array, ...]
+    """`(num_steps,)` of each smaller size."""
+    num_evaluations: jax.Array
+    """`()` those at the smaller sizes."""
 
 
 class Problem(NamedTuple):
@@ -156,6 +171,8 @@ def stylize_steps(
     tile: int | None = None,
     mesh: Mesh | None = None,
     every: int | None = 10,
+    checkpoint: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize`, but stops every few steps to show what there is.
 
@@ -176,12 +193,16 @@ def stylize_steps(
         tile: see `stylize`.
         mesh: see `stylize`.
         every: steps between two results; None for all at once.
+        checkpoint: goes on from there: what is yielded first is what was yielded last. All other
+            arguments must be what they were.
+        keep: called with a checkpoint before each result but the first; it must read the arrays
+            before it returns, since the next step takes their place.
 
     Yields:
         The number of steps made, first 0, and the best result so far.
 
     Raises:
-        ValueError: see `stylize`.
+        ValueError: see `stylize`; or for a checkpoint of another run, or with `ScipyLBFGSB`.
     """
     yield from _run(
         params,
@@ -199,6 +220,8 @@ def stylize_steps(
         mesh=mesh,
         every=every,
         batched=False,
+        checkpoint=checkpoint,
+        keep=keep,
     )
 
 
@@ -293,32 +316,42 @@ def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
     return result
 
 
-def _run(
+class _Inputs(NamedTuple):
+    """What a run works on, checked; a batch has a leading dimension on all but `params`."""
+
+    problem: Problem
+    params: Params
+    content: jax.Array
+    styles: tuple[jax.Array, ...]
+    start: jax.Array
+    factors: dict[str, jax.Array]
+    shares: Any
+    guides: tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]
+    number: int  # of pairs, without those that fill up the devices
+
+
+def _prepare(
     params: Params,
     content: ArrayLike | None,
     style: Style | None,
     *,
-    recipe: Recipe = DEFAULT,
-    weights: Weights | None = None,
-    solver: Solver | None = None,
-    style_weights: StyleWeights | None = None,
-    masks: ArrayLike | None = None,
-    style_masks: Sequence[ArrayLike | None] | None = None,
-    init: ArrayLike | str | None = None,
-    key: jax.Array | None = None,
-    tile: int | None = None,
-    mesh: Mesh | None = None,
-    every: int | None,
+    recipe: Recipe,
+    solver: Solver,
+    weights: Weights | None,
+    style_weights: StyleWeights | None,
+    masks: ArrayLike | None,
+    style_masks: Sequence[ArrayLike | None] | None,
+    init: ArrayLike | str | None,
+    key: jax.Array | None,
+    tile: int | None,
+    mesh: Mesh | None,
     batched: bool,
-) -> Iterator[tuple[int, StyleResult]]:
+) -> _Inputs:
     styles = tuple(
         _check_image(each, "style", batched)
         for each in (style if isinstance(style, tuple | list) else (style,))
         if each is not None
     )
-    solver = recipe.solver if solver is None else solver
-    if batched and isinstance(solver, ScipyLBFGSB):
-        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
     init = recipe.init if init is None else init
     if content is None:
         _check_without_content(recipe, init)
@@ -340,6 +373,51 @@ def _run(
         params = place(params, problem.mesh, batched=False)
     if recipe.color == "match":
         styles = tuple(_match_color(each, content_image, batched=batched) for each in styles)
+    return _Inputs(problem, params, content_image, styles, start, factors, shares, guides, number)
+
+
+def _run(
+    params: Params,
+    content: ArrayLike | None,
+    style: Style | None,
+    *,
+    recipe: Recipe = DEFAULT,
+    weights: Weights | None = None,
+    solver: Solver | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
+    init: ArrayLike | str | None = None,
+    key: jax.Array | None = None,
+    tile: int | None = None,
+    mesh: Mesh | None = None,
+    every: int | None,
+    batched: bool,
+    checkpoint: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
+) -> Iterator[tuple[int, StyleResult]]:
+    solver = recipe.solver if solver is None else solver
+    if isinstance(solver, ScipyLBFGSB):
+        if batched:
+            raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+        if checkpoint is not None or keep is not None:
+            raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+    problem, params, content_image, styles, start, factors, shares, guides, number = _prepare(
+        params,
+        content,
+        style,
+        recipe=recipe,
+        solver=solver,
+        weights=weights,
+        style_weights=style_weights,
+        masks=masks,
+        style_masks=style_masks,
+        init=init,
+        key=key,
+        tile=tile,
+        mesh=mesh,
+        batched=batched,
+    )
     # With the luminance only, what is shown has the content's chroma.
     shown = content_image if recipe.color == "luminance" else None
 
@@ -350,7 +428,15 @@ def _run(
     evaluations = jnp.zeros((), jnp.int32)
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
     earlier: Any = None  # the solver's own state there
-    for scale, stage_solver in stages:
+    if checkpoint is not None:
+        traces, evaluations = tuple(checkpoint.traces), jnp.asarray(checkpoint.num_evaluations)
+    for stage, (scale, stage_solver) in enumerate(stages):
+        resume = None
+        if checkpoint is not None and stage <= checkpoint.stage:
+            if stage < checkpoint.stage:
+                made += stage_solver.num_steps
+                continue
+            resume = int(checkpoint.steps), checkpoint.state
         here = functools.partial(_shrink, scale=scale)
         start_here = here(start)
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
@@ -358,9 +444,13 @@ def _run(
         guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
         targets = _targets(problem, params, *pictures, shares, *guides_here, batched=batched)
         arguments = (params, targets, factors)
-        for steps, state in _solve(problem, stage_solver, batched, every, x, earlier, arguments):
+        for steps, state in _solve(
+            problem, stage_solver, batched, every, x, earlier, arguments, resume
+        ):
             if steps == 0 and made > 0:
                 continue
+            if keep is not None and steps > 0:
+                keep(Checkpoint(stage, steps, state, traces, evaluations))
             result = _result(
                 state,
                 (traces, evaluations),
@@ -404,11 +494,14 @@ def _solve(
     x: jax.Array,
     earlier: Any,
     arguments: tuple[Any, ...],
+    resume: tuple[int, Any] | None = None,
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size; yields the number of steps made, and the state.
 
-    `earlier` is the solver's own state at the end of the size before.
+    `earlier` is the solver's own state at the end of the size before. `resume` are the steps that
+    were made, and the state after them, to go on from.
     """
+    made, total = 0, solver.num_steps
     if isinstance(solver, ScipyLBFGSB):
         objective = _objective(problem)
         state = solver.start(objective, x, *arguments)
@@ -417,13 +510,14 @@ def _solve(
         static = (problem, solver, batched)
         go_on = isinstance(solver, Adam) and solver.keep_moments
         state = _start(*static, x, earlier if go_on else None, *arguments)
+        if resume is not None:
+            made, state = resume[0], _restore(resume[1], state)
         # The state is donated: the solver's history is the largest array there is. Not so inside
         # somebody's own jit or vmap, where it is no buffer yet.
         leaves = jax.tree.leaves((state, arguments))
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         more = functools.partial(_advance if traced else _advance_in_place, *static)
 
-    made, total = 0, solver.num_steps
     if every is not None:
         state = more(state, made, *arguments)
         yield made, state
@@ -434,6 +528,17 @@ def _solve(
         # With a single chunk there is nothing to decide, which keeps `stylize` traceable.
         if made < total and not jnp.any(is_active(state.status)):
             return
+
+
+def _restore(saved: Any, state: State) -> State:
+    """Puts the leaves of a saved state where those of a new one are."""
+    old, new = jax.tree.leaves(saved), jax.tree.leaves(state)
+    if [(jnp.shape(leaf), leaf.dtype) for leaf in old] != [
+        (leaf.shape, leaf.dtype) for leaf in new
+    ]:
+        raise ValueError("the checkpoint is of another run: its state has other arrays")
+    placed = [jax.device_put(leaf, like.sharding) for leaf, like in zip(old, new, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(state), placed)
 
 
 def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:

@@ -49,6 +49,7 @@ def stylize(
     style_mask: tuple[str, ...] = (),
     params: str | None = None,
     preview_every: int | None = None,
+    checkpoint: str | None = None,
     plot: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -100,6 +101,8 @@ def stylize(
         params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
             default the cached ones, fetched on first use.
         preview_every: Save a preview after every so many steps.
+        checkpoint: A folder for what a killed run goes on from, when the same command is started
+            again; it is removed when the picture is saved.
         plot: Save the loss curve as a picture.
         quiet: Say nothing but errors.
     """
@@ -115,6 +118,8 @@ def stylize(
     _check_processes(coordinator, processes, process)
     if tile is not None and (shard is not None or devices is not None):
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
+    if checkpoint is not None and coordinator is not None:
+        raise InputError("--checkpoint is for a single process: leave out --coordinator")
     sample = not content and not style
     if sample:
         if size is None and steps is None:
@@ -147,6 +152,7 @@ def stylize(
         shard=shard,
         devices=devices,
         preview_every=preview_every,
+        checkpoint=Path(checkpoint) if checkpoint else None,
         plot=plot,
         quiet=quiet,
     )

@@ -46,6 +46,7 @@ class Job:
     shard: str | None = None  # rows
     devices: int | None = None
     preview_every: int | None = None
+    checkpoint: Path | None = None
     plot: bool = False
     quiet: bool = False
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 import jaxstyle
 from jaxstyle import transfer
 from jaxstyle.app import runtime
+from jaxstyle.app.checkpoint import CheckpointFolder
 from jaxstyle.app.job import Job, say
 from jaxstyle.app.memory import available_memory, check_memory, choose_tile, format_memory
 from jaxstyle.app.plot import plot_losses
@@ -61,14 +62,20 @@ def run(job: Job) -> int:
             f"{_names(job.styles) or 'none'}, recipe {job.recipe.name}, on {_device()}"
         )
 
+    folder = None
+    if job.checkpoint is not None:
+        folder = CheckpointFolder(job.checkpoint, job, weights_info)
     trace: list[dict[str, Any]] = []
     best: StyleResult | None = None
-    interrupted = False
+    interrupted = 0  # the exit code, if it was
     with (
+        folder or nullcontext(),
+        runtime.sigterm_interrupts(),
         runtime.precision(job.precision),
         timed(seconds, "optimize"),
         count_compilation(seconds),
     ):
+        checkpoint = None if folder is None else folder.latest(trace)
         steps = jaxstyle.stylize_steps(
             params,
             content,
@@ -82,32 +89,50 @@ def run(job: Job) -> int:
             tile=tile,
             mesh=mesh,
             every=_chunk(job),
+            checkpoint=checkpoint,
+            keep=None if folder is None else lambda now: folder.keep(now, trace),
         )
         try:
             for step, result in _show_progress(steps, job, trace):
                 best = result
                 if writes and job.preview_every and step and step % job.preview_every == 0:
                     save_image(job.preview_path(step), np.asarray(result.image))
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as error:
+            interrupted = 143 if isinstance(error, runtime.Terminated) else 130
     seconds["optimize"] -= seconds["compile"]
     if best is None:
         say("interrupted before there was anything to save")
-        return 130
+        return interrupted
     if best.status == Status.NON_FINITE_START:
         say("error: the loss is not finite at the start; use smaller --weights. Nothing was saved")
         return 1
-
     if not writes:
-        return 130 if interrupted else 0
+        return interrupted
+    _write(job, best, trace, seconds, weights_info, interrupted, tile=tile, mesh=mesh)
+    if folder is not None and not interrupted:
+        folder.remove()
+    return interrupted
 
+
+def _write(
+    job: Job,
+    best: StyleResult,
+    trace: Sequence[Mapping[str, Any]],
+    seconds: dict[str, float],
+    weights_info: Mapping[str, Any],
+    interrupted: int,
+    *,
+    tile: int | None,
+    mesh: Mesh | None,
+) -> None:
+    """Saves everything and says so."""
     # The JSON tells how long saving the picture took, so it comes last.
     with timed(seconds, "save"):
         save_image(job.output, np.asarray(best.image))
         if job.plot:
             plot_losses(job.plot_path, trace, job.recipe.weights, f"{job.output.name}: loss")
     metadata = describe_run(
-        job, best, content.shape, weights_info, seconds, trace, tile=tile, mesh=mesh
+        job, best, best.image.shape, weights_info, seconds, trace, tile=tile, mesh=mesh
     )
     if interrupted:
         metadata["status"] = "interrupted"
@@ -118,7 +143,6 @@ def run(job: Job) -> int:
             f"{int(best.num_evaluations)} evaluations, {seconds['optimize']:.1f} s "
             f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
         )
-    return 130 if interrupted else 0
 
 
 def describe_run(
@@ -296,7 +320,7 @@ def _show_progress(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
-    begin = time.perf_counter()
+    begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     columns = (
         TextColumn("step {task.completed}/{task.total}"),
         BarColumn(),

@@ -1,0 +1,195 @@
+"""Single runs that are killed and started again."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxstyle
+from jaxstyle import recipes, terms
+from jaxstyle.app import checkpoint, runtime
+from jaxstyle.app.cli import main
+from jaxstyle.io import describe_recipe
+
+SMALL = dataclasses.replace(
+    recipes.DEFAULT,
+    name="small",
+    terms=(
+        terms.Content(layers=("relu1_1",)),
+        terms.GramStyle(layers=("relu1_1",), layer_weights=(1.0,)),
+    ),
+    weights={"content": 1.0, "style": 1e3},
+    solver=jaxstyle.LBFGS(num_steps=12, history_size=5),
+    pyramid=jaxstyle.Pyramid(coarsest=32, steps=(8,)),
+)
+ADAM = dataclasses.replace(
+    SMALL,
+    solver=jaxstyle.Adam(num_steps=12, keep_moments=True, average=0.9, clip=True),
+    pyramid=jaxstyle.Pyramid(coarsest=32, steps=(8,), carry="image"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    for name, seed in (("c", 0), ("s", 1), ("other", 2)):
+        image = (255 * pictures(seed, 48, 64)).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    (tmp_path / "small.json").write_text(json.dumps(describe_recipe(SMALL)))
+    return tmp_path
+
+
+def arguments(folder, params_file, *options):
+    return [
+        "stylize", "--content", str(folder / "c.png"), "--style", str(folder / "s.png"),
+        "--recipe", str(folder / "small.json"), "--params", params_file, "--size", "64",
+        "--output", str(folder / "out.png"), "--checkpoint", str(folder / "kept"), *options,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", [SMALL, ADAM], ids=["lbfgs", "adam"])
+def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
+    pair = random_params, pictures(0, 48, 64), pictures(1, 48, 64)
+    kept = {}
+
+    def keep(found):
+        stage, steps, state, traces, evaluations = found
+        leaves = jax.device_get(jax.tree.leaves(state))
+        key = int(steps) + 8 * int(stage)
+        kept[key] = jaxstyle.Checkpoint(stage, steps, leaves, traces, evaluations)
+
+    whole = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, keep=keep))
+    assert list(kept) == [step for step in whole if step > 0] == [3, 6, 8, 11, 14, 17, 20]
+    for step in (3, 8, 14, 20):
+        rest = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, checkpoint=kept[step]))
+        assert list(rest) == [later for later in whole if later >= step]
+        for later, result in rest.items():
+            jax.tree.map(np.testing.assert_array_equal, result, whole[later])
+
+    other = dataclasses.replace(recipe, solver=jaxstyle.LBFGS(num_steps=12, history_size=4))
+    with pytest.raises(ValueError, match="of another run"):
+        dict(jaxstyle.stylize_steps(*pair, recipe=other, every=3, checkpoint=kept[3]))
+    with pytest.raises(ValueError, match="ScipyLBFGSB"):
+        dict(jaxstyle.stylize_steps(*pair, recipe=recipes.KERAS_EXAMPLE, keep=keep))
+
+
+RUN = """
+import sys
+from jaxstyle.app import checkpoint, cli
+checkpoint._SECONDS, checkpoint._SHARE = 0.0, 1e9
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_killed_at_random_and_started_again(folder, params_file, capsys):
+    steps = ("--steps", "150")
+    plain = arguments(folder, params_file, *steps)
+    del plain[plain.index("--checkpoint") : plain.index("--checkpoint") + 2]
+    assert main(plain) == 0
+    undisturbed = json.loads((folder / "out.json").read_text())
+    picture = (folder / "out.png").read_bytes()
+    (folder / "out.png").unlink()
+
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", RUN, *arguments(folder, params_file, *steps)]
+    rng = random.Random(1)
+    went_on = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        begin = time.monotonic()
+        kept = set(folder.glob("kept/[0-9]*/commit_success.txt"))
+        while process.poll() is None and time.monotonic() - begin < 120:
+            time.sleep(0.05)
+            if set(folder.glob("kept/[0-9]*/commit_success.txt")) - kept:
+                time.sleep(rng.uniform(0, 1))
+                break
+        process.kill()
+        _, said = process.communicate()
+        went_on += "going on from about step" in said
+    assert went_on >= 1
+    assert main(arguments(folder, params_file, *steps)) == 0
+    assert "going on from about step" in capsys.readouterr().err
+    metadata = json.loads((folder / "out.json").read_text())
+    np.testing.assert_allclose(metadata["loss"], undisturbed["loss"], rtol=1e-5)
+    assert [entry["step"] for entry in metadata["trace"]] == list(range(0, len(metadata["trace"])))
+    losses = [[entry["loss"] for entry in each["trace"]] for each in (metadata, undisturbed)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    assert (folder / "out.png").read_bytes() == picture
+    assert not (folder / "kept").exists()
+
+
+def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
+    """A run that is stopped by a signal at step 5."""
+    saved = checkpoint.CheckpointFolder.keep
+
+    def keep(self, found, trace):
+        saved(self, found, trace)
+        if len(trace) == 5:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.CheckpointFolder, "keep", keep)
+        return main(arguments(folder, params_file))
+
+
+# orbax leaves tasks behind when it stumbles over a damaged file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys, monkeypatch):
+    assert interrupted(folder, params_file, monkeypatch, signal.SIGTERM) == 143
+    assert json.loads((folder / "out.json").read_text())["status"] == "interrupted"
+    assert list((folder / "kept").iterdir())
+    capsys.readouterr()
+
+    # Something else has changed in between: nothing is mixed up.
+    for change, what in (
+        (("--seed", "7"), "settings"),
+        (("--weights", "style=2"), "settings"),
+        (("--style", str(folder / "other.png")), "pictures"),
+    ):
+        assert main(arguments(folder, params_file, *change)) == 2
+        assert f"of another run: other {what}" in capsys.readouterr().err
+
+    # A checkpoint that has been damaged.
+    for name in ("run/metadata", "arrays/manifest.ocdbt"):
+        (path,) = (folder / "kept").glob(f"*/{name}")
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        assert main(arguments(folder, params_file)) == 2
+        said = capsys.readouterr().err
+        assert "cannot be read" in said
+        assert "Traceback" not in said
+        path.write_bytes(data)
+    assert main(arguments(folder, params_file)) == 0
+    assert not (folder / "kept").exists()
+
+
+def test_folders_that_cannot_be_used(folder, params_file, capsys):
+    (folder / "kept").mkdir()
+    (folder / "kept" / "diary.txt").write_text("mine")
+    assert main(arguments(folder, params_file)) == 2
+    assert "'diary.txt'" in capsys.readouterr().err
+    assert (folder / "kept" / "diary.txt").read_text() == "mine"
+    assert main(arguments(folder, params_file, "--checkpoint", str(folder / "no" / "where"))) == 2
+    assert "--checkpoint" in capsys.readouterr().err
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "kept" / "diary.txt").unlink()
+    assert main(arguments(folder, params_file, "--recipe", "gokalp-kim")) == 2
+    assert "keeps its state to itself" in capsys.readouterr().err
