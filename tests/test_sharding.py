@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -67,6 +68,41 @@ def test_two_processes_paint_what_one_paints():
         found = finish(program)
         assert found["batch"] < 1e-9
         assert found["rows"] < 1e-9
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_other(tmp_path, pictures, params_file):
+    for name, seed in (("c", 0), ("s", 1)):
+        jaxstyle.io.save_image(tmp_path / f"{name}.png", pictures(seed, 64, 64))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", "import sys; from jaxstyle.app import cli, runtime; "
+             "runtime._SECONDS_OF_SILENCE = 10; sys.exit(cli.main(sys.argv[1:]))", "stylize",
+             "--content", str(tmp_path / "c.png"), "--style", str(tmp_path / "s.png"), "--size",
+             "64", "--coarsest", "0", "--steps", "100000", "--params", params_file, "--shard",
+             "rows", "--coordinator", address, "--processes", "2", "--process", str(i),
+             "--output", str(tmp_path / "out.png")],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path / "cache")},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    first, second = programs
+    for line in first.stderr:
+        if line.startswith("step 0/"):
+            break
+    second.kill()
+    begin = time.monotonic()
+    _, said = first.communicate(timeout=120)
+    print(f"ended with {first.returncode} after {time.monotonic() - begin:.1f} s")
+    assert time.monotonic() - begin < 60
+    assert first.returncode != 0
+    assert "died" in said or "heartbeat" in said or "Connection" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"c.png", "s.png", "cache"}
+    second.communicate()
 
 
 def test_meshes_that_do_not_fit():
