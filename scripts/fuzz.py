@@ -11,9 +11,11 @@ and leaves that input in the current folder.
 import argparse
 import io
 import os
+import pickle
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def _images() -> list[bytes]:
             file = io.BytesIO()
             try:
                 image.save(file, kind)
-            except OSError:  # JPEG has no transparency, and so on
+            except (OSError, ValueError):  # JPEG has no transparency, and so on
                 continue
             found.append(file.getvalue())
     return found
@@ -47,36 +49,38 @@ def _images() -> list[bytes]:
 def _torch() -> list[bytes]:
     # Protocol 2 pickles with the words that occur in torch's files; made without torch.
     words = b"".join(
-        b"X" + len(word).to_bytes(4, "little") + word
-        for word in (b"storage", b"0", b"cpu", b"features.0.weight")
+        b"X" + len(word).to_bytes(4, "little") + word for word in (b"storage", b"0", b"cpu")
     )
     tensor = (
         b"\x80\x02}(X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n((" + words[:12]
         + b"ctorch\nFloatStorage\n" + words[12:] + b"K\x04tQK\x00(K\x02K\x02t(K\x02K\x01t\x89"
         b"ccollections\nOrderedDict\n)RtRu."
     )  # fmt: skip
-    import zipfile
-
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", tensor)
         archive.writestr("archive/data/0", bytes(16))
-    return [tensor, file.getvalue()]
+    parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})  # of torch before 1.6
+    legacy = b"".join(pickle.dumps(part, 2) for part in parts) + tensor
+    return [legacy + pickle.dumps(["0"], 2) + (4).to_bytes(8, "little") + bytes(16),
+            file.getvalue()]  # fmt: skip
 
 
 def _hdf5() -> list[bytes]:
     file = io.BytesIO()
     with h5py.File(file, "w") as h5:
-        for name in ("block1_conv1", "block5_conv1"):
+        for name in ("block1_conv1", "other"):
             group = h5.create_group(name)
-            group["kernel:0"] = np.zeros((3, 3, 3, 2), np.float32)
-            group["bias:0"] = np.zeros(2, np.float32)
+            group["kernel:0"] = np.zeros((3, 3, 3, 64), np.float32)
+            group["bias:0"] = np.zeros(64, np.float32)
     return [file.getvalue()]
 
 
 def _npz() -> list[bytes]:
     file = io.BytesIO()
-    np.savez(file, conv1_1_W=np.zeros((3, 3, 3, 2), np.float32), conv1_1_b=np.zeros(2, np.float32))
+    np.savez(
+        file, conv1_1_W=np.zeros((3, 3, 3, 64), np.float32), conv1_1_b=np.zeros(64, np.float32)
+    )
     return [file.getvalue()]
 
 
