@@ -254,7 +254,8 @@ def stylize_batch(
         masks: `(S, H, W)` for all pairs, or `(B, S, H, W)`.
         style_masks: for each style None or `(B, h, w)`.
         init: `content`, `noise` or `mean` (another noise for each pair), or `(B, H, W, 3)`.
-        key: one key for all pairs; pair `i` uses `jax.random.split(key, B)[i]`.
+        key: one key for all pairs, of which pair `i` uses `jax.random.split(key, B)[i]`; or
+            `(B,)`, a key for each.
         tile: see `stylize`.
         mesh: from `jaxstyle.make_mesh`: its axis `batch` splits the pairs, evenly if B is a
             multiple of its size, `rows` each picture, see `stylize`.
@@ -337,15 +338,15 @@ def _prepare(
     *,
     recipe: Recipe,
     solver: Solver,
-    weights: Weights | None,
-    style_weights: StyleWeights | None,
-    masks: ArrayLike | None,
-    style_masks: Sequence[ArrayLike | None] | None,
-    init: ArrayLike | str | None,
-    key: jax.Array | None,
-    tile: int | None,
-    mesh: Mesh | None,
     batched: bool,
+    weights: Weights | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
+    init: ArrayLike | str | None = None,
+    key: jax.Array | None = None,
+    tile: int | None = None,
+    mesh: Mesh | None = None,
 ) -> _Inputs:
     styles = tuple(
         _check_image(each, "style", batched)
@@ -358,7 +359,7 @@ def _prepare(
     # Without a content, nothing but its size is read of what stands for it.
     stand_in: Any = init if content is None else content
     content_image = _check_image(stand_in, "content", batched)
-    start = initial_image(init, content_image, key, recipe.network, batched)
+    start = _initial_image(init, content_image, key, recipe.network, batched)
     factors = _merge_weights(recipe, weights, content_image, batched)
     shares = _check_style_weights(style_weights, styles, batched)
     guides = _check_masks(masks, style_masks, content_image, styles, batched)
@@ -381,21 +382,15 @@ def _run(
     content: ArrayLike | None,
     style: Style | None,
     *,
-    recipe: Recipe = DEFAULT,
-    weights: Weights | None = None,
-    solver: Solver | None = None,
-    style_weights: StyleWeights | None = None,
-    masks: ArrayLike | None = None,
-    style_masks: Sequence[ArrayLike | None] | None = None,
-    init: ArrayLike | str | None = None,
-    key: jax.Array | None = None,
-    tile: int | None = None,
-    mesh: Mesh | None = None,
     every: int | None,
     batched: bool,
+    recipe: Recipe = DEFAULT,
+    solver: Solver | None = None,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    **settings: Any,
 ) -> Iterator[tuple[int, StyleResult]]:
+    """All that `stylize` and its kin do; `settings` are those of `_prepare`."""
     solver = recipe.solver if solver is None else solver
     if isinstance(solver, ScipyLBFGSB):
         if batched:
@@ -403,20 +398,7 @@ def _run(
         if checkpoint is not None or keep is not None:
             raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
     problem, params, content_image, styles, start, factors, shares, guides, number = _prepare(
-        params,
-        content,
-        style,
-        recipe=recipe,
-        solver=solver,
-        weights=weights,
-        style_weights=style_weights,
-        masks=masks,
-        style_masks=style_masks,
-        init=init,
-        key=key,
-        tile=tile,
-        mesh=mesh,
-        batched=batched,
+        params, content, style, recipe=recipe, solver=solver, batched=batched, **settings
     )
     # With the luminance only, what is shown has the content's chroma.
     shown = content_image if recipe.color == "luminance" else None
@@ -579,14 +561,13 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         )
 
 
-def initial_image(
+def _initial_image(
     init: ArrayLike | str,
     content: jax.Array,
     key: jax.Array | None,
     network: VGG19,
     batched: bool,
 ) -> jax.Array:
-    """Returns what a run starts from, as large as `content`; see `Recipe.init`."""
     if not isinstance(init, str):
         image = _check_image(init, "init", batched)
         if image.shape != content.shape:
@@ -606,7 +587,9 @@ def initial_image(
             key, content.shape[-3:], content.dtype
         )
 
-    return jax.vmap(noise)(jax.random.split(key, len(content))) if batched else noise(key)
+    if not batched:
+        return noise(key)
+    return jax.vmap(noise)(key if key.ndim else jax.random.split(key, len(content)))
 
 
 def _merge_weights(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxstyle
+from jaxstyle.app import runtime
 from jaxstyle.vgg import CONV_SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
@@ -18,6 +19,12 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
     """Reads one of the files that `golden/make_golden.py` writes."""
     with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
         return dict(file)
+
+
+@pytest.fixture(autouse=True)
+def _keep_nothing(monkeypatch):
+    """In this process no compiled program is kept on disk; some tests start processes that do."""
+    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
 
 
 @pytest.fixture(scope="session")

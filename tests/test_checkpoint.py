@@ -17,7 +17,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes, terms
-from jaxstyle.app import checkpoint, runtime
+from jaxstyle.app import checkpoint
 from jaxstyle.app.cli import main
 from jaxstyle.io import describe_recipe
 
@@ -41,7 +41,6 @@ ADAM = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
 
@@ -75,6 +74,7 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
         kept[key] = jaxstyle.Checkpoint(stage, steps, leaves, traces, evaluations)
 
     whole = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, keep=keep))
+    assert whole[20].loss < 0.9 * whole[8].loss  # there is something to go on with
     assert list(kept) == [step for step in whole if step > 0] == [3, 6, 8, 11, 14, 17, 20]
     for step in (3, 8, 14, 20):
         rest = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, checkpoint=kept[step]))

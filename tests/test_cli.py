@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstyle.app import runtime
 from jaxstyle.app.cli import main
 from jaxstyle.recipes import RECIPES
-
-
-@pytest.fixture(autouse=True)
-def _keep_nothing(monkeypatch):
-    """In this process no compiled program is kept on disk; see the test that runs its own."""
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import jaxstyle
-from jaxstyle.app import runtime
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -17,7 +16,6 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 @pytest.fixture
 def run(monkeypatch, random_params, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
     monkeypatch.setattr(jaxstyle.io, "load_params", lambda: random_params)
 
     def call(name, *arguments):

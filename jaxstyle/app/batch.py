@@ -21,7 +21,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle import transfer
 from jaxstyle.app import runtime
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
@@ -115,11 +114,8 @@ class _Runner:
         self.missing = {pair.row.output for pair in pairs if self._is_missing(pair)}
 
     def _mesh(self) -> Mesh | None:
-        devices = jax.local_devices()
-        number = self.options.devices or len(devices)
-        if number > len(devices):
-            raise InputError(f"--devices {number}: there are {len(devices)}, see jaxstyle info")
-        return None if number == 1 else jaxstyle.make_mesh(number, devices=devices[:number])
+        devices = runtime.take_devices(jax.local_devices(), self.options.devices)
+        return None if len(devices) == 1 else jaxstyle.make_mesh(len(devices), devices=devices)
 
     def _refuse_changes(self, pairs: Sequence[Pair], weights: Mapping[str, str]) -> None:
         if self.options.force:
@@ -166,7 +162,8 @@ class _Runner:
         )
         with (
             ThreadPoolExecutor(_THREADS) as threads,
-            self._signals(),
+            # After the steps that are being made; a second one stops at once.
+            runtime.on_signal(self._stop, signal.SIGINT, signal.SIGTERM),
             self._progress() as advance,
         ):
             batches = self._plan(threads)
@@ -202,27 +199,8 @@ class _Runner:
             return 128 + self.signal
         return 1 if failures else 0
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM stop after the steps that are being made; a second one at once."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in numbers}
-
-        def stop(number: int, _: Any) -> None:
-            self.signal = number
-            for each in numbers:
-                signal.signal(each, before[each] or signal.SIG_DFL)
-
-        for number in numbers:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number] or signal.SIG_DFL)
+    def _stop(self, number: int) -> None:
+        self.signal = number
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Callable[[int], None]]:
@@ -259,11 +237,8 @@ class _Runner:
 
     def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
         """Returns the batches of this process in which a pair is missing."""
-        shapes = {
-            picture: threads.submit(shape_of, *picture)
-            for pair in self.pairs
-            for picture in pictures_of(pair)
-        }
+        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
+        shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         for pair in self.pairs:
             try:
@@ -317,13 +292,11 @@ class _Runner:
             return
         # A lane that failed, or that is left over, repeats another: all lanes are independent.
         filled = [lane or whole for lane in lanes]
-        filled += [filled[-1]] * (batch.size - len(filled))
-        pairs = [*batch.pairs, *[batch.pairs[-1]] * (batch.size - len(batch.pairs))]
         size = min(batch.size, self.limits.get(batch.shape, batch.size))
         start = 0
         while start < len(batch.pairs):
             part = slice(start, start + size)
-            chosen, chosen_lanes = pairs[part], filled[part]
+            chosen, chosen_lanes = batch.pairs[part], filled[part]
             short = size - len(chosen)
             seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
             try:
@@ -335,7 +308,7 @@ class _Runner:
                 if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
                     raise
                 if size == 1:
-                    self._fail(pairs[start], "out of memory; use a smaller size")
+                    self._fail(batch.pairs[start], "out of memory; use a smaller size")
                     start += 1
                     continue
                 size //= 2
@@ -348,9 +321,7 @@ class _Runner:
             each = {name: value / len(chosen) for name, value in seconds.items()}
             for offset, pair in enumerate(chosen):
                 index = start + offset
-                if index >= len(batch.pairs) or lanes[index] is None:
-                    continue
-                if pair.row.output in self.missing:
+                if lanes[index] is not None and pair.row.output in self.missing:
                     result = jax.tree.map(lambda leaf, i=offset: leaf[i], results)
                     height, width = filled[index].shape
                     yield pair, result._replace(image=result.image[:height, :width]), each
@@ -365,20 +336,6 @@ class _Runner:
         styles = tuple(
             np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
         )
-        init: Any = job.init
-        if init != "content":
-            init = np.stack(
-                [
-                    transfer.initial_image(
-                        init,
-                        jax.numpy.asarray(lane.content),
-                        jax.random.key(pair.job.seed),
-                        recipe.network,
-                        False,
-                    )
-                    for pair, lane in zip(pairs, lanes, strict=True)
-                ]
-            )
         masks = None
         if lanes[0].masks is not None:
             masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
@@ -393,7 +350,8 @@ class _Runner:
             },
             style_weights=stack_shares([pair.job for pair in pairs]),
             masks=masks,
-            init=init,
+            init=job.init,
+            key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,
             every=1 if jax.default_backend() == "cpu" else 25,
         )

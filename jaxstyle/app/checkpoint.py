@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxstyle
 from jaxstyle.app.job import Job, say
-from jaxstyle.io import InputError, describe_recipe
+from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.transfer import Checkpoint
 
@@ -154,18 +154,9 @@ def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
     pictures = [
         None if path is None else hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
     ]
-    settings = {
-        "recipe": describe_recipe(job.recipe),
-        "size": job.size,
-        "init": job.init,
-        "seed": job.seed,
-        "style_weights": job.style_weights,
-        "style_scale": job.style_scale,
-        "precision": job.precision,
-    }
     return {
         # As JSON gives them back: without tuples.
-        "settings": json.loads(json.dumps(settings)),
+        "settings": json.loads(json.dumps(job.settings)),
         "pictures": pictures,
         "weights": weights["sha256"],
         "version of jaxstyle": jaxstyle.__version__,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxstyle.io.errors import InputError
+from jaxstyle.io.errors import InputError, check_positive
 
 # What runs when no picture and no size is named: some two minutes on two slow cores.
 _SAMPLE_SIZE = 288
@@ -112,9 +112,9 @@ def stylize(
     from jaxstyle.app.run import run  # noqa: PLC0415
     from jaxstyle.app.runtime import join  # noqa: PLC0415
 
-    _check_positive("--preview-every", preview_every)
-    _check_positive("--tile", tile)
-    _check_positive("--devices", devices)
+    check_positive("--preview-every", preview_every)
+    check_positive("--tile", tile)
+    check_positive("--devices", devices)
     _check_processes(coordinator, processes, process)
     if tile is not None and (shard is not None or devices is not None):
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
@@ -237,8 +237,8 @@ def batch(
     from jaxstyle.app.runtime import join  # noqa: PLC0415
     from jaxstyle.io.manifest import cross_product, read_manifest  # noqa: PLC0415
 
-    _check_positive("--batch-size", batch_size)
-    _check_positive("--devices", devices)
+    check_positive("--batch-size", batch_size)
+    check_positive("--devices", devices)
     if coordinator is not None:
         _check_processes(coordinator, processes, process)
     elif (processes is None) != (process is None) or (processes and not 0 <= process < processes):  # type: ignore[operator]
@@ -319,8 +319,8 @@ def features(
         save_image,
     )
 
-    _check_positive("--size", size)
-    _check_positive("--maps", maps)
+    check_positive("--size", size)
+    check_positive("--maps", maps)
     if not layers:
         raise InputError("--layers is empty: name at least one, such as relu4_1")
     for layer in layers:
@@ -565,11 +565,6 @@ def _one_line(message: str, prog: str) -> str:
             continue
         body.append(line)
     return f"{' '.join(body).rstrip('.')}; see {prog} --help"
-
-
-def _check_positive(option: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InputError(f"{option} {value}: give a whole number of at least 1")
 
 
 def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:

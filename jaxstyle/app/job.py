@@ -10,7 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxstyle.io import InputError, read_recipe
+from jaxstyle.io import InputError, describe_recipe, read_recipe
+from jaxstyle.io.errors import check_positive
 from jaxstyle.io.metadata import override
 from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
@@ -49,6 +50,19 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     quiet: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the picture depends on besides its sources and the weights; for JSON."""
+        return {
+            "recipe": describe_recipe(self.recipe),
+            "size": self.size,
+            "init": self.init,
+            "seed": self.seed,
+            "style_weights": self.style_weights,
+            "style_scale": self.style_scale,
+            "precision": self.precision,
+        }
 
     @property
     def metadata_path(self) -> Path:
@@ -93,8 +107,8 @@ def make_job(
     Raises:
         InputError: if they are wrong, or contradict each other; files have not been looked at.
     """
-    _check_positive("--size", size)
-    _check_positive("--steps", steps)
+    check_positive("--size", size)
+    check_positive("--steps", steps)
     chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
     sources = {term.target_image for term in chosen.terms}
     if not style and "style" in sources:
@@ -153,11 +167,6 @@ def find_recipe(name: str) -> Recipe:
             "file"
         )
     return RECIPES[name]
-
-
-def _check_positive(option: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InputError(f"{option} {value}: give a whole number of at least 1")
 
 
 def _check_styles(

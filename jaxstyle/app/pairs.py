@@ -18,7 +18,8 @@ import numpy as np
 import jaxstyle
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
-from jaxstyle.io import InputError, check_extension, describe_recipe, load_image, read_shape
+from jaxstyle.app.run import load_mask
+from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.objective import layers_of
 from jaxstyle.solvers import ScipyLBFGSB
@@ -124,17 +125,12 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _digest(row: Row, job: Job) -> str:
     """Tells two settings of a pair from each other."""
-    settings = {
-        "recipe": describe_recipe(job.recipe),
+    sources = {
         "content": str(row.content),
         "styles": list(map(str, row.styles)),
         "masks": list(map(str, row.masks)),
-        "size": job.size,
-        "init": job.init,
-        "seed": job.seed,
-        "style_weights": job.style_weights,
-        "style_scale": job.style_scale,
     }
+    settings = {**job.settings, **sources}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -241,22 +237,15 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
             )
     masks = None
     if pair.row.masks:
-        masks = np.stack([_load_mask(path, content, batch.shape) for path in pair.row.masks])
+        masks = np.stack(
+            [_extend(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
+        )
     return Lane(
         _extend(content, batch.shape),
         tuple(_crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
         masks,
         (content.shape[0], content.shape[1]),
     )
-
-
-def _load_mask(path: Path, content: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    mask = load_image(path, size=max(content.shape[:2])).mean(-1)
-    if mask.shape != content.shape[:2]:
-        raise InputError(f"mask {path} has another aspect ratio than its picture")
-    if not mask.max() > 0:
-        raise InputError(f"mask {path} is black all over")
-    return _extend(mask, shape)
 
 
 def stack_shares(jobs: Sequence[Job]) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -70,7 +71,7 @@ def run(job: Job) -> int:
     interrupted = 0  # the exit code, if it was
     with (
         folder or nullcontext(),
-        runtime.sigterm_interrupts(),
+        runtime.on_signal(runtime.interrupt, signal.SIGTERM),
         runtime.precision(job.precision),
         timed(seconds, "optimize"),
         count_compilation(seconds),
@@ -232,23 +233,29 @@ def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
 def _load_masks(
     job: Job, content: np.ndarray, styles: Sequence[np.ndarray]
 ) -> tuple[np.ndarray | None, tuple[np.ndarray, ...] | None]:
-    def load(option: str, path: Path, image: np.ndarray) -> np.ndarray:
-        mask = load_image(path, size=max(image.shape[:2])).mean(-1)
-        if mask.shape != image.shape[:2]:
-            raise InputError(
-                f"{option} {path} has another aspect ratio than its picture: {mask.shape[1]}x"
-                f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
-            )
-        if not mask.max() > 0:
-            raise InputError(f"{option} {path} is black all over: paint its region white")
-        return mask
-
-    masks = [load("--mask", path, content) for path in job.masks]
+    masks = [load_mask("--mask", path, content) for path in job.masks]
     of_styles = tuple(
-        load("--style-mask", path, style)
+        load_mask("--style-mask", path, style)
         for path, style in zip(job.style_masks, styles)  # noqa: B905  none, or one each
     )
     return np.stack(masks) if masks else None, of_styles or None
+
+
+def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
+    """Reads a mask, `(H, W)` in [0, 1], for an image of `(H, W, 3)`.
+
+    Raises:
+        InputError: if it cannot be read, has another aspect ratio, or is black all over.
+    """
+    mask = load_image(path, size=max(image.shape[:2])).mean(-1)
+    if mask.shape != image.shape[:2]:
+        raise InputError(
+            f"{option} {path} has another aspect ratio than its picture: {mask.shape[1]}x"
+            f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
+        )
+    if not mask.max() > 0:
+        raise InputError(f"{option} {path} is black all over: paint its region white")
+    return mask
 
 
 def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -34,21 +34,36 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
 
+def interrupt(number: int) -> None:
+    """What `on_signal` calls to end on SIGTERM as on Ctrl-C."""
+    raise Terminated(number)
+
+
 @contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Raises `Terminated` on SIGTERM, as Ctrl-C raises `KeyboardInterrupt`."""
+def on_signal(call: Callable[[int], None], *numbers: int) -> Iterator[None]:
+    """Calls `call` with the first signal that comes out of `numbers`; after it all is as before.
+
+    Outside of the main thread, where Python has no signals, it does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: signal.getsignal(number) for number in numbers}
 
-    def stop(*_: object) -> None:
-        raise Terminated
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def handle(number: int, _: object) -> None:
+        restore()
+        call(number)
+
+    for number in numbers:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        restore()
 
 
 def keep_compiled_programs() -> str | None:
@@ -113,17 +128,24 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         ) from None
 
 
-def mesh_of(shard: str | None, devices: int | None, batch: bool = False) -> Mesh | None:
-    """Returns the mesh that `--shard` and `--devices` ask for, None for a single device.
+def take_devices(devices: Sequence[jax.Device], number: int | None) -> Sequence[jax.Device]:
+    """Returns the first `number` of `devices`, None for all.
+
+    Raises:
+        InputError: if there are not so many.
+    """
+    if number is not None and number > len(devices):
+        raise InputError(f"--devices {number}: there are {len(devices)}, see jaxstyle info")
+    return devices[:number]
+
+
+def mesh_of(shard: str | None, number: int | None) -> Mesh | None:
+    """Returns the mesh that `--shard rows` and `--devices` ask for, None for a single device.
 
     Raises:
         InputError: if there are not so many devices.
     """
-    if shard is None and devices is None:
+    if shard is None and number is None:
         return None
-    number = len(jax.devices()) if devices is None else devices
-    if number > len(jax.devices()):
-        raise InputError(f"--devices {number}: there are {len(jax.devices())}, see jaxstyle info")
-    if shard == "rows" or not batch:
-        return make_mesh(1, number, devices=jax.devices()[:number])
-    return make_mesh(number, devices=jax.devices()[:number])
+    devices = take_devices(jax.devices(), number)
+    return make_mesh(1, len(devices), devices=devices)

@@ -7,3 +7,13 @@ class InputError(ValueError):
     The message is one line: what is wrong, and what to do. The command line prints it after
     ``error:`` and exits with code 2.
     """
+
+
+def check_positive(option: str, value: int | None) -> None:
+    """Checks the number that somebody has given for an option, None for none.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if value is not None and value < 1:
+        raise InputError(f"{option} {value}: give a whole number of at least 1")
