@@ -1,7 +1,7 @@
 """Feeds the readers of files with rubbish: whatever comes in, an array or an InputError comes out.
 
     pip install -e '.[fuzz]'
-    python scripts/fuzz.py image --runs 100000     # or torch, hdf5, npz, csv, jsonl
+    python scripts/fuzz.py image --runs 100000     # or torch, hdf5, npz, mat, csv, jsonl
 
 Atheris (libFuzzer) mutates small valid files, guided by the branches that the readers take. It
 stops at the first other exception, at an input that takes over 10 s, or beyond the memory limit,
@@ -23,6 +23,7 @@ from typing import Any
 import atheris
 import h5py
 import numpy as np
+import scipy.io
 from PIL import Image
 
 with atheris.instrument_imports(include=["jaxstyle.io"]):
@@ -84,6 +85,17 @@ def _npz() -> list[bytes]:
     return [file.getvalue()]
 
 
+def _mat() -> list[bytes]:
+    pair = np.empty((1, 2), object)
+    pair[0, 0], pair[0, 1] = np.zeros((3, 3, 3, 4), np.float32), np.zeros((4, 1))
+    layers = np.empty((1, 1), object)
+    layers[0, 0] = {"name": "conv1_1", "weights": pair}
+    files = io.BytesIO(), io.BytesIO()
+    for file, compressed in zip(files, (False, True), strict=True):
+        scipy.io.savemat(file, {"layers": layers, "other": 1}, do_compression=compressed)
+    return [file.getvalue() for file in files]
+
+
 _CSV = b"content,style,output,weights,size\na.jpg,b.jpg|c.jpg,d/e.png,style=2|content=1,64\n"
 _JSONL = b'{"content": "a", "style": ["b", "c"], "output": "d.png", "weights": {"style": 2}}\n'
 # Name -> seeds, the file's name, and the reader.
@@ -92,6 +104,7 @@ READERS: dict[str, tuple[Callable[[], list[bytes]], str, Callable[[Path], Any]]]
     "torch": (_torch, "a.pth", read_file),
     "hdf5": (_hdf5, "a.h5", read_file),
     "npz": (_npz, "a.npz", read_file),
+    "mat": (_mat, "a.mat", read_file),
     "csv": (lambda: [_CSV], "a.csv", lambda path: read_manifest(path, output_dir=path.parent)),
     "jsonl": (lambda: [_JSONL], "a.jsonl", lambda path: read_manifest(path, output_dir="out")),
 }

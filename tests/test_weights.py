@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxstyle.io import InputError, convert, fetch, list_weights, load_params, verify, weights
+from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.io.weight_formats import read_file
 from jaxstyle.vgg import CONV_LAYERS
@@ -461,6 +462,44 @@ def mutation_sources():
         scipy.io.savemat(buffer, {"layers": np.array([[{"name": "conv1_1"}]], object)})
         SOURCES.append(buffer.getvalue())
     return SOURCES
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_are_read_as_by_scipy(compressed):
+    cell = np.empty((2, 3), object)
+    cell[:] = [["a", 1, np.arange(6.0).reshape(2, 3)], [np.float32([[1.5]]), "\u00e4\u03c3", 2**40]]
+    content = {
+        "skipped": np.zeros((50, 7)),
+        "numbers": np.random.default_rng(0).normal(size=(3, 4, 2)),
+        "small": np.int16([[-3, 4]]),
+        "cell": cell,
+        "structs": np.array([[(1, "x"), (2, "yz")]], [("one", object), ("two", object)]),
+        "empty": np.zeros((0, 3)),
+    }
+    file = io.BytesIO()
+    scipy.io.savemat(file, content, do_compression=compressed)
+    expected = scipy.io.loadmat(io.BytesIO(file.getvalue()), chars_as_strings=True)
+
+    def check(found, wanted):
+        if isinstance(wanted, np.ndarray) and wanted.dtype.names:
+            wanted = [{n: each[n] for n in wanted.dtype.names} for each in wanted.ravel("F")]
+            for one, other in zip(found, wanted, strict=True):
+                assert list(one) == list(other)
+                for key in one:
+                    check(one[key], other[key])
+        elif isinstance(wanted, np.ndarray) and wanted.dtype == object:
+            for one, other in zip(found, wanted.ravel("F"), strict=True):
+                check(one, other)
+        elif wanted.dtype.kind == "U":
+            assert found == str(wanted.item())
+        else:
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found, wanted)
+
+    for name in content:
+        check(read_mat(file.getvalue(), name), expected[name])
+    with pytest.raises(InputError, match="no variable"):
+        read_mat(file.getvalue(), "nothing")
 
 
 def test_wrong_files_leave_the_cache_as_it_was(arrays, tmp_path, cache):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, check_source, describe_path
+from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
 
@@ -61,7 +62,8 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     if len(data) > _MAX_FILE:
         raise InputError(f"{name} is larger than 2 GiB: no file of VGG19 is")
     try:
-        weights = _read(data)
+        with np.errstate(all="ignore"):  # what overflows is refused as infinity
+            weights = _read(data)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if preprocessing is not None:
@@ -146,22 +148,15 @@ def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _read_mat(data: bytes) -> Weights:
-    import scipy.io  # noqa: PLC0415  slow to import
-
-    content = scipy.io.loadmat(io.BytesIO(data), variable_names=["layers"], squeeze_me=True)
     arrays: dict[str, NDArray[Any]] = {}
-    for cell in np.atleast_1d(content["layers"]):
-        layer = np.atleast_1d(cell)[0]
-        fields = {key: layer[key] for key in layer.dtype.names or ()}
-        name = str(fields.get("name", ""))
-        if not _NAME.fullmatch(name):
+    for (layer,) in read_mat(data, "layers"):
+        name = layer.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             continue
-        pair = fields.get("weights")
-        if pair is None:
-            pair = (fields["filters"], fields["biases"])
-        elif isinstance(pair, np.ndarray) and pair.dtype == object:
-            pair = pair.ravel()
-        arrays[f"{name}.kernel"], arrays[f"{name}.bias"] = pair
+        pair = layer.get("weights") or (layer["filters"], layer["biases"])
+        for kind, array in zip(("kernel", "bias"), pair, strict=True):
+            # MATLAB has no vectors, and drops the last dimensions of 1.
+            arrays[f"{name}.{kind}"] = array if kind == "kernel" else array.ravel()
     weights = _named(arrays, "a MatConvNet file")
     # MatConvNet's images are RGB: the original's first kernel, channels turned round.
     first = weights.params["conv1_1"]
