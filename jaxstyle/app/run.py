@@ -4,7 +4,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,15 @@ from jaxstyle.solvers import Status
 from jaxstyle.transfer import StyleResult
 
 
-def run(job: Job) -> int:
+def run(
+    job: Job, look: Callable[[int, StyleResult, Sequence[Mapping[str, Any]]], None] | None = None
+) -> int:
     """Runs `job`; returns the exit code: 0, 1 if it failed, 130 after Ctrl-C.
+
+    Args:
+        job: what to do.
+        look: called with the steps made, the best result so far and the trace, as often as there
+            is something new; a KeyboardInterrupt that it raises is like Ctrl-C.
 
     Raises:
         InputError: for anything that is wrong with the input, before the run starts.
@@ -96,6 +103,8 @@ def run(job: Job) -> int:
         try:
             for step, result in _show_progress(steps, job, trace):
                 best = result
+                if look is not None:
+                    look(step, result, trace)
                 if writes and job.preview_every and step and step % job.preview_every == 0:
                     save_image(job.preview_path(step), np.asarray(result.image))
         except KeyboardInterrupt as error:
