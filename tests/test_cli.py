@@ -407,3 +407,17 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
     assert metadata["loss"] < metadata["trace"][0]["loss"]
     with Image.open(output) as image:
         image.load()
+
+
+def test_serve_without_its_extra(monkeypatch, capsys):
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):  # which it sets
+        monkeypatch.setenv(name, "")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == "error: the page needs Gradio: pip install 'jaxstyle[web]'\n"
+
+
+@pytest.mark.parametrize("option", ["--port", "--max-size", "--max-steps", "--max-upload"])
+def test_serve_refuses_numbers_below_one(option, capsys):
+    assert main(["serve", option, "0"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {option} 0: give a whole number")

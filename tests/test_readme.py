@@ -41,7 +41,15 @@ def test_recipes_and_commands_are_those_of_the_program():
     text = README.read_text()
     for name in jaxstyle.recipes.RECIPES:
         assert f"| `{name}` |" in text
-    for command in ("stylize", "batch", "features", "info", "weights fetch", "weights convert"):
+    for command in (
+        "stylize",
+        "batch",
+        "features",
+        "info",
+        "weights fetch",
+        "weights convert",
+        "serve",
+    ):
         assert f"jaxstyle {command}" in text
     for option in re.findall(r"--([a-z-]+)", text):
         source = (README.parent / "jaxstyle" / "app" / "cli.py").read_text()

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -448,20 +449,20 @@ def serve(
         ("--port", port),
     ):
         check_positive(option, value)
-    try:
-        from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
-            raise
-        raise InputError("the page needs Gradio: pip install 'jaxstyle[web]'") from None
-
-    if max_size < web.MIN_SIZE:
-        raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
-    weights = web.find_weights(params)
-    with web.private_folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="jaxstyle-") as folder:
+        # Gradio must know before it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder
+        try:
+            from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
+                raise
+            raise InputError("the page needs Gradio: pip install 'jaxstyle[web]'") from None
+        if max_size < web.MIN_SIZE:
+            raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
         options = web.Options(
             folder=Path(folder),
-            weights=weights,
+            weights=web.find_weights(params),
             max_size=max_size,
             max_steps=max_steps,
             max_upload=max_upload * 1_000_000,

@@ -83,21 +83,16 @@ class Guard:
     def _refuse(self, scope: Any) -> tuple[int, str] | None:
         """What is wrong with a request's head: a status and a reason."""
         method, path = scope["method"], scope["path"]
-        if method in ("GET", "HEAD"):
-            if path not in _PAGES and not path.startswith(_FOLDERS):
-                return 404, "there is nothing here"
-            if path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
-                return 403, "only uploaded pictures and results are served"
-            return None
-        if method != "POST" or path not in {*_CALLS, _UPLOAD}:
+        known = {"GET": _PAGES, "HEAD": _PAGES, "POST": {*_CALLS, _UPLOAD}}.get(method, set())
+        if path not in known and not (known is _PAGES and path.startswith(_FOLDERS)):
             return 404, "there is nothing here"
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit():
-            return 411, "say how long it is"
-        if path == _UPLOAD and int(length) > self.max_upload + _FORM_BYTES:
-            return 413, f"the file is too large: send at most {self.max_upload / 1e6:g} MB"
-        if path != _UPLOAD and int(length) > _CALL_BYTES:
-            return 413, f"a call has at most {_CALL_BYTES} bytes"
+        if path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
+            return 403, "only uploaded pictures and results are served"
+        if method == "POST":
+            most = self.max_upload + _FORM_BYTES if path == _UPLOAD else _CALL_BYTES
+            length = dict(scope["headers"]).get(b"content-length", b"")
+            if not length.isdigit() or int(length) > most:
+                return 413, f"too large: send at most {most} bytes"
         return None
 
     def _refuse_call(self, body: bytes) -> tuple[int, str] | None:

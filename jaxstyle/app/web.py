@@ -5,6 +5,7 @@ visitor has a folder, in the page's own, for uploads and results; nothing else i
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import html
 import json
@@ -16,10 +17,9 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,22 @@ MAX_PIXELS = 50_000_000  # of an upload
 _TERMS = ("content", "style", "total_variation")
 _COLORS = ("style", "luminance", "match")
 _THUMBNAIL = 512
-_SECONDS_TO_STOP = 2.0  # that a cancelled run may take before the next one begins beside it
+_SECONDS_TO_STOP = 1.5  # that a cancelled run may take before the next one begins beside it
+_SECONDS_TO_TELL = 20.0  # that its visitor is ready to wait for the picture so far
 _SECONDS_BETWEEN_CURVES = 2.0
-_KEPT_PREVIEWS = 4  # a browser may still be fetching the one before
+_KEPT = 4  # a browser may still be fetching the one before
 _FREE_BYTES = 500e6  # on disk, below which no upload is taken
 _SECONDS_OF_UPLOADS = 6 * 3600
 
 _CSS = """
-.gradio-container {max-width: 1200px !important}
+.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
 #title h1 {margin: 0; font-size: 1.7rem; letter-spacing: -0.02em}
 #title p {margin: 0.2rem 0 0; opacity: 0.7}
-#status {font-variant-numeric: tabular-nums; min-height: 1.6em}
-#status .problem {color: #c2410c; font-weight: 600}
+#about {font-size: 0.85rem; opacity: 0.8}
+#status {font-variant-numeric: tabular-nums; min-height: 3.2em}
+.problem {color: #c2410c; font-weight: 600}
+#status .error, #status .clear-status {display: none}
+#picture img {width: 100%; height: 100%; object-fit: contain}
 @media (max-width: 640px) {.gradio-container {padding: 8px !important}}
 """
 
@@ -97,6 +101,8 @@ class _Run:
     shown: tuple[int, StyleResult, Sequence[Any]] | None = None
     """The last steps made, result and trace."""
     problem: str | None = None
+    recorded: bool = False
+    """Whether it is among the visitor's results."""
     begin: float = dataclasses.field(default_factory=time.monotonic)
 
 
@@ -108,6 +114,7 @@ class _Visit:
     content: Path | None = None
     style: Path | None = None
     run: _Run | None = None
+    """The last one."""
     results: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     """Path and caption."""
 
@@ -185,13 +192,6 @@ def find_weights(params: str | None) -> dict[str, Path]:
     return {info.preprocessing: info.path for info in reversed(list_weights())}
 
 
-def private_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Makes the page's folder, that only this user can read, and has Gradio use no other."""
-    folder = tempfile.TemporaryDirectory(prefix="jaxstyle-", ignore_cleanup_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder.name
-    return folder
-
-
 def _check_address(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -226,7 +226,8 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
     with gr.Blocks(
         title="jaxstyle", analytics_enabled=False, delete_cache=(600, _SECONDS_OF_UPLOADS)
     ) as page:
-        visit = gr.State(_Visit, delete_callback=_forget)
+        # Not the class itself, which Gradio would take for a value to put into the page.
+        visit = gr.State(lambda: _Visit(), delete_callback=_forget)  # noqa: PLW0108
         gr.HTML(
             "<h1>jaxstyle</h1><p>A photo, painted in the style of a painting.</p>", elem_id="title"
         )
@@ -235,18 +236,20 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
                 with gr.Row():
                     content, content_sample = _chooser("Photo", "content")
                     style, style_sample = _chooser("Painting", "style")
-                recipe = gr.Dropdown(list(RECIPES), value="default", label="Recipe")
-                about = gr.HTML(_describe("default", options))
+                recipe = gr.Dropdown(
+                    list(RECIPES), value="default", label="Recipe", elem_id="recipe"
+                )
+                about = gr.HTML(_describe("default", options), elem_id="about")
                 with gr.Row():
                     size = gr.Slider(
-                        MIN_SIZE, options.max_size, size_now, step=1, label="Size (long edge, px)"
+                        MIN_SIZE, options.max_size, size_now, step=1, label="Size (px)"
                     )
                     steps = gr.Slider(1, options.max_steps, steps_now, step=1, label="Steps")
                 color = gr.Radio(
                     [
                         ("the painting's", "style"),
                         ("the photo's", "luminance"),
-                        ("the painting's, matched to the photo", "match"),
+                        ("matched to the photo", "match"),
                     ],
                     value="style",
                     label="Colours",
@@ -261,46 +264,21 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
                         )
                     ]
                 with gr.Row():
-                    paint = gr.Button("Paint", variant="primary", elem_id="paint")
-                    cancel = gr.Button("Cancel", variant="secondary", elem_id="cancel")
-            with gr.Column(scale=6, min_width=320):
-                picture = gr.Image(
-                    label="Picture",
-                    interactive=False,
-                    type="filepath",
-                    height=440,
-                    buttons=["fullscreen"],
-                    elem_id="picture",
-                )
+                    paint = gr.Button("Paint", variant="primary", min_width=100, elem_id="paint")
+                    cancel = gr.Button("Cancel", min_width=100, elem_id="cancel")
                 status = gr.HTML("Choose a photo and a painting.", elem_id="status")
-                with gr.Row():
-                    png = gr.DownloadButton(
-                        "Picture (PNG)", interactive=False, size="sm", elem_id="png"
-                    )
-                    told = gr.DownloadButton(
-                        "Settings and losses (JSON)", interactive=False, size="sm", elem_id="json"
-                    )
-                curve = gr.Image(
-                    label="Loss", interactive=False, type="filepath", buttons=[], elem_id="curve"
-                )
-        gallery = gr.Gallery(
+            with gr.Column(scale=6, min_width=320):
+                outputs = {"status": status, **_results()}
+        outputs["gallery"] = gr.Gallery(
             label="Painted in this visit",
             columns=4,
             height="auto",
             object_fit="contain",
             interactive=False,
+            visible=False,
             buttons=["fullscreen", "download"],
             elem_id="gallery",
         )
-
-        outputs = {
-            "picture": picture,
-            "status": status,
-            "curve": curve,
-            "png": png,
-            "json": told,
-            "gallery": gallery,
-        }
 
         def show(update: dict[str, Any]) -> dict[Any, Any]:
             return {outputs[name]: value for name, value in update.items()}
@@ -312,11 +290,14 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
                 problem = _plain(error, visit)
                 yield show({"status": _problem(problem)})
                 raise gr.Error(html.escape(problem), print_exception=False) from None
-            async for update in _paint(visit, job, runs):
-                yield show(update)
+            # Closed when this is, and not some time after.
+            async with contextlib.aclosing(_paint(visit, job, runs)) as updates:
+                async for update in updates:
+                    yield show(update)
 
-        async def on_cancel(visit: _Visit) -> dict[Any, Any]:
-            return show(await _cancel(visit))
+        async def on_cancel(visit: _Visit) -> AsyncIterator[dict[Any, Any]]:
+            async for update in _cancel(visit):
+                yield show(update)
 
         # Files may take a while to read, and several are read at a time.
         reading: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "files"}
@@ -355,7 +336,7 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
             api_name="paint",
             concurrency_limit=1,
             concurrency_id="device",
-            show_progress="minimal",
+            show_progress="full",
             show_progress_on=status,
         )
         cancel.click(
@@ -383,6 +364,38 @@ def _chooser(label: str, name: str) -> tuple[gr.Image, gr.Button]:
         )
         sample = gr.Button(f"Sample {label.lower()}", size="sm", elem_id=f"sample-{name}")
     return image, sample
+
+
+def _results() -> dict[str, Any]:
+    picture = gr.Image(
+        label="Picture",
+        interactive=False,
+        type="filepath",
+        height=440,
+        buttons=["fullscreen"],
+        elem_id="picture",
+    )
+    with gr.Row():
+        png = gr.DownloadButton(
+            "Picture (PNG)", interactive=False, size="sm", min_width=140, elem_id="png"
+        )
+        told = gr.DownloadButton(
+            "Settings, losses (JSON)",
+            interactive=False,
+            size="sm",
+            min_width=140,
+            elem_id="json",
+        )
+    curve = gr.Image(
+        label="Loss",
+        show_label=False,
+        interactive=False,
+        type="filepath",
+        visible=False,
+        buttons=[],
+        elem_id="curve",
+    )
+    return {"picture": picture, "png": png, "json": told, "curve": curve}
 
 
 def _describe(name: str, options: Options) -> str:
@@ -549,12 +562,12 @@ def _is_alive(run: _Run) -> bool:
     return run.thread is not None and run.thread.is_alive()
 
 
-async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncIterator[dict[str, Any]]:
+async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncGenerator[dict[str, Any], None]:
     """Runs `job` and yields what there is to be shown; closing it stops the run."""
     nothing = gr.DownloadButton(value=None, interactive=False)
     yield {
         "picture": str(visit.content.parent / "content-shown.jpg"),  # type: ignore[union-attr]
-        "curve": None,
+        "curve": gr.Image(value=None, visible=False),
         "png": nothing,
         "json": nothing,
         "status": "waiting for the device",
@@ -573,7 +586,7 @@ async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncIterator[dic
     now.thread = threading.Thread(target=_work, args=(now, visit), daemon=True)
     now.thread.start()
     try:
-        step, drawn, kept = None, -math.inf, []
+        step, drawn = None, -math.inf
         while _is_alive(now):
             shown = now.shown
             update: dict[str, Any] = {"status": _tell(now)}
@@ -581,36 +594,36 @@ async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncIterator[dic
                 step = shown[0]
                 draw = time.monotonic() - drawn >= _SECONDS_BETWEEN_CURVES
                 drawn = time.monotonic() if draw else drawn
-                files = await asyncio.to_thread(_draw, now.job, shown, draw)
-                update |= files
-                kept.append(files.values())
-                for path in kept.pop(0) if len(kept) > _KEPT_PREVIEWS else ():
-                    Path(path).unlink(missing_ok=True)
+                update |= await asyncio.to_thread(_draw, now.job, shown, draw)
             yield update
             await asyncio.sleep(0.2)
     finally:
         now.stop.set()
-        await _wait(now)
+        await _wait(now, _SECONDS_TO_STOP)
     if now.problem is not None:
-        visit.run = None
         yield {"status": _problem(now.problem)}
         raise gr.Error(html.escape(now.problem), print_exception=False)
     yield await _finish(visit, now)
 
 
-async def _cancel(visit: _Visit) -> dict[str, Any]:
-    """Stops the visitor's run, and returns the best picture so far, as Ctrl-C does."""
+async def _cancel(visit: _Visit) -> AsyncIterator[dict[str, Any]]:
+    """Stops the visitor's run and yields the best picture so far, as Ctrl-C leaves one.
+
+    Usually Gradio has closed `_paint` by now, so that the end of the run is told here.
+    """
     now = visit.run
     if now is None:
-        return {"status": "Cancelled."}
+        yield {"status": "Cancelled."}
+        return
     now.stop.set()
-    await _wait(now)
-    return await _finish(visit, now)
+    yield {"status": "stopping"}
+    await _wait(now, _SECONDS_TO_TELL)
+    yield await _finish(visit, now)
 
 
-async def _wait(now: _Run) -> None:
-    """Waits for the run's end, but not until a program is compiled."""
-    end = time.monotonic() + _SECONDS_TO_STOP
+async def _wait(now: _Run, seconds: float) -> None:
+    """Waits for the run's end, but no longer than that: nothing interrupts a compiler."""
+    end = time.monotonic() + seconds
     while _is_alive(now) and time.monotonic() < end:
         await asyncio.sleep(0.02)
 
@@ -637,7 +650,7 @@ def _work(now: _Run, visit: _Visit) -> None:
 def _tell(now: _Run) -> str:
     seconds = time.monotonic() - now.begin
     if now.shown is None:
-        return f"preparing · {seconds:.0f} s"
+        return f"preparing; a new size may take a minute or two · {seconds:.0f} s"
     step, result, trace = now.shown
     total = result.trace.shape[-1]
     text = f"step {step} of {total} · loss {trace[-1]['loss']:.4g} · {seconds:.0f} s"
@@ -645,21 +658,24 @@ def _tell(now: _Run) -> str:
     return text + (f", about {taken / step * (total - step):.0f} s left" if step else "")
 
 
-def _draw(job: Job, shown: tuple[int, StyleResult, Sequence[Any]], curve: bool) -> dict[str, str]:
-    """Writes a preview, and the loss curve; returns their paths."""
+def _draw(job: Job, shown: tuple[int, StyleResult, Sequence[Any]], curve: bool) -> dict[str, Any]:
+    """Writes a preview, and the loss curve if asked for; returns how they are shown."""
     step, result, trace = shown
-    preview = job.output.with_name(f"{step:05d}.jpg")
+    folder = job.output.parent
+    preview = folder / f"preview-{step:05d}.jpg"
     save_image(preview, np.asarray(result.image))
+    for kind in ("preview", "loss"):
+        for old in sorted(folder.glob(f"{kind}-*"))[:-_KEPT]:
+            old.unlink(missing_ok=True)
     if not curve:
         return {"picture": str(preview)}
-    path = job.output.with_name(f"{step:05d}-loss.png")
+    path = folder / f"loss-{step:05d}.png"
     plot_losses(path, trace, job.recipe.weights, "")
-    return {"picture": str(preview), "curve": str(path)}
+    return {"picture": str(preview), "curve": gr.Image(value=str(path), visible=True)}
 
 
 async def _finish(visit: _Visit, now: _Run) -> dict[str, Any]:
     """Returns the end of a run: picture, curve, files, and the visitor's gallery."""
-    visit.run = None
     job = now.job
     if now.shown is None or not job.metadata_path.exists():
         return {"status": "Cancelled before there was a picture."}
@@ -670,15 +686,16 @@ async def _finish(visit: _Visit, now: _Run) -> dict[str, Any]:
     metadata["styles"] = [Path(path).name for path in metadata["styles"]]
     write_json(job.metadata_path, metadata)
     caption = f"{job.recipe.name}, {'x'.join(map(str, metadata['size']))} px"
-    visit.results.insert(0, (str(job.output), caption))
-    ended = metadata["status"].replace("_", " ")
-    seconds = time.monotonic() - now.begin
+    if not now.recorded:
+        now.recorded = True
+        visit.results.insert(0, (str(job.output), caption))
+    ended = "Cancelled" if metadata["status"] == "interrupted" else "Done"
     return {
         "picture": str(job.output),
         "curve": files["curve"],
         "png": gr.DownloadButton(value=str(job.output), interactive=True),
         "json": gr.DownloadButton(value=str(job.metadata_path), interactive=True),
-        "gallery": visit.results,
+        "gallery": gr.Gallery(value=visit.results, visible=True),
         "status": f"{ended} after {metadata['trace'][-1]['step']} steps · loss "
-        f"{metadata['loss']:.4g} · {seconds:.0f} s",
+        f"{metadata['loss']:.4g} · {metadata['trace'][-1]['seconds']:.0f} s",
     }
