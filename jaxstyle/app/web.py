@@ -97,7 +97,8 @@ class _Run:
 
     job: Job
     thread: threading.Thread | None = None
-    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+    stopped: float = math.inf
+    """When it was told to stop."""
     shown: tuple[int, StyleResult, Sequence[Any]] | None = None
     """The last steps made, result and trace."""
     problem: str | None = None
@@ -168,7 +169,7 @@ def serve(options: Options, host: str, port: int) -> int:
             code = 143 if isinstance(error, runtime.Terminated) else 130
         finally:
             for each in runs:
-                each.stop.set()
+                _stop(each)
             if page is not None:
                 page.close(verbose=False)
     say("ended")
@@ -463,9 +464,11 @@ def _choose(name: str, path: Path, visit: _Visit, options: Options) -> tuple[str
         shutil.copyfile(path, kept)
         thumbnail = folder / f"{name}-shown.jpg"
         save_image(thumbnail, small)
-    except InputError as error:
+    except (InputError, OSError) as error:
         setattr(visit, name, None)
         problem = str(error).replace(str(path), path.name)
+        if isinstance(error, OSError):
+            problem = f"{path.name} cannot be taken ({describe_error(error)})"
         gr.Warning(html.escape(problem), title="Not taken")
         return None, _problem(problem)
     setattr(visit, name, kept)
@@ -574,11 +577,11 @@ async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncGenerator[di
     }
     now = _Run(job)
     visit.run = now
-    # Whoever has closed the page leaves the queue before the run has stopped. It ends within a
+    # Gradio's queue goes on when a page is closed, before its run has stopped. That ends within a
     # step; only one that compiles cannot, so that the next may begin beside it, but not a third.
-    while (left := sum(map(_is_alive, runs))) > 1 or (
-        left == 1 and time.monotonic() - now.begin < _SECONDS_TO_STOP
-    ):
+    while left := [*filter(_is_alive, runs)]:
+        if len(left) == 1 and time.monotonic() - left[0].stopped > _SECONDS_TO_STOP:
+            break
         yield {"status": "waiting for the device"}
         await asyncio.sleep(0.1)
     runs[:] = [*filter(_is_alive, runs), now]
@@ -586,20 +589,26 @@ async def _paint(visit: _Visit, job: Job, runs: list[_Run]) -> AsyncGenerator[di
     now.thread = threading.Thread(target=_work, args=(now, visit), daemon=True)
     now.thread.start()
     try:
-        step, drawn = None, -math.inf
-        while _is_alive(now):
-            shown = now.shown
+        step, curve_at = None, -math.inf
+        drawing: asyncio.Task[dict[str, Any]] | None = None
+        while _is_alive(now) and now.stopped == math.inf:
             update: dict[str, Any] = {"status": _tell(now)}
-            if shown is not None and shown[0] != step:
-                step = shown[0]
-                draw = time.monotonic() - drawn >= _SECONDS_BETWEEN_CURVES
-                drawn = time.monotonic() if draw else drawn
-                update |= await asyncio.to_thread(_draw, now.job, shown, draw)
+            if drawing is not None and drawing.done():
+                update |= drawing.result()
+                drawing = None
+            if drawing is None and now.shown is not None and now.shown[0] != step:
+                step = now.shown[0]
+                curve = time.monotonic() - curve_at > _SECONDS_BETWEEN_CURVES
+                curve_at = time.monotonic() if curve else curve_at
+                drawing = asyncio.create_task(asyncio.to_thread(_draw, now.job, now.shown, curve))
+            # Often, even if there is nothing new: here Gradio sees that a page has been closed.
             yield update
             await asyncio.sleep(0.2)
     finally:
-        now.stop.set()
+        _stop(now)
         await _wait(now, _SECONDS_TO_STOP)
+    if _is_alive(now):
+        return  # cancelled, within something long; `_cancel` waits for it and tells
     if now.problem is not None:
         yield {"status": _problem(now.problem)}
         raise gr.Error(html.escape(now.problem), print_exception=False)
@@ -615,10 +624,15 @@ async def _cancel(visit: _Visit) -> AsyncIterator[dict[str, Any]]:
     if now is None:
         yield {"status": "Cancelled."}
         return
-    now.stop.set()
+    _stop(now)
     yield {"status": "stopping"}
     await _wait(now, _SECONDS_TO_TELL)
     yield await _finish(visit, now)
+
+
+def _stop(now: _Run) -> None:
+    """Has the run end at its next step."""
+    now.stopped = min(now.stopped, time.monotonic())
 
 
 async def _wait(now: _Run, seconds: float) -> None:
@@ -632,7 +646,7 @@ def _work(now: _Run, visit: _Visit) -> None:
     """What the thread does."""
 
     def look(step: int, result: StyleResult, trace: Sequence[Any]) -> None:
-        if now.stop.is_set():
+        if now.stopped < math.inf:
             raise KeyboardInterrupt
         now.shown = step, result, tuple(trace)
 
@@ -661,7 +675,8 @@ def _tell(now: _Run) -> str:
 def _draw(job: Job, shown: tuple[int, StyleResult, Sequence[Any]], curve: bool) -> dict[str, Any]:
     """Writes a preview, and the loss curve if asked for; returns how they are shown."""
     step, result, trace = shown
-    folder = job.output.parent
+    folder = job.output.parent / "shown"
+    folder.mkdir(exist_ok=True)
     preview = folder / f"preview-{step:05d}.jpg"
     save_image(preview, np.asarray(result.image))
     for kind in ("preview", "loss"):
