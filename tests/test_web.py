@@ -383,6 +383,13 @@ def test_fifty_malformed_uploads(visit, files, pictures):
         page.wait_for_selector("#content input[type=file]", state="attached")
     page.click("#paint")
     wait_for_status(page, "choose a photo and a painting")
+    # Nor does anything stay of a picture that is taken away again.
+    choose(page, "content", files[0])
+    choose(page, "style", files[1])
+    page.get_by_label("Remove Image").first.click()
+    page.wait_for_selector("#content img", state="detached")
+    page.click("#paint")
+    wait_for_status(page, "choose a photo and a painting")
 
     # Nothing in it, too large, and of another type: Gradio itself refuses them.
     for name, kind, data in (

@@ -449,7 +449,7 @@ def serve(
         ("--port", port),
     ):
         check_positive(option, value)
-    with tempfile.TemporaryDirectory(prefix="jaxstyle-") as folder:
+    with tempfile.TemporaryDirectory(prefix="jaxstyle-", ignore_cleanup_errors=True) as folder:
         # Gradio must know before it is imported.
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder
         try:

@@ -273,6 +273,7 @@ def make_page(options: Options, runs: list[_Run]) -> gr.Blocks:
         outputs["gallery"] = gr.Gallery(
             label="Painted in this visit",
             columns=4,
+            fit_columns=False,
             height="auto",
             object_fit="contain",
             interactive=False,
