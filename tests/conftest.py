@@ -1,7 +1,11 @@
 """Fixtures: parameters, pictures, and what is skipped where they cannot be had."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 import jax.numpy as jnp
 import numpy as np
