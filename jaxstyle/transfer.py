@@ -439,7 +439,8 @@ def _run(
                 None if scale == 1 else (start_here, start),
                 shown,
                 rest=total - made - stage_solver.num_steps,
-                recipe=recipe,
+                carry=recipe.carry,
+                filter_size=recipe.median_filter,
                 batched=batched,
                 problem=problem,
             )
@@ -779,7 +780,9 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("rest", "recipe", "batched", "problem"))
+@functools.partial(
+    jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem")
+)
 def _result(
     state: State,
     earlier: tuple[tuple[jax.Array, ...], jax.Array],
@@ -787,7 +790,8 @@ def _result(
     chroma: jax.Array | None,
     *,
     rest: int,
-    recipe: Recipe,
+    carry: str,
+    filter_size: int,
     batched: bool,
     problem: Problem,
 ) -> StyleResult:
@@ -799,12 +803,12 @@ def _result(
     """
     image = problem.turn(state.best_x)
     if starts is not None:
-        image = _carry(image, *starts, recipe.carry)
+        image = _carry(image, *starts, carry)
     # Each pixel's own formula, so with or without a batch.
     image = image if chroma is None else luminance_only(image, chroma)
 
     def finish(x: jax.Array) -> jax.Array:
-        return median_filter(jnp.clip(x, 0, 1), recipe.median_filter)
+        return median_filter(jnp.clip(x, 0, 1), filter_size)
 
     traces, evaluations = earlier
     last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)

@@ -390,7 +390,7 @@ def test_what_is_wrong_is_said_before_anything_starts(name, folder, params_file,
 
 @pytest.mark.slow
 def test_five_hundred_pairs_do_not_grow(folder, params_file):
-    """Memory after 100 pairs is that after 500, but for a little."""
+    """Memory after 200 pairs is that after 500, but for a little."""
     (folder / "out").mkdir()
     sizes = []
     write_manifest(folder, 500)
@@ -404,8 +404,8 @@ def test_five_hundred_pairs_do_not_grow(folder, params_file):
             sizes.append((len(journal.read_bytes().splitlines()), size))
     assert process.returncode == 0
     assert len(journal_of(folder)) == 500
-    early = max(size for number, size in sizes if 50 < number <= 150)
+    early = max(size for number, size in sizes if 100 < number <= 200)
     late = max(size for number, size in sizes if number > 400)
-    print(f"resident after 100 pairs {early} kB, at the end {late} kB")
+    print(f"resident after 200 pairs {early} kB, at the end {late} kB")
     assert late < 1.05 * early
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1.2 * early
