@@ -108,8 +108,8 @@ def stylize(
         params: VGG19's variables, from `jaxstyle.io.load_params`.
         content: `(H, W, 3)` floating-point sRGB in [0, 1]; None, with an `init` that is an
             image, if no term of the recipe needs it (texture synthesis).
-        style: `(h, w, 3)`, likewise, of any size; or a tuple of such; None if no term needs it
-            (reconstruction).
+        style: `(h, w, 3)` floating-point sRGB in [0, 1], of any size; or a tuple of such; None if
+            no term needs it (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
         solver: over the recipe's.
@@ -583,7 +583,7 @@ def _initial_image(
     def noise(key: jax.Array) -> jax.Array:
         if init == "noise":
             return jax.random.uniform(key, content.shape[-3:], content.dtype)
-        return network.mean_color(content.dtype) + 0.001 / network.white * jax.random.normal(
+        return network.mean_color(dtype=content.dtype) + 0.001 / network.white * jax.random.normal(
             key, content.shape[-3:], content.dtype
         )
 
@@ -692,7 +692,7 @@ def _targets(
             problem.terms,
             content,
             styles,
-            shares,
+            style_weights=shares,
             masks=masks,
             style_masks=style_masks,
             tile=problem.tile,
@@ -804,7 +804,7 @@ def _result(
     image = image if chroma is None else luminance_only(image, chroma)
 
     def finish(x: jax.Array) -> jax.Array:
-        return median_filter(jnp.clip(x, 0, 1), recipe.median_filter)
+        return median_filter(jnp.clip(x, 0, 1), size=recipe.median_filter)
 
     traces, evaluations = earlier
     last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)
@@ -822,11 +822,11 @@ def _result(
     return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
 
 
-def median_filter(image: jax.Array, size: int = 3) -> jax.Array:
+def median_filter(image: jax.Array, *, size: int = 3) -> jax.Array:
     """Replaces each pixel by the median of the `size` x `size` pixels around it, per channel.
 
     Args:
-        image: `(H, W, c)`; its border is continued by its outermost pixels.
+        image: `(H, W, c)` of any scale; its border is continued by its outermost pixels.
         size: odd; 1 returns the image.
 
     Returns:
