@@ -30,7 +30,7 @@ class Status(enum.IntEnum):
     """How a run ended."""
 
     STEP_LIMIT = 0
-    """All steps were made (or: still running)."""
+    """All steps were made, or it is still running."""
     CONVERGED = 1
     """The gradient vanished, or `x` no longer changed by more than the tolerance."""
     STALLED = 2

@@ -39,7 +39,7 @@ class StyleResult(NamedTuple):
     image: jax.Array
     """`(H, W, 3)` sRGB, clipped to [0, 1]; through the recipe's median filter, if it has one."""
     loss: jax.Array
-    """`()` the lowest loss that was reached: that of the image before clipping and filtering."""
+    """`()` the lowest loss that was reached, that of the image before clipping and filtering."""
     term_losses: dict[str, jax.Array]
     """Term name -> `()` its loss, before its weight."""
     trace: jax.Array

@@ -54,9 +54,9 @@ class WeightsInfo:
     exact: bool
     """Whether they are the float32 numbers of the source; False for 8-bit ones."""
     preprocessing: str
-    """`caffe` or `torchvision`: what `VGG19(preprocessing=...)` must be."""
+    """What `VGG19(preprocessing=...)` must be, `caffe` or `torchvision`."""
     sha256: str
-    """Of the content, not of the file: kernel and bias of each layer, little-endian float32."""
+    """Not of the file, but of what is in it, little-endian float32, kernel and bias by layer."""
     license: str
     """The licence of the weights."""
     num_parameters: int

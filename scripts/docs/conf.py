@@ -1,11 +1,12 @@
 """Sphinx's settings, for `make docs`: guides in Markdown, the reference from the docstrings.
 
-Every warning is an error: a link or anchor that leads nowhere, a type in a signature that is not
-in the reference, a public name that is missing there.
+Every warning is an error: a link or an anchor that leads nowhere, a type in a signature that is
+not explained, a public name that is not in the reference.
 """
 
-import ast
-import inspect
+import re
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,15 +16,67 @@ from sphinx.util import logging
 from sphinx.util.typing import stringify_annotation
 
 import jaxstyle
-from jaxstyle.recipes import Recipe
+
+sys.path.insert(0, str(Path(__file__).parent))
+from public import public_names
 
 project = "jaxstyle"
-author = "The jaxstyle developers"
 version = release = jaxstyle.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["*.py"]
 
 html_theme = "furo"
 html_title = f"jaxstyle {version}"
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False
+
+myst_heading_anchors = 3
+# What stands in backticks in a docstring is a link where it is a public name, and code otherwise.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", "(?s).*"),
+    ("py:class", r"(jax|jaxlib|numpy|collections|os|typing|pathlib)\..*|ArrayLike"),
+]
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = False
+napoleon_use_rtype = False
+
+
+def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
+    """Names in signatures what Python has written out: `ArrayLike`, arrays, long unions."""
+    short = {
+        stringify_annotation(ArrayLike, mode): "ArrayLike" for mode in ("smart", "fully-qualified")
+    }
+    signature, returned = arguments[-2:]
+    for long, name in short.items():
+        signature = signature and signature.replace(long, name)
+    # Flax's own two arguments of every module are not for users.
+    signature = signature and re.sub(r", parent: .*", ")", signature)
+    return signature, returned
+
+
+def _describe(
+    app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]
+) -> None:
+    """A recipe is documented by its own fields."""
+    if isinstance(documented, jaxstyle.Recipe):
+        lines[:] = [f"{documented.description} ({documented.source})"]
+
+
+def _check_complete(app: Sphinx, environment: Any) -> None:
+    public = public_names()
+    present = {id(public.get(name)) for name in environment.domaindata["py"]["objects"]}
+    for name, each in public.items():
+        if id(each) not in present and not isinstance(each, ModuleType):
+            logging.getLogger(__name__).warning("%s is public, but not in the reference", name)
+
+
+def setup(app: Sphinx) -> None:
+    """Connects the functions above."""
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _describe)
+    app.connect("env-check-consistency", _check_complete)
