@@ -128,7 +128,7 @@ def stylize(
             takes the arrays where they are.
 
     Returns:
-        A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
+        A `StyleResult`. The loss is never above that of the start (with a pyramid, of the start
         at the full size, which comes from the smaller ones); numeric trouble is told by its
         status.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy.typing
 from jax.typing import ArrayLike
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -24,6 +25,8 @@ project = "jaxstyle"
 version = release = jaxstyle.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["*.py"]
+
+highlight_language = "none"  # where a guide names none
 
 html_theme = "furo"
 html_title = f"jaxstyle {version}"
@@ -42,21 +45,25 @@ nitpick_ignore_regex = [
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-napoleon_use_ivar = False
+python_maximum_signature_line_length = 88
 napoleon_use_rtype = False
+napoleon_attr_annotations = False  # the signature has them
 
 
 def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
-    """Names in signatures what Python has written out: `ArrayLike`, arrays, long unions."""
-    short = {
-        stringify_annotation(ArrayLike, mode): "ArrayLike" for mode in ("smart", "fully-qualified")
-    }
+    """Gives names in signatures to what Python has written out."""
     signature, returned = arguments[-2:]
-    for long, name in short.items():
-        signature = signature and signature.replace(long, name)
-    # Flax's own two arguments of every module are not for users.
-    signature = signature and re.sub(r", parent: .*", ")", signature)
-    return signature, returned
+    if signature is None:
+        return signature, returned
+    for union in (ArrayLike, numpy.typing.ArrayLike):
+        for mode in ("smart", "fully-qualified"):
+            signature = signature.replace(stringify_annotation(union, mode), "ArrayLike")
+    for default in (jaxstyle.VGG19(), jaxstyle.LBFGS()):
+        text = repr(default).replace("\n", " ")
+        signature = signature.replace(text, f"{type(default).__name__}()")
+    # Flax's own two arguments of every module, and what a protocol is made with, are not for users.
+    signature = re.sub(r", parent: .*", ")", signature)
+    return signature.replace("(*args, **kwargs)", ""), returned
 
 
 def _describe(
