@@ -113,7 +113,7 @@ def main(options: Options) -> None:
         return [result for _, result in steps]
 
     def filtered(result: Any) -> Any:
-        return jaxstyle.median_filter(result.image, GOKALP_KIM.median_filter)
+        return jaxstyle.median_filter(result.image, size=GOKALP_KIM.median_filter)
 
     def in_lockstep(recipe: jaxstyle.Recipe, factors: Sequence[float]) -> Any:
         """Pictures of all content weights, and a style weight of 1."""

@@ -99,7 +99,10 @@ def small():
     contents, styles = pictures(range(6), 32, 64), pictures(range(10, 16), 32, 64)
     expected = jaxstyle.stylize_batch(params, contents, styles, recipe=SMALL)
     found = {}
-    for name, mesh in (("batch", jaxstyle.make_mesh()), ("both", jaxstyle.make_mesh(2, 4))):
+    for name, mesh in (
+        ("batch", jaxstyle.make_mesh()),
+        ("both", jaxstyle.make_mesh(batch=2, rows=4)),
+    ):
         result = jaxstyle.stylize_batch(params, contents, styles, recipe=SMALL, mesh=mesh)
         found[name] = difference(result, expected)
     mesh = jaxstyle.make_mesh(rows=8)
@@ -128,7 +131,7 @@ def recipe(name):
     with jax.default_matmul_precision("highest"):
         expected = jaxstyle.stylize_batch(params, contents, styles, recipe=chosen)
         batch = jaxstyle.stylize_batch(
-            params, contents, styles, recipe=chosen, mesh=jaxstyle.make_mesh(2)
+            params, contents, styles, recipe=chosen, mesh=jaxstyle.make_mesh(batch=2)
         )
         mesh = jaxstyle.make_mesh(rows=8)
         pair = contents[0], styles[0]

@@ -115,7 +115,7 @@ class _Runner:
 
     def _mesh(self) -> Mesh | None:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
-        return None if len(devices) == 1 else jaxstyle.make_mesh(len(devices), devices=devices)
+        return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
     def _refuse_changes(self, pairs: Sequence[Pair], weights: Mapping[str, str]) -> None:
         if self.options.force:

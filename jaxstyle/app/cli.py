@@ -446,7 +446,7 @@ def _convert(
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 
-    print(convert(file, output, preprocessing=preprocessing))
+    print(convert(file, output=output, preprocessing=preprocessing))
     return 0
 
 
