@@ -780,9 +780,7 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem")
-)
+@functools.partial(jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem"))
 def _result(
     state: State,
     earlier: tuple[tuple[jax.Array, ...], jax.Array],
