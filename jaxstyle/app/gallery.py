@@ -17,6 +17,7 @@ from jaxstyle.app.report import (
     facts,
     flatten,
     section,
+    settings_table,
 )
 from jaxstyle.io import InputError, load_image, read_shape
 
@@ -83,7 +84,7 @@ def describe_batch(
             section("Failures", facts(rows)) if rows else "",
             command_section(command),
             '<div class="columns">',
-            section("Settings of all", facts(common.items())),
+            section("Settings of all", settings_table(common.items())),
             "<div>",
             section("Seconds, of all together", facts(seconds.items())),
             section("Made with", facts((key, ", ".join(made_with[key])) for key in made_with)),

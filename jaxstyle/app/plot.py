@@ -1,6 +1,7 @@
 """The loss curve as a picture."""
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -35,7 +36,6 @@ def plot_losses(
 
     color = "black" if kind == "png" else _TEXT_COLOR
     settings: Any = {
-        "text.parse_math": False,  # names may have dollars in them
         "svg.fonttype": "none",
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), color),
         **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), color),
@@ -59,11 +59,15 @@ def plot_losses(
         axes.set_ylabel("loss")
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        legend = axes.legend(frameon=False)
+        for text in (axes.title, *legend.get_texts()):
+            text.set_parse_math(False)  # names may have dollars in them
         if kind == "png":
             figure.savefig(buffer, format="png", dpi=120)
             return buffer.getvalue()
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)
-    text = buffer.getvalue().decode().replace(_TEXT_COLOR, "currentColor")
-    return text[text.index("<svg") :].encode()
+    element = buffer.getvalue().decode().replace(_TEXT_COLOR, "currentColor")
+    # Two in one page must not share their names.
+    element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{over}-", element)
+    return element[element.index("<svg") :].encode()

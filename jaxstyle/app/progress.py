@@ -33,19 +33,19 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[[int, 
     console = Console(stderr=True)
     silent = quiet or mode == "json"
     drawn = mode == "auto" and console.is_terminal and not console.is_dumb_terminal
-    columns: list[ProgressColumn] = [TextColumn("{task.completed}/{task.total}")]
-    if console.width >= _WIDE:
-        columns += [TextColumn(unit), BarColumn(bar_width=None)]
-    columns.append(TextColumn("{task.fields[text]}"))
+    wide = console.width >= _WIDE
+    columns: list[ProgressColumn] = [TextColumn("{task.description}")]
+    if wide:
+        columns += [BarColumn(bar_width=None), TextColumn("{task.fields[text]}")]
     told = -1
-    with Progress(
-        *columns, console=console, expand=console.width >= _WIDE, disable=silent or not drawn
-    ) as bar:
-        task = bar.add_task("", total=None, text="starting")
+    with Progress(*columns, console=console, expand=wide, disable=silent or not drawn) as bar:
+        task = bar.add_task("starting", total=None, text="")
 
         def show(done: int, total: int, text: str) -> None:
             nonlocal told
-            bar.update(task, total=total, completed=done, text=text)
+            # A narrow terminal cuts off the end, which is what one misses least.
+            count = f"{done}/{total} {unit if wide else text}"
+            bar.update(task, total=total, completed=done, description=count, text=text)
             if not silent and not drawn and (part := done * _LINES // max(total, 1)) > told:
                 told = part
                 say(f"{done}/{total} {unit}  {text}")
@@ -89,8 +89,8 @@ def describe_step(
     before = trace[-2]
     if before["loss"] != 0 and now["step"] > before["step"]:
         change = (now["loss"] / before["loss"] - 1) / (now["step"] - before["step"])
-        text += f" {100 * change:+.2f}%/step"
-    text += f" {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
+        text += f", {100 * change:+.2f}%/step"
+    text += f", {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
     # A step takes as long as its picture is large. Sizes that are left out are the smallest.
     work = [1.0] * recipe.solver.num_steps
     if recipe.pyramid is not None:
@@ -99,11 +99,12 @@ def describe_step(
     work = work[-total:]
     made = sum(work[then["step"] : now["step"]])
     left = seconds * sum(work[now["step"] :]) / made if made else math.inf
-    return f"{time_left(left)} {text}"
+    return f"{time_left(left)}, {text}"
 
 
 def time_left(seconds: float) -> str:
     """Writes how long it will take."""
     if not seconds < 1e8:
-        return "?:??:?? left"
-    return f"{datetime.timedelta(seconds=round(seconds))} left"
+        return "?:?? left"
+    text = str(datetime.timedelta(seconds=round(seconds)))
+    return f"{text.removeprefix('0:')} left"

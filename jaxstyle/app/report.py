@@ -128,7 +128,7 @@ def describe_run(
     if job.content is None:
         view = f'<img src="{result}" alt="result">'
     else:
-        view = compare(embed(pictures.content, _LARGE), result)
+        view = compare(embed(pictures.content, _LARGE), result, image.shape)
     last = trace[-1]["step"]
     shown = {**snapshots, last: embed(image, THUMBNAIL)}
     losses = {entry["step"]: entry["loss"] for entry in trace}
@@ -156,7 +156,7 @@ def describe_run(
             section("Loss and weighted terms", f'<div class="row wide">{"".join(plots)}</div>'),
             command_section(job.command),
             '<div class="columns">',
-            section("Settings", facts(flatten(settings))),
+            section("Settings", settings_table(flatten(settings))),
             "<div>",
             section("Seconds", facts(seconds.items())),
             section("Versions", facts(metadata["versions"].items())),
@@ -210,10 +210,11 @@ def figure(picture: str, title: str, text: str, hint: str = "") -> str:
     )
 
 
-def compare(before: str, after: str) -> str:
-    """Two pictures with a slider between them."""
+def compare(before: str, after: str, shape: Sequence[int] = (1, 1)) -> str:
+    """Returns two pictures of a shape `(H, W, ...)`, data URIs, with a slider between them."""
     return (
-        f'<div class="compare"><img src="{before}" alt="content">'
+        f'<div class="compare" style="--width: {shape[1]}; --height: {shape[0]}">'
+        f'<img src="{before}" alt="content">'
         f'<img class="after" src="{after}" alt="result">'
         '<input type="range" min="0" max="100" step="1" value="50" '
         'aria-label="content or result: how much of each is seen">'
@@ -228,6 +229,17 @@ def facts(rows: Iterable[Sequence[object]]) -> str:
         for name, value in rows
     )
     return f'<table class="facts">{"".join(cells)}</table>'
+
+
+def settings_table(settings: Iterable[tuple[str, str]]) -> str:
+    """Returns tables of settings: of the run, and of its recipe."""
+    own, recipe = [], []
+    for key, text in settings:
+        if key.startswith("recipe."):
+            recipe.append((key.removeprefix("recipe."), text))
+        else:
+            own.append((key, text))
+    return f"{facts(own)}<h2>Recipe</h2>{facts(recipe)}"
 
 
 def command_section(command: str) -> str:
