@@ -360,7 +360,7 @@ def test_a_gallery(folder, params_file, capsys, monkeypatch):
         assert path.resolve() == folder / "out" / output
         assert output in attributes["data-text"]
         assert f"loss {entries[output]['loss']:.4g}" in attributes["data-text"]
-        assert "weights.style" in attributes["data-text"]
+        assert ", weights.style " in attributes["data-text"]
         ((thumbnail, _),) = page.all("img", alt=output)
         assert_alike(thumbnail["src"], load_image(path))
         ((content, _),) = page.all("img", id=attributes["data-content"])

@@ -63,11 +63,11 @@ def describe_batch(
         found = _read_json(pair.job.metadata_path) if "status" in entry else {}
         for key, value in found.get("seconds", {}).items():
             seconds[key] = round(seconds.get(key, 0.0) + value, 3)
-        for key, text in flatten(
-            {key: found[key] for key in ("device", "versions") if key in found}
-        ):
+        kept = {key: found[key] for key in ("device", "versions") if key in found}
+        for key, text in flatten(kept) if kept else ():
             made_with.setdefault(key, {})[text] = None
-        notes.append(", ".join(f"{key} {own[key]}" for key in own if key not in common))
+        different = [key for key in own if key not in common]
+        notes.append(", ".join(f"{key.removeprefix('recipe.')} {own[key]}" for key in different))
 
     painted = sum("status" in entries.get(pair.row.output, {}) for pair in pairs)
     counts = [f"{painted} of {len(pairs)} pairs painted"]
@@ -162,7 +162,9 @@ def _cell(
         picture = _read_thumbnail(pair.job.output, edge)
     except InputError as error:
         return f'<div class="failed"><b class="bad">lost</b> {escape(error)}</div>{extra}'
-    told = f"loss {entry['loss']:.4g}, {str(entry['status']).replace('_', ' ')}"
+    told = f"loss {entry['loss']:.4g}"
+    if entry["status"] != "step_limit":
+        told += f", {str(entry['status']).replace('_', ' ')}"
     text = ", ".join(filter(None, (pair.row.output, told, f"{entry['seconds']:.1f} s", note)))
     return (
         f'<a class="cell" href="{escape(_link(pair.job.output, folder))}" '
