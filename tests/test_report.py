@@ -6,7 +6,6 @@ import html.parser
 import io
 import json
 import math
-import os
 import re
 import shlex
 import signal
@@ -156,7 +155,7 @@ def check_facts(page, metadata):
 def test_a_page_about_a_run(folder, params_file, capsys):
     output = "$x_{1$ <b>.png"
     options = ("--output", output, "--report", "page & more", "--plot", "--weights", "style=900",
-               "--style-scale", "0.75")  # fmt: skip
+               "--style-scale", "0.75", "--init", "s.png")  # fmt: skip
     assert main(arguments(params_file, *options, content=HOSTILE, style=WORSE)) == 0
     capsys.readouterr()
     assert [path.name for path in (folder / "page & more").iterdir()] == ["index.html"]
@@ -182,7 +181,7 @@ def test_a_page_about_a_run(folder, params_file, capsys):
 
     shown = steps_of(page)
     assert list(shown) == [0, 1, 2, 3, 5, 8, 12]
-    assert_alike(shown[0], content)
+    assert_alike(shown[0], load_image("s.png", size=64))
     assert_alike(shown[12], result)
     for step in shown:
         assert f"step {step}loss {metadata['trace'][step]['loss']:.4g}" in captions
@@ -235,29 +234,26 @@ def test_a_texture_and_masks(folder, params_file):
     assert_alike(named["start"], load_image("s.png"))
 
 
-@pytest.fixture
-def interrupt(monkeypatch):
-    """Sends SIGINT when a run looks at its fifth step."""
+def interrupt_at(step, monkeypatch):
+    """A run ends with Ctrl-C when it looks at this step."""
 
-    def after(step, total, taken, is_due=report.is_due):
-        due = is_due(step, total, taken)
-        if step == 5 and not due:
-            return due
-        if step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-        return due
+    def is_due(now, *others, is_due=report.is_due):
+        if now == step:
+            raise KeyboardInterrupt
+        return is_due(now, *others)
 
-    return lambda patch: patch.setattr(report, "is_due", after)
+    monkeypatch.setattr(report, "is_due", is_due)
 
 
-def test_interrupted_and_gone_on_with(folder, params_file, capsys, monkeypatch, interrupt):
+def test_interrupted_and_gone_on_with(folder, params_file, capsys, monkeypatch):
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "_SHARE", 1e9)
-    call = arguments(params_file, "--output", "out.png", "--report", "page", "--checkpoint", "kept")
+    call = arguments(params_file, "--init", "s.png", "--output", "out.png", "--report", "page",
+                     "--checkpoint", "kept")  # fmt: skip
     assert main(call) == 0
     undisturbed = steps_of(read(folder / "page"))
     with monkeypatch.context() as patch:
-        interrupt(patch)
+        interrupt_at(6, patch)
         assert main([*call, "--progress", "json"]) == 130
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["status"] == "interrupted"
