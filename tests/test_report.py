@@ -12,6 +12,7 @@ import signal
 import sys
 import urllib.parse
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from jaxstyle import recipes, terms
 from jaxstyle.app import batch as runner
 from jaxstyle.app import checkpoint, progress, report
 from jaxstyle.app.cli import main
+from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import describe_recipe, load_image
 
 SMALL = dataclasses.replace(
@@ -208,6 +210,40 @@ def test_a_page_about_a_run(folder, params_file, capsys):
     assert (folder / output).read_bytes() == picture
     assert read(folder / "page & more").text("pre") == [command]
     assert steps_of(read(folder / "page & more")) == shown
+
+
+def test_curves_have_the_numbers_and_hostile_names():
+    name = "</text></svg><script>alert('$x_{')</script>"
+    trace = [
+        {"evaluations": 1 + step, "seconds": 2.0 * step, "loss": 10.0 ** (3 - step),
+         "terms": {name: 10.0 ** (2 - step)}}
+        for step in range(4)
+    ]  # fmt: skip
+    for over in ("evaluations", "seconds"):
+        root = ElementTree.fromstring(plot_losses(trace, {name: 10.0}, over=over, kind="svg"))
+        svg = "{http://www.w3.org/2000/svg}"
+        texts = ["".join(text.itertext()) for text in root.iter(f"{svg}text")]
+        assert f"10 x {name}" in texts
+        assert {each.tag for each in root.iter()} <= {
+            svg + tag for tag in ("svg", "defs", "style", "g", "path", "use", "text", "tspan",
+                                  "clipPath", "rect")
+        }  # fmt: skip
+        # The loss falls by the same factor for each evaluation: a straight line of four points,
+        # and ten times the term, the same again.
+        lines = [
+            np.array(
+                [point.split() for point in re.findall(r"[ML] ([\d. -]+)", path.get("d"))], float
+            )
+            for path in root.iter(f"{svg}path")
+            if path.get("clip-path")
+        ]
+        lines = [line for line in lines if len(line) > 1 and (np.diff(line, axis=0) > 0).all()]
+        assert len(lines) == 2
+        np.testing.assert_allclose(lines[0][0], lines[1][0])
+        np.testing.assert_allclose(lines[0][-1], lines[1][-1])
+    png = plot_losses(trace, {name: 10.0}, "a $title_{")
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.size == (840, 504)
 
 
 def test_a_texture_and_masks(folder, params_file):
@@ -415,11 +451,11 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
         (folder / "out" / row.output).symlink_to("noise.png")
     pairs = plan_pairs(rows, "m", folder / "out", lambda **row: make_job(recipe="gatys", **row))
     entry = {"status": "step_limit", "loss": 1.0, "seconds": 1.0}
-    body = gallery.describe_batch(
-        folder, folder / "out", pairs, {row.output: entry for row in rows}, status="done",
-        command="",
-    )  # fmt: skip
-    assert len(re.findall('<a class="cell"', body)) == 100
+    entries = {pair.row.output: {**entry, "digest": pair.digest} for pair in pairs}
+    entries["a0-b0.png"]["digest"] = "of other settings"
+    body = gallery.describe_batch(folder, folder / "out", pairs, entries, status="done", command="")
+    assert len(re.findall('<a class="cell"', body)) == 99
+    assert body.count("not painted yet") == 2
     assert len(body) < 10e6
     shapes = [decode(each).shape for each in re.findall(r'src="(data:image[^"]+)', body)[::20]]
     assert {max(shape[:2]) for shape in shapes} == {64, int((6e6 / 120) ** 0.5)}

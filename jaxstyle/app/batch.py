@@ -270,6 +270,7 @@ class _Runner:
         own = make_batches(good, batch_size)[self.options.process :: self.options.processes]
         here = [*(pair for batch in own for pair in batch.pairs), *(pair for pair, _ in bad)]
         self.total = sum(pair.row.output in self.missing for pair in here)
+        self.show(0, self.total, "")
         for pair, problem in bad:
             self._fail(pair, problem)
         return [

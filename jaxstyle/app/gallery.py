@@ -42,10 +42,16 @@ def describe_batch(
         folder: where the page will be, for links to the pictures.
         output_dir: of the run.
         pairs: all of them.
-        entries: output -> entry of the journal.
+        entries: output -> entry of the journal; that of other settings does not count.
         status: how the run ended.
         command: that goes on with it.
     """
+    digests = {pair.row.output: pair.digest for pair in pairs}
+    entries = {
+        output: entry
+        for output, entry in entries.items()
+        if entry.get("digest") == digests.get(output)
+    }
     settings = [dict(flatten({**pair.job.settings, "masks": pair.row.masks})) for pair in pairs]
     common = {
         key: text
@@ -201,7 +207,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _link(path: Path, folder: Path) -> str:
     try:
-        relative = os.path.relpath(path, folder)
+        relative = os.path.relpath(path.resolve(), folder.resolve())
     except ValueError:  # on another drive
         return path.resolve().as_uri()
     return urllib.parse.quote(os.fsencode(relative.replace(os.sep, "/")))

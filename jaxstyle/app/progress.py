@@ -48,7 +48,7 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[[int, 
             bar.update(task, total=total, completed=done, description=count, text=text)
             if not silent and not drawn and (part := done * _LINES // max(total, 1)) > told:
                 told = part
-                say(f"{done}/{total} {unit}  {text}")
+                say(f"{done}/{total} {unit}  {text}".rstrip())
 
         yield show
 

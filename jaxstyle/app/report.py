@@ -205,7 +205,7 @@ def figure(picture: str, title: str, text: str, hint: str = "") -> str:
     """Returns a picture, given as a data URI, with two lines of text below it."""
     caption = f"{escape(title)}<br>{escape(text)}"
     return (
-        f'<figure title="{escape(hint)}"><img src="{picture}" alt="{escape(title)}">'
+        f'<figure title="{escape(hint)}"><img src="{escape(picture)}" alt="{escape(title)}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
