@@ -239,8 +239,8 @@ def batch(
         process: Which of them this is, from 0.
         force: Paint pictures again that were made with other settings or weights.
         retry_failed: Try again what has failed before.
-        report: A folder for index.html, a page with all pictures, small, and what has failed; in
-            the end also after Ctrl-C, and of a run that has gone on where it was stopped.
+        report: A folder for index.html, a page with all pictures, small, and what has failed;
+            it is written at the end, and after Ctrl-C.
         progress: As for `stylize`; `json` writes an object for each pair that is done or failed.
         quiet: Say nothing but errors.
     """
