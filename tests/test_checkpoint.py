@@ -140,8 +140,8 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
     """A run that is stopped by a signal at step 5."""
     saved = checkpoint.CheckpointFolder.keep
 
-    def keep(self, found, trace):
-        saved(self, found, trace)
+    def keep(self, found, trace, snapshots):
+        saved(self, found, trace, snapshots)
         if len(trace) == 5:
             os.kill(os.getpid(), number)
 

@@ -49,6 +49,9 @@ class Job:
     preview_every: int | None = None
     checkpoint: Path | None = None
     plot: bool = False
+    report: Path | None = None  # a folder
+    command: str = ""  # that makes the picture again
+    progress: str = "auto"  # plain, json
     quiet: bool = False
 
     @property
