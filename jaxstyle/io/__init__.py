@@ -3,8 +3,9 @@
 Bad files and paths end as an `InputError`, with one line that says what is wrong and what to do.
 """
 
-from jaxstyle.io.errors import InputError
+from jaxstyle.io.errors import InputError, exit_on_input_error
 from jaxstyle.io.images import (
+    SAMPLES,
     check_extension,
     check_writable,
     contact_sheet,
@@ -22,6 +23,7 @@ from jaxstyle.io.metadata import (
 from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
 
 __all__ = [
+    "SAMPLES",
     "InputError",
     "WeightsInfo",
     "build_recipe",
@@ -31,6 +33,7 @@ __all__ = [
     "convert",
     "describe_recipe",
     "describe_versions",
+    "exit_on_input_error",
     "fetch",
     "list_weights",
     "load_image",
