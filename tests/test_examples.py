@@ -1,7 +1,5 @@
 """The examples run, small; what they print and write is checked; they use public names only."""
 
-import ast
-import importlib
 import json
 import re
 import runpy
@@ -13,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import check_public_names
 from flax.traverse_util import unflatten_dict
 from PIL import Image
 from safetensors.numpy import load_file
@@ -34,33 +33,9 @@ def code_of(path):
     return text if path.suffix == ".py" else "\n".join(code_cells(json.loads(text)))
 
 
-def jaxstyle_names(code):
-    """What `code` takes from jaxstyle, as (module, name)."""
-    tree = ast.parse(code)
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "jaxstyle":
-            found |= {(node.module, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names if alias.name.startswith("jaxstyle.")]
-            found |= {("jaxstyle", module.split(".")[1]) for module in modules}
-        elif isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            if owner == "jaxstyle" or re.fullmatch(r"jaxstyle\.[a-z]+", owner):
-                found.add((owner, node.attr))
-    return found
-
-
 @pytest.mark.parametrize("path", [*SCRIPTS, NOTEBOOK], ids=lambda path: path.name)
 def test_only_public_names_are_used(path):
-    names = jaxstyle_names(code_of(path))
-    assert names
-    for module, name in names:
-        parts = module.split(".")
-        assert len(parts) == 1 or parts[1] in jaxstyle.__all__, f"{module} is not public"
-        owner = importlib.import_module(module)
-        public = getattr(owner, "__all__", [n for n in vars(owner) if not n.startswith("_")])
-        assert name in public, f"{module}.{name} is not public"
+    assert check_public_names(code_of(path))
 
 
 def test_the_readme_tells_of_every_example():
