@@ -49,7 +49,7 @@ def test_the_readme_and_the_example_have_the_same_term(pictures):
     (block,) = (block for block in blocks if "class Edges" in block)
     names: dict = {}
     exec(block[: block.index("recipe = ")], names)
-    example, readme = runpy.run_path(EXAMPLES / "custom_term.py")["Edges"](), names["Edges"]()
+    example, readme = runpy.run_path(str(EXAMPLES / "custom_term.py"))["Edges"](), names["Edges"]()
     assert (example.name, example.layers) == (readme.name, readme.layers)
     assert example.target_image == readme.target_image
     image, target = ({"image": jnp.asarray(pictures(seed))} for seed in (0, 1))
@@ -70,7 +70,7 @@ def run(monkeypatch, random_params, tmp_path, pictures, capsys):
 
     def call(name, command):
         monkeypatch.setattr(sys, "argv", [name, *command.split()])
-        runpy.run_path(EXAMPLES / name, run_name="__main__")
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
         return capsys.readouterr().out
 
     return call
@@ -172,7 +172,7 @@ def test_feedforward(run):
     assert np.abs(painted - photo).mean() > 0.02
     # The saved parameters are those that have painted it.
     params = unflatten_dict(load_file("painter.safetensors"), sep=".")
-    painter = runpy.run_path(EXAMPLES / "feedforward.py")["Painter"]()
+    painter = runpy.run_path(str(EXAMPLES / "feedforward.py"))["Painter"]()
     np.testing.assert_allclose(painter.apply(params, photo), painted, atol=0.501 / 255)
     assert painter.apply(params, photo[:33, :41]).shape == (33, 41, 3)
 

@@ -4,6 +4,7 @@ Bad files and paths end as an `InputError`, with one line that says what is wron
 """
 
 from jaxstyle.io.errors import InputError, exit_on_input_error
+from jaxstyle.io.files import check_target, write_atomically
 from jaxstyle.io.images import (
     SAMPLES,
     check_extension,
@@ -28,6 +29,7 @@ __all__ = [
     "WeightsInfo",
     "build_recipe",
     "check_extension",
+    "check_target",
     "check_writable",
     "contact_sheet",
     "convert",
@@ -42,5 +44,6 @@ __all__ = [
     "read_shape",
     "save_image",
     "verify",
+    "write_atomically",
     "write_json",
 ]

@@ -5,8 +5,6 @@ instance normalisation (Ulyanov et al. 2017); smaller, for training on a CPU, an
 a change of the photo, nothing at first, so that it need not learn to copy.
 """
 
-import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 import optax
 import tyro
 from flax.traverse_util import flatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 import jaxstyle
 from jaxstyle.io import SAMPLES
@@ -55,52 +53,53 @@ class Painter(nn.Module):
         return nn.sigmoid(4 * photo - 2 + change)
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Trains a network that paints any photo in one style, and paints one with it."""
+def main(
+    photos: tuple[Path, ...] = (SAMPLES / "content.png",),
+    style: Path = SAMPLES / "style.png",
+    content: Path = SAMPLES / "content.png",
+    output: Path = Path("painted.png"),
+    parameters: Path = Path("painter.safetensors"),
+    size: int = 512,
+    style_size: int = 384,
+    crop: int = 128,
+    batch: int = 2,
+    steps: int = 3000,
+    save_every: int = 250,
+    learning_rate: float = 2e-3,
+    content_weight: float = 20.0,
+) -> None:
+    """Trains a network that paints any photo in one style, and paints one with it.
 
-    photos: tuple[Path, ...] = (SAMPLES / "content.png",)
-    """Photos to train with; dozens are better than a few."""
-    style: Path = SAMPLES / "style.png"
-    content: Path = SAMPLES / "content.png"
-    """The photo to paint."""
-    output: Path = Path("painted.png")
-    parameters: Path = Path("painter.safetensors")
-    size: int = 512
-    """Long edge of the photos, in pixels."""
-    style_size: int = 384
-    """That of the painting: strokes are as large as there."""
-    crop: int = 128
-    batch: int = 2
-    steps: int = 3000
-    save_every: int = 250
-    """Steps after which parameters and picture are saved."""
-    learning_rate: float = 2e-3
-    content_weight: float = 20.0
-    style_weight: float = 1.0
-    smoothness: float = 10.0
-
-
-def main(options: Options) -> None:
-    jaxstyle.io.check_writable(options.output)
+    Args:
+        photos: What it is trained with; dozens are better than a few.
+        style: The painting.
+        content: The photo to paint.
+        output: What it is painted to.
+        parameters: The network's parameters, a safetensors file.
+        size: Long edge of all photos, in pixels.
+        style_size: That of the painting: strokes are as large as there.
+        crop: Edge of the squares that it is trained with, in pixels.
+        batch: Squares for each step.
+        steps: Steps of the training.
+        save_every: Steps after which parameters and picture are saved.
+        learning_rate: Of Adam, at first; it ends at zero.
+        content_weight: Weight of the content; the style's is 1.
+    """
+    jaxstyle.io.check_writable(output)
+    jaxstyle.io.check_target(parameters)
     rng = np.random.default_rng(0)
-    photos = [jaxstyle.io.load_image(path, size=options.size) for path in options.photos]
-    photo = jaxstyle.io.load_image(options.content, size=options.size)
+    photo, *images = (jaxstyle.io.load_image(path, size=size) for path in (content, *photos))
+    if min(length for image in images for length in image.shape[:2]) < crop:
+        raise jaxstyle.io.InputError(f"a photo is narrower than {crop} px; choose a smaller --crop")
     vgg = NETWORK.prepare(jaxstyle.io.load_params())
-    style = jaxstyle.io.load_image(options.style, size=options.style_size)
-    of_style = jax.jit(partial(jaxstyle.prepare_targets, NETWORK, terms=(STYLE,), content=None))(
-        params=vgg, style=style
-    )
-    weights = {
-        "content": options.content_weight,
-        "style": options.style_weight,
-        "total_variation": options.smoothness,
-    }
+    painting = jaxstyle.io.load_image(style, size=style_size)
+    of_style = jaxstyle.prepare_targets(NETWORK, vgg, (STYLE,), None, painting)
+    weights = {"content": content_weight, "style": 1.0, "total_variation": 10.0}
     painter = Painter()
     paint = jax.jit(painter.apply)
-    optimizer = optax.adam(optax.cosine_decay_schedule(options.learning_rate, options.steps))
+    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
-    def loss(params: Any, vgg: Any, of_style: Any, crops: jax.Array) -> jax.Array:
+    def loss(params: Any, crops: Any, vgg: Any, of_style: Any) -> tuple[jax.Array, Any]:
         def of_one(crop: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
             of_content = jaxstyle.prepare_targets(NETWORK, vgg, (CONTENT,), crop, None)
             targets = {**of_style, **of_content, "total_variation": None}
@@ -116,21 +115,22 @@ def main(options: Options) -> None:
         return optax.apply_updates(params, updates), state, terms
 
     def random_crop() -> np.ndarray:
-        photo = photos[rng.integers(len(photos))]
-        y, x = (rng.integers(length - options.crop + 1) for length in photo.shape[:2])
-        return photo[y : y + options.crop, x : x + options.crop][:, :: rng.choice((-1, 1))]
+        image = images[rng.integers(len(images))]
+        y, x = (rng.integers(length - crop + 1) for length in image.shape[:2])
+        return image[y : y + crop, x : x + crop][:, :: rng.choice((-1, 1))]
 
     params = painter.init(jax.random.key(0), photo)
     state = optimizer.init(params)
-    for step in range(1, options.steps + 1):
-        crops = np.stack([random_crop() for _ in range(options.batch)])
-        params, state, terms = train(params, state, vgg, of_style, crops)
-        if step % options.save_every == 0 or step == options.steps:
+    for step in range(1, steps + 1):
+        crops = np.stack([random_crop() for _ in range(batch)])
+        params, state, terms = train(params, state, crops, vgg, of_style)
+        if step % save_every == 0 or step == steps:
             print(step, *(f"{name} {weights[name] * value:.4g}" for name, value in terms.items()))
-            save_file(flatten_dict(jax.device_get(params), sep="."), options.parameters)
-            jaxstyle.io.save_image(options.output, paint(params, photo))
+            arrays = flatten_dict(jax.device_get(params), sep=".")
+            jaxstyle.io.write_atomically(parameters, save(arrays))
+            jaxstyle.io.save_image(output, paint(params, photo))
 
 
 if __name__ == "__main__":
     with jaxstyle.io.exit_on_input_error():
-        main(tyro.cli(Options))
+        tyro.cli(main)

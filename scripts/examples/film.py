@@ -5,6 +5,7 @@ together since all of them start from the photo and make the same steps.
 """
 
 import dataclasses
+import io
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -36,8 +37,10 @@ def main(
         size: Long edge, in pixels.
         steps: Steps of the solver at the full size.
     """
-    if output.suffix not in (".gif", ".webp") or not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: give a .gif or .webp in a folder that exists")
+    kind = output.suffix[1:].upper()
+    if kind not in ("GIF", "WEBP"):
+        raise InputError(f"{str(output)!r} is no film; use .gif or .webp")
+    jaxstyle.io.check_target(output)
     recipe = jaxstyle.recipes.DEFAULT
     photo, *paintings = (jaxstyle.io.load_image(path, size=size) for path in (content, *styles))
 
@@ -54,11 +57,11 @@ def main(
     )
     pixels = np.asarray(jnp.rint(255 * result.image).astype(jnp.uint8))
     frames = [Image.fromarray(frame) for frame in pixels]
+    others = frames[1:] + frames[-2:0:-1]
     duration = round(1000 * seconds / number)
-    back = frames[-2:0:-1]
-    frames[0].save(
-        output, save_all=True, append_images=frames[1:] + back, duration=duration, loop=0
-    )
+    film = io.BytesIO()
+    frames[0].save(film, kind, save_all=True, append_images=others, duration=duration, loop=0)
+    jaxstyle.io.write_atomically(output, film.getbuffer())
 
 
 if __name__ == "__main__":
