@@ -97,14 +97,14 @@ def test_a_missing_file_is_one_line(run, path, tmp_path, capsys):
 @pytest.mark.slow
 def test_custom_term(run):
     out = run(
-        "custom_term.py", "--content photo.png --style one.png --size 48 --steps 4 --weight 1e6"
+        "custom_term.py", "--content photo.png --style one.png --size 48 --steps 4 --weight 0.01"
     )
     without, with_it = numbers(out.split("edges")[1].splitlines()[0])
     assert with_it < 0.5 * without
     first, second = np.split(jaxstyle.io.load_image("edges.png"), 2, axis=1)
     assert first.shape == (36, 48, 3)
     photo = jaxstyle.io.load_image("photo.png")
-    assert np.abs(first - photo).mean() > 0.01
+    assert np.abs(first - photo).mean() > 0.003
     sharp, blunt = (ndimage.laplace(image - photo, axes=(0, 1)) for image in (second, first))
     assert np.square(sharp).mean() < 0.7 * np.square(blunt).mean()
 
