@@ -2,9 +2,13 @@
 
 import ast
 import importlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+# Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 import jax.numpy as jnp
 import numpy as np

@@ -30,7 +30,10 @@ LAYERS = ("relu1_1",)
 SMALL = dataclasses.replace(
     recipes.DEFAULT,
     name="small",
-    terms=(terms.Content(layers=LAYERS), terms.GramStyle(layers=LAYERS, layer_weights=(1.0,))),
+    terms=(
+        terms.Content(layers=LAYERS, reduction="mean"),
+        terms.GramStyle(layers=LAYERS, layer_weights=(1.0,)),
+    ),
     weights={"content": 1.0, "style": 1e3},
     solver=jaxstyle.LBFGS(num_steps=5, history_size=5),
     pyramid=None,
@@ -52,7 +55,7 @@ def write_manifest(folder, number, **cells):
     """A manifest of so many pairs, all different; `cells` go over row i as `row<i>`."""
     rows = [
         {"content": f"c{i % 6}.png", "style": f"s{i % 2}.png", "output": f"{i % 3}/{i}.png",
-         "weights": f"style={i + 1}", **cells.get(f"row{i}", {})}
+         "weights": f"style={1000 * (i + 1)}", **cells.get(f"row{i}", {})}
         for i in range(number)
     ]  # fmt: skip
     (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,12 +108,12 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
             filled,
             style,
             recipe=SMALL,
-            weights={"style": i + 1.0},
+            weights={"style": 1000.0 * (i + 1)},
             init="noise" if i == 2 else None,
             key=jax.random.key(3),
         )
         metadata = json.loads((folder / "out" / output).with_suffix(".json").read_text())
-        assert metadata["recipe"]["weights"]["style"] == i + 1
+        assert metadata["recipe"]["weights"]["style"] == 1000 * (i + 1)
         assert metadata["trace"][-1]["loss"] == metadata["loss"]
         np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-3)
         found = jaxstyle.io.load_image(folder / "out" / output)
