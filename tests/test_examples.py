@@ -169,9 +169,10 @@ def test_feedforward(run):
         "--size 48 --style-size 48 --crop 32 --save-every 1"
     )
     out = run("feedforward.py", f"{options} --steps 12")
-    style = [float(loss) for loss in re.findall(r" style (\S+)", out)]
-    assert len(style) == 12
-    assert np.mean(style[-3:]) < np.mean(style[:3])
+    # The sum of all terms: with random parameters the total variation is the largest.
+    losses = [sum(numbers(line)[1:]) for line in out.splitlines()]
+    assert len(losses) == 12
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     photo, painted = (jaxstyle.io.load_image(f"{name}.png") for name in ("photo", "painted"))
     assert np.abs(painted - photo).mean() > 0.02
     # The saved parameters are those that have painted it.
