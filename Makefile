@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint docs format clean
+.PHONY: demo test test-all test-examples lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -22,6 +22,10 @@ test: $(VENV)/.installed
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''
+
+# Every program and the notebook in scripts/examples, and a project that installs the wheel.
+test-examples: $(VENV)/.installed
+	$(BIN)/python -m pytest -m '' tests/test_examples.py tests/test_second_project.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

@@ -35,7 +35,7 @@ from rich.table import Table
 import jaxstyle
 from jaxstyle import recipes, solvers, transfer
 from jaxstyle.app import runtime
-from jaxstyle.app.job import SAMPLES
+from jaxstyle.io import SAMPLES
 from jaxstyle.vgg import CONV_SHAPES
 
 mpl.use("Agg")

@@ -116,10 +116,11 @@ def stylize(
     """
     command = command_line(stylize, locals())
     # They load JAX: not for --help.
-    from jaxstyle.app.job import SAMPLES, make_job, say  # noqa: PLC0415
+    from jaxstyle.app.job import make_job, say  # noqa: PLC0415
     from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
     from jaxstyle.app.run import run  # noqa: PLC0415
     from jaxstyle.app.runtime import join  # noqa: PLC0415
+    from jaxstyle.io import SAMPLES  # noqa: PLC0415
 
     check_positive("--preview-every", preview_every)
     check_positive("--tile", tile)

@@ -17,8 +17,6 @@ from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
 
-SAMPLES = Path(__file__).parent / "samples"
-
 
 def say(text: str) -> None:
     """Tells the user something, on stderr."""

@@ -16,6 +16,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,7 @@ from jaxstyle.io.files import (
 
 __all__ = [
     "MAX_PIXELS",
+    "SAMPLES",
     "check_writable",
     "contact_sheet",
     "load_image",
@@ -47,6 +49,9 @@ MAX_PIXELS = 178_956_970
 A few kilobytes of PNG can promise gigabytes of pixels, so the header is checked before anything
 is decoded. A program that lowers `PIL.Image.MAX_IMAGE_PIXELS` lowers the bound for reading too.
 """
+
+SAMPLES = Path(__file__).parent.parent / "app" / "samples"
+"""The folder of the bundled pair, `content.png` and `style.png`."""
 
 Planes: TypeAlias = list[NDArray[Any]]
 
