@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-web lint format clean
+.PHONY: demo test test-all test-examples test-web lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -23,6 +23,10 @@ test: $(VENV)/.installed
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''
 
+# Every program and the notebook in scripts/examples, and a project that installs the wheel.
+test-examples: $(VENV)/.installed
+	$(BIN)/python -m pytest -m '' tests/test_examples.py tests/test_second_project.py
+
 # The live page in a real browser, Debian's chromium.
 test-web: $(VENV)/.installed-web
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
@@ -39,6 +43,14 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Guides and reference as HTML: out/docs/index.html.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet scripts/docs out/docs
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix

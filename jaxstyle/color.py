@@ -27,8 +27,8 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
     """Gives `image` the chroma of `content`, and keeps its luma (YIQ).
 
     Args:
-        image: `(H, W, 3)`.
-        content: `(H, W, 3)`.
+        image: `(H, W, 3)` sRGB in [0, 1].
+        content: `(H, W, 3)` sRGB in [0, 1].
 
     Returns:
         `(H, W, 3)`; not clipped.
@@ -45,13 +45,13 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
 
 
 def match_color(
-    style: jax.Array, content: jax.Array, method: Literal["pca", "cholesky"] = "pca"
+    style: jax.Array, content: jax.Array, *, method: Literal["pca", "cholesky"] = "pca"
 ) -> jax.Array:
     """Gives `style` the mean and covariance of the colours of `content`, by a linear map.
 
     Args:
-        style: `(h, w, 3)`.
-        content: `(H, W, 3)`.
+        style: `(h, w, 3)` sRGB in [0, 1].
+        content: `(H, W, 3)` sRGB in [0, 1].
         method: `pca` takes the symmetric square roots of the covariances, `cholesky` their
             triangular ones. The former moves the colours less.
 

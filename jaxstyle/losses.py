@@ -27,8 +27,19 @@ def _check_same_shape(x: jax.Array, target: jax.Array, what: str) -> None:
         raise ValueError(f"{what} of shape {x.shape}, but the target has shape {target.shape}")
 
 
-def gram_sum(features: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-    """Returns the weighted sum over positions of `f f^T`: `(h, w, c)` -> `(c, c)` (eq. 3)."""
+def gram_sum(features: jax.Array, *, weight: jax.Array | None = None) -> jax.Array:
+    """Returns the weighted sum over positions of `f f^T` (eq. 3).
+
+    Args:
+        features: `(h, w, c)`.
+        weight: `(h, w)`; by default all ones.
+
+    Returns:
+        `(c, c)`, symmetric.
+
+    Raises:
+        ValueError: if the features are not of rank 3.
+    """
     if features.ndim != 3:
         raise ValueError(f"features must be (h, w, c), not {features.shape}; batch with jax.vmap")
     flat = _flatten(features)
@@ -70,14 +81,29 @@ def gram_matrix(features: jax.Array) -> jax.Array:
 
     Returns:
         `(c, c)`, `F^T F / M`.
+
+    Raises:
+        ValueError: if the features are not of rank 3.
     """
     return gram_sum(features) / (features.shape[0] * features.shape[1])
 
 
 def squared_error_sum(
-    features: jax.Array, target: jax.Array, weight: jax.Array | None = None
+    features: jax.Array, target: jax.Array, *, weight: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the weighted sum over positions of `|f - p|^2`; `(h, w, c)` twice -> `()`."""
+    """Returns the weighted sum over positions of `|f - p|^2`.
+
+    Args:
+        features: `(h, w, c)`.
+        target: `(h, w, c)`.
+        weight: `(h, w)`; by default all ones.
+
+    Returns:
+        `()`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     _check_same_shape(features, target, "features")
     square = jnp.square((features - target).astype(_accumulator(features)))
     return jnp.sum(square if weight is None else square * weight[..., None])
@@ -117,9 +143,21 @@ def style_loss(gram: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def total_variation_sum(
-    image: jax.Array, weight: jax.Array | None = None, *, power: float = 1.0
+    image: jax.Array, *, weight: jax.Array | None = None, power: float = 1.0
 ) -> jax.Array:
-    """Like `total_variation`, each position `(i, j)` weighted by `weight[i, j]`."""
+    """Like `total_variation`, each position `(i, j)` weighted by `weight[i, j]`.
+
+    Args:
+        image: `(H, W, c)` of any scale.
+        weight: `(H, W)`; by default all ones.
+        power: see `total_variation`.
+
+    Returns:
+        `()`.
+
+    Raises:
+        ValueError: if the image is not of rank 3.
+    """
     if image.ndim != 3:
         raise ValueError(f"image must be (H, W, c), not {image.shape}; batch with jax.vmap")
     image = image.astype(_accumulator(image))
@@ -139,23 +177,26 @@ def total_variation(image: jax.Array, *, power: float = 1.0) -> jax.Array:
     section 2.2, with beta = 2 * power; the Keras example has power 1.25 on pixels in 0-255.
 
     Args:
-        image: `(H, W, c)`.
+        image: `(H, W, c)` of any scale.
         power: positive; 0.5 is the isotropic total variation.
 
     Returns:
         `()`.
+
+    Raises:
+        ValueError: if the image is not of rank 3.
     """
     return total_variation_sum(image, power=power)
 
 
 def nine_point_variation_sums(
-    image: jax.Array, weight: jax.Array | None = None
+    image: jax.Array, *, weight: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums of squared differences along the axes and along the diagonals.
 
     Args:
-        image: `(H, W, c)`; continued by its outermost pixels.
-        weight: `(H, W)`; the sums over parts add up to those of the whole.
+        image: `(H, W, c)` of any scale; continued by its outermost pixels.
+        weight: `(H, W)`; the sums over parts add up to those of the whole. By default all ones.
 
     Returns:
         `()` the sum along both axes, over all pixels; `()` that along both diagonals, over the
@@ -179,16 +220,27 @@ def nine_point_variation_sums(
 
 
 def moment_sums(
-    features: jax.Array, weight: jax.Array | None = None
+    features: jax.Array, *, weight: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the weighted sums over positions of `f` and `f f^T`: `(c,)` and `(c, c)`."""
-    gram = gram_sum(features, weight)
+    """Returns the weighted sums over positions of `f` and `f f^T`.
+
+    Args:
+        features: `(h, w, c)`.
+        weight: `(h, w)`; by default all ones.
+
+    Returns:
+        `(c,)` and `(c, c)`.
+
+    Raises:
+        ValueError: if the features are not of rank 3.
+    """
+    gram = gram_sum(features, weight=weight)
     features = features.astype(_accumulator(features))
     weighted = features if weight is None else features * weight[..., None]
     return jnp.sum(weighted, (0, 1)), gram
 
 
-def square_root(matrix: jax.Array, iterations: int = 12) -> jax.Array:
+def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
     """The square root of a matrix by coupled Newton-Schulz iterations.
 
     Higham, "Functions of Matrices", 2008, eq. 6.35; Lin & Maji, "Improved Bilinear Pooling with
@@ -223,15 +275,22 @@ def _frobenius_norm(matrix: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def trace_of_square_root(matrix: jax.Array, iterations: int = 12) -> jax.Array:
-    """The trace of the square root of a symmetric positive semidefinite `(c, c)`; `()`.
+def trace_of_square_root(matrix: jax.Array, iterations: int) -> jax.Array:
+    """The trace of the square root of a matrix.
 
     Its derivative is half the inverse of the root, by as many iterations: the solution of the
     Lyapunov equation of Lin & Maji, where all matrices are polynomials of the root and commute.
     No derivative goes through the iterations, nor through differences of eigenvalues. Small
     eigenvalues count for less in it than they should, which is what keeps it stable.
+
+    Args:
+        matrix: `(c, c)`, symmetric and positive semidefinite.
+        iterations: see `square_root`; static.
+
+    Returns:
+        `()`.
     """
-    return jnp.trace(square_root(matrix, iterations))
+    return jnp.trace(square_root(matrix, iterations=iterations))
 
 
 @trace_of_square_root.defjvp
@@ -239,7 +298,7 @@ def _trace_of_square_root_jvp(
     iterations: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (matrix,), (tangent,) = primals, tangents
-    root = square_root(matrix, iterations)
+    root = square_root(matrix, iterations=iterations)
     identity = jnp.eye(root.shape[-1], dtype=root.dtype)
     norm = _frobenius_norm(root)
 
@@ -253,7 +312,7 @@ def _trace_of_square_root_jvp(
 
 
 def covariance_distance(
-    covariance: jax.Array, target: jax.Array, target_root: jax.Array, iterations: int = 12
+    covariance: jax.Array, target: jax.Array, target_root: jax.Array, *, iterations: int = 12
 ) -> jax.Array:
     """The part of the squared Wasserstein-2 distance of two Gaussians that has the covariances.
 
@@ -277,7 +336,17 @@ def covariance_distance(
 def scaled_squared_error(x: jax.Array, target: jax.Array) -> jax.Array:
     """Squared error over absolute error, whose gradient has an L1 norm of about 1.
 
-    Crowson, style-transfer-pytorch, `sum (x - t)^2 / (sum |x - t| + 1e-8)`; any shape -> `()`.
+    Crowson, style-transfer-pytorch.
+
+    Args:
+        x: any shape.
+        target: any shape, that of `x`.
+
+    Returns:
+        `()`, `sum (x - t)^2 / (sum |x - t| + 1e-8)`.
+
+    Raises:
+        ValueError: if the shapes differ.
     """
     _check_same_shape(x, target, "x")
     difference = x - target
@@ -285,23 +354,48 @@ def scaled_squared_error(x: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def scaled_ratio(square: jax.Array, absolute: jax.Array) -> jax.Array:
-    """`scaled_squared_error` of the sums of squares and of absolute values."""
+    """`scaled_squared_error` of sums.
+
+    Args:
+        square: `()`, the sum of squares.
+        absolute: `()`, the sum of absolute values.
+
+    Returns:
+        `()`.
+    """
     return square / (absolute + 1e-8)
 
 
 def absolute_error_sum(
-    features: jax.Array, target: jax.Array, weight: jax.Array | None = None
+    features: jax.Array, target: jax.Array, *, weight: jax.Array | None = None
 ) -> jax.Array:
-    """Returns the weighted sum over positions of `|f - p|`, L1; `(h, w, c)` twice -> `()`."""
+    """Returns the weighted sum over positions of `|f - p|`, L1.
+
+    Args:
+        features: `(h, w, c)`.
+        target: `(h, w, c)`.
+        weight: `(h, w)`; by default all ones.
+
+    Returns:
+        `()`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
     _check_same_shape(features, target, "features")
     absolute = jnp.abs((features - target).astype(_accumulator(features)))
     return jnp.sum(absolute if weight is None else absolute * weight[..., None])
 
 
-def patches(features: jax.Array, size: int = 3) -> jax.Array:
-    """Returns all patches of `size` x `size` positions: `(h, w, c)` -> `(h', w', size^2 c)`.
+def patches(features: jax.Array, *, size: int = 3) -> jax.Array:
+    """Returns all patches of `size` x `size` positions.
 
-    `h'` is `h - size + 1`.
+    Args:
+        features: `(h, w, c)`.
+        size: at most h and w.
+
+    Returns:
+        `(h - size + 1, w - size + 1, size^2 c)`.
     """
     height, width = (extent - size + 1 for extent in features.shape[:2])
     shifted = [features[i : i + height, j : j + width] for i in range(size) for j in range(size)]
@@ -309,7 +403,7 @@ def patches(features: jax.Array, size: int = 3) -> jax.Array:
 
 
 def nearest_patches(
-    features: jax.Array, style_patches: jax.Array, allowed: jax.Array, size: int = 3
+    features: jax.Array, style_patches: jax.Array, allowed: jax.Array, *, size: int = 3
 ) -> jax.Array:
     """Finds the most similar patch of the style for each patch of the image.
 
@@ -332,7 +426,7 @@ def nearest_patches(
 
     def row(start: jax.Array) -> jax.Array:
         strip = jax.lax.dynamic_slice_in_dim(features, start, size)
-        correlation = patches(strip, size)[0] @ kernels.T
+        correlation = patches(strip, size=size)[0] @ kernels.T
         return jnp.argmax(jnp.where(allowed, correlation, -jnp.inf), axis=-1)
 
     return jax.lax.map(row, jnp.arange(features.shape[0] - size + 1))
@@ -348,6 +442,9 @@ def normalize_gradient(x: jax.Array, strength: jax.Array) -> jax.Array:
     Args:
         x: any shape.
         strength: `()`, the weight that the gradient comes with.
+
+    Returns:
+        `x`, of any shape.
     """
     del strength
     return x

@@ -28,6 +28,9 @@ class Pyramid:
         carry: what goes on to the next size: the `change` made to the start, which is added to
             the next size's start, so that fine detail of the photo is not lost; or the `image`
             itself, as most programs do.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     coarsest: int = 128
@@ -47,7 +50,12 @@ class Pyramid:
             raise ValueError(f"carry {self.carry!r} is not change or image")
 
     def scales(self, height: int, width: int) -> tuple[tuple[float, int], ...]:
-        """Returns (scale below 1, steps) of each smaller size, the smallest first."""
+        """Returns (scale below 1, steps) of each smaller size, the smallest first.
+
+        Args:
+            height: of the picture at full size, in pixels.
+            width: likewise.
+        """
         long_edge, number = max(height, width), 0
         # In whole pixels: 512 / sqrt(2)^4 is 128, whatever the rounding of the root.
         while round(long_edge / self.factor ** (number + 1)) >= self.coarsest:

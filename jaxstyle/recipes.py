@@ -45,6 +45,9 @@ class Recipe:
         color: `style` takes colours as they come; `luminance` gives the *returned* image the
             content's chroma; `match` gives the styles the content's colours before. See
             `jaxstyle.color`.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     name: str
@@ -226,3 +229,4 @@ RECIPES: Mapping[str, Recipe] = {
         CROWSON_GRAM,
     )
 }
+"""All recipes by their names."""

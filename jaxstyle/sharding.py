@@ -18,7 +18,7 @@ ROWS = "rows"
 
 
 def make_mesh(
-    batch: int | None = None, rows: int = 1, *, devices: Sequence[jax.Device] | None = None
+    *, batch: int | None = None, rows: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
     """Arranges devices for `stylize(mesh=)` and `stylize_batch(mesh=)`.
 
@@ -26,6 +26,9 @@ def make_mesh(
         batch: groups of devices that share the pairs; by default as many as there are.
         rows: devices that share each picture.
         devices: by default all, those of other processes too.
+
+    Returns:
+        A mesh with the axes `batch` and `rows`.
 
     Raises:
         ValueError: if there are fewer devices than that.

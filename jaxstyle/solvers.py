@@ -30,7 +30,7 @@ class Status(enum.IntEnum):
     """How a run ended."""
 
     STEP_LIMIT = 0
-    """All steps were made (or: still running)."""
+    """All steps were made, or it is still running."""
     CONVERGED = 1
     """The gradient vanished, or `x` no longer changed by more than the tolerance."""
     STALLED = 2
@@ -61,9 +61,12 @@ class State(NamedTuple):
 class Trace(NamedTuple):
     """What happened during `minimize`."""
 
-    loss: jax.Array  # (num_steps,)
-    num_evaluations: jax.Array  # ()
-    status: jax.Array  # () Status
+    loss: jax.Array
+    """`(num_steps,)` the loss after each step; the last one for steps that were not made."""
+    num_evaluations: jax.Array
+    """`()` loss-and-gradient evaluations."""
+    status: jax.Array
+    """`()` a `Status`."""
 
 
 def minimize(
@@ -86,7 +89,8 @@ def minimize(
         has_aux: whether `fun` returns a pair.
 
     Returns:
-        The point of the lowest loss that was seen, never above that of `init`, and a `Trace`.
+        The point of the lowest loss that was seen, never above that of `init`, of any shape that
+        `init` has; and a `Trace`.
     """
     solver = LBFGS() if solver is None else solver
     objective = fun if has_aux else functools.partial(_without_aux, fun)
@@ -279,6 +283,9 @@ class LBFGS:
         patience: see `tolerance`.
         history_dtype: of the curvature pairs, by default that of `x`; `bfloat16` takes half the
             memory. Products with them are in the dtype of `x`.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     num_steps: int = 300
@@ -447,6 +454,9 @@ class Adam:
         tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
             change is below this, in units of `x`; 0 never does.
         patience: see `tolerance`.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     num_steps: int = 1000
@@ -551,6 +561,9 @@ class ScipyLBFGSB:
         maxfun: evaluations after which an outer iteration ends (SciPy finishes the iteration
             that it is in, so there may be a few more).
         history_size: curvature pairs kept.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     num_steps: int = 20

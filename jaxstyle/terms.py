@@ -32,12 +32,18 @@ from jaxstyle import losses
 from jaxstyle.vgg import LAYERS
 
 Features = Mapping[str, jax.Array]
+"""Layer -> `(h, w, c)`."""
 PositionWeights = Mapping[str, jax.Array] | None
+"""Layer -> `(h, w)`, not negative; None for all ones."""
 Shares = Mapping[str, jax.Array]
+"""Layer -> `(S,)`, the share of each style; they sum to 1."""
 TargetImage = Literal["content", "style"] | None
+"""The image that a term's target is made of."""
 
 CONTENT_LAYERS = ("relu4_2",)
+"""The layer that Gatys et al. 2016 compare with the content's, their conv4_2."""
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+"""The layers that Gatys et al. 2016 compare with the style's, their conv1_1 to conv5_1."""
 _FIFTHS = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 
@@ -45,18 +51,25 @@ class Term(Protocol):
     """What `prepare_targets` and `evaluate` need of a term; see the module's docstring."""
 
     target_image: ClassVar[TargetImage]
+    """What the target is made of."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str:
+        """The key among weights, targets and losses."""
+        ...
 
     @property
-    def layers(self) -> tuple[str, ...]: ...  # noqa: D102
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that are read; `image` is one."""
+        ...
 
-    def statistics(  # noqa: D102
-        self, features: Features, target: Any, weight: PositionWeights
-    ) -> Any: ...
+    def statistics(self, features: Features, target: Any, weight: PositionWeights) -> Any:
+        """Returns sums over positions: a pytree of arrays."""
+        ...
 
-    def loss(self, statistics: Any, target: Any) -> jax.Array: ...  # noqa: D102
+    def loss(self, statistics: Any, target: Any) -> jax.Array:
+        """Returns the loss, `()`."""
+        ...
 
 
 def mix(
@@ -65,11 +78,11 @@ def mix(
     """Mixes styles: their statistics per position, averaged by `shares`.
 
     Args:
-        statistics: of each style, layer -> (sums, number of positions).
+        statistics: of each of S styles, layer -> (sums, of any shape; number of positions, `()`).
         shares: layer -> `(S,)`, the share of each style.
 
     Returns:
-        Layer -> sums over positions divided by their number, averaged.
+        Layer -> sums over positions divided by their number, averaged; of the shape of the sums.
     """
 
     def average(layer: str) -> Any:
@@ -130,6 +143,9 @@ class Content:
             `losses.scaled_squared_error`.
         normalize_gradients: see `losses.normalize_gradient`.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     layers: tuple[str, ...] = CONTENT_LAYERS
@@ -152,12 +168,12 @@ class Content:
         """Returns layer -> (sum of squares, of absolute values, number of positions), all `()`."""
 
         def sums(layer: str) -> tuple[jax.Array, ...]:
-            of_layer = (features[layer], target[layer], _weight_of(weight, layer))
+            both, own = (features[layer], target[layer]), _weight_of(weight, layer)
             scaled = self.reduction == "scaled"
             return (
-                losses.squared_error_sum(*of_layer),
-                losses.absolute_error_sum(*of_layer) if scaled else jnp.zeros(()),
-                _total_weight(features[layer], of_layer[2]),
+                losses.squared_error_sum(*both, weight=own),
+                losses.absolute_error_sum(*both, weight=own) if scaled else jnp.zeros(()),
+                _total_weight(features[layer], own),
             )
 
         return {layer: sums(layer) for layer in self.layers}
@@ -194,6 +210,9 @@ class GramStyle:
             layer and H W in the image.
         normalize_gradients: see `losses.normalize_gradient`.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     layers: tuple[str, ...] = STYLE_LAYERS
@@ -220,7 +239,7 @@ class GramStyle:
         del target
         sums = {
             layer: (
-                losses.gram_sum(features[layer], _weight_of(weight, layer)),
+                losses.gram_sum(features[layer], weight=_weight_of(weight, layer)),
                 _total_weight(features[layer], _weight_of(weight, layer)),
             )
             for layer in self.layers
@@ -272,6 +291,9 @@ class MomentStyle:
         layer_weights: a factor for each of them.
         order: 1 for means only, 2 for means and standard deviations.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     layers: tuple[str, ...] = STYLE_LAYERS
@@ -340,6 +362,9 @@ class Wasserstein2Style:
         epsilon: added to the covariances' diagonals, in units of squared features.
         iterations: of the Newton-Schulz square root, see `losses.square_root`.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     layers: tuple[str, ...] = STYLE_LAYERS
@@ -367,7 +392,7 @@ class Wasserstein2Style:
         del target
         return {
             layer: (
-                losses.moment_sums(features[layer], _weight_of(weight, layer)),
+                losses.moment_sums(features[layer], weight=_weight_of(weight, layer)),
                 _total_weight(features[layer], _weight_of(weight, layer)),
             )
             for layer in self.layers
@@ -381,7 +406,7 @@ class Wasserstein2Style:
 
         def of_layer(mean: jax.Array, second: jax.Array) -> tuple[jax.Array, ...]:
             covariance = self._covariance(mean, second)
-            return mean, covariance, losses.square_root(covariance, self.iterations)
+            return mean, covariance, losses.square_root(covariance, iterations=self.iterations)
 
         return {layer: of_layer(*moments) for layer, moments in mix(statistics, shares).items()}
 
@@ -393,7 +418,7 @@ class Wasserstein2Style:
             target_mean, covariance, root = target[layer]
             mean = total / positions
             own = self._covariance(mean, gram / positions)
-            distance = losses.covariance_distance(own, covariance, root, self.iterations)
+            distance = losses.covariance_distance(own, covariance, root, iterations=self.iterations)
             return jnp.mean(jnp.square(mean - target_mean)) + distance / len(mean)
 
         return _weighted_sum(self, reduce)
@@ -413,6 +438,9 @@ class MRFStyle:
         layer_weights: a factor for each of them.
         size: of the patches, in positions; odd.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     layers: tuple[str, ...] = ("relu3_1", "relu4_1")
@@ -458,12 +486,12 @@ class MRFStyle:
             if positions is None:
                 positions = jnp.ones(own.shape[:2], jnp.float32)
             inner = self._inner(positions)
-            own_patches = losses.patches(own, self.size)
+            own_patches = losses.patches(own, size=self.size)
             if target is None:
                 return own_patches.reshape(-1, own_patches.shape[-1]), inner.reshape(-1) > 0.5
             style_patches, allowed = target[layer]
-            nearest = losses.nearest_patches(own, style_patches, allowed, self.size)
-            square = losses.squared_error_sum(own_patches, style_patches[nearest], inner)
+            nearest = losses.nearest_patches(own, style_patches, allowed, size=self.size)
+            square = losses.squared_error_sum(own_patches, style_patches[nearest], weight=inner)
             return square, _total_weight(own, inner)
 
         return {layer: of_layer(layer) for layer in self.layers}
@@ -499,6 +527,9 @@ class TotalVariation:
         reduction: `sum` over pixels, or `mean`, which does not grow with the image.
         pixel_range: the pixels are multiplied by this first: 255 for those of 8 bits.
         name: the term's name.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     power: float = 1.0
@@ -523,7 +554,9 @@ class TotalVariation:
         """Returns (sum, number of positions), both `()`."""
         image, position_weight = features["image"], _weight_of(weight, "image")
         return (
-            losses.total_variation_sum(image * self.pixel_range, position_weight, power=self.power),
+            losses.total_variation_sum(
+                image * self.pixel_range, weight=position_weight, power=self.power
+            ),
             _total_weight(image, position_weight),
         )
 
@@ -554,7 +587,7 @@ class NinePointVariation:
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Returns (sum along axes, pixels, sum along diagonals, squares of pixels), all `()`."""
         image, position_weight = features["image"], _weight_of(weight, "image")
-        axes, diagonals, squares = losses.nine_point_variation_sums(image, position_weight)
+        axes, diagonals, squares = losses.nine_point_variation_sums(image, weight=position_weight)
         return axes, _total_weight(image, position_weight), diagonals, squares
 
     def loss(self, statistics: tuple[jax.Array, ...], target: None) -> jax.Array:

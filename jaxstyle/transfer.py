@@ -39,7 +39,7 @@ class StyleResult(NamedTuple):
     image: jax.Array
     """`(H, W, 3)` sRGB, clipped to [0, 1]; through the recipe's median filter, if it has one."""
     loss: jax.Array
-    """`()` the lowest loss that was reached: that of the image before clipping and filtering."""
+    """`()` the lowest loss that was reached, that of the image before clipping and filtering."""
     term_losses: dict[str, jax.Array]
     """Term name -> `()` its loss, before its weight."""
     trace: jax.Array
@@ -108,8 +108,8 @@ def stylize(
         params: VGG19's variables, from `jaxstyle.io.load_params`.
         content: `(H, W, 3)` floating-point sRGB in [0, 1]; None, with an `init` that is an
             image, if no term of the recipe needs it (texture synthesis).
-        style: `(h, w, 3)`, likewise, of any size; or a tuple of such; None if no term needs it
-            (reconstruction).
+        style: `(h, w, 3)` floating-point sRGB in [0, 1], of any size; or a tuple of such; None if
+            no term needs it (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
         solver: over the recipe's.
@@ -128,7 +128,7 @@ def stylize(
             takes the arrays where they are.
 
     Returns:
-        A `StyleResult`. The loss is never above that of the start (with a pyramid: of the start
+        A `StyleResult`. The loss is never above that of the start (with a pyramid, of the start
         at the full size, which comes from the smaller ones); numeric trouble is told by its
         status.
 
@@ -439,7 +439,8 @@ def _run(
                 None if scale == 1 else (start_here, start),
                 shown,
                 rest=total - made - stage_solver.num_steps,
-                recipe=recipe,
+                carry=recipe.carry,
+                filter_size=recipe.median_filter,
                 batched=batched,
                 problem=problem,
             )
@@ -583,7 +584,7 @@ def _initial_image(
     def noise(key: jax.Array) -> jax.Array:
         if init == "noise":
             return jax.random.uniform(key, content.shape[-3:], content.dtype)
-        return network.mean_color(content.dtype) + 0.001 / network.white * jax.random.normal(
+        return network.mean_color(dtype=content.dtype) + 0.001 / network.white * jax.random.normal(
             key, content.shape[-3:], content.dtype
         )
 
@@ -692,7 +693,7 @@ def _targets(
             problem.terms,
             content,
             styles,
-            shares,
+            style_weights=shares,
             masks=masks,
             style_masks=style_masks,
             tile=problem.tile,
@@ -779,7 +780,7 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("rest", "recipe", "batched", "problem"))
+@functools.partial(jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem"))
 def _result(
     state: State,
     earlier: tuple[tuple[jax.Array, ...], jax.Array],
@@ -787,7 +788,8 @@ def _result(
     chroma: jax.Array | None,
     *,
     rest: int,
-    recipe: Recipe,
+    carry: str,
+    filter_size: int,
     batched: bool,
     problem: Problem,
 ) -> StyleResult:
@@ -799,12 +801,12 @@ def _result(
     """
     image = problem.turn(state.best_x)
     if starts is not None:
-        image = _carry(image, *starts, recipe.carry)
+        image = _carry(image, *starts, carry)
     # Each pixel's own formula, so with or without a batch.
     image = image if chroma is None else luminance_only(image, chroma)
 
     def finish(x: jax.Array) -> jax.Array:
-        return median_filter(jnp.clip(x, 0, 1), recipe.median_filter)
+        return median_filter(jnp.clip(x, 0, 1), size=filter_size)
 
     traces, evaluations = earlier
     last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)
@@ -822,11 +824,11 @@ def _result(
     return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
 
 
-def median_filter(image: jax.Array, size: int = 3) -> jax.Array:
+def median_filter(image: jax.Array, *, size: int = 3) -> jax.Array:
     """Replaces each pixel by the median of the `size` x `size` pixels around it, per channel.
 
     Args:
-        image: `(H, W, c)`; its border is continued by its outermost pixels.
+        image: `(H, W, c)` of any scale; its border is continued by its outermost pixels.
         size: odd; 1 returns the image.
 
     Returns:

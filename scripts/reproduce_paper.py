@@ -8,7 +8,6 @@ hence by `LBFGS` instead of SciPy's L-BFGS-B. The last figure is that of Gatys e
 
 import dataclasses
 import html
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ import tyro
 
 import jaxstyle
 from jaxstyle.app import runtime
-from jaxstyle.app.job import SAMPLES, say
+from jaxstyle.app.job import say
+from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
 
@@ -113,7 +113,7 @@ def main(options: Options) -> None:
         return [result for _, result in steps]
 
     def filtered(result: Any) -> Any:
-        return jaxstyle.median_filter(result.image, GOKALP_KIM.median_filter)
+        return jaxstyle.median_filter(result.image, size=GOKALP_KIM.median_filter)
 
     def in_lockstep(recipe: jaxstyle.Recipe, factors: Sequence[float]) -> Any:
         """Pictures of all content weights, and a style weight of 1."""
@@ -233,7 +233,5 @@ def trade_off(
 
 
 if __name__ == "__main__":
-    try:
+    with jaxstyle.io.exit_on_input_error():
         main(tyro.cli(Options))
-    except jaxstyle.io.InputError as error:
-        sys.exit(f"error: {error}")

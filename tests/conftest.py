@@ -1,7 +1,14 @@
 """Fixtures: parameters, pictures, and what is skipped where they cannot be had."""
 
+import ast
+import importlib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+
+# Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +26,31 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
     """Reads one of the files that `golden/make_golden.py` writes."""
     with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
         return dict(file)
+
+
+def check_public_names(code: str) -> set[str]:
+    """Asserts that all that `code` takes from jaxstyle is public; returns its names.
+
+    Public is what `__all__` of jaxstyle names, and in the modules among those their own `__all__`,
+    or else what does not begin with an underscore.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "jaxstyle":
+            found |= {(str(node.module), alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("jaxstyle.") for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            if re.fullmatch(r"jaxstyle(\.[a-z]+)?", owner):
+                found.add((owner, node.attr))
+    for module, name in found:
+        path = module.split(".")
+        assert len(path) == 1 or (len(path) == 2 and path[1] in jaxstyle.__all__), module
+        owner = importlib.import_module(module)
+        public = getattr(owner, "__all__", [each for each in vars(owner) if each[0] != "_"])
+        assert name in public, f"{module}.{name}"
+    return {f"{module}.{name}" for module, name in found}
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,10 @@ LAYERS = ("relu1_1",)
 SMALL = dataclasses.replace(
     recipes.DEFAULT,
     name="small",
-    terms=(terms.Content(layers=LAYERS), terms.GramStyle(layers=LAYERS, layer_weights=(1.0,))),
+    terms=(
+        terms.Content(layers=LAYERS, reduction="mean"),
+        terms.GramStyle(layers=LAYERS, layer_weights=(1.0,)),
+    ),
     weights={"content": 1.0, "style": 1e3},
     solver=jaxstyle.LBFGS(num_steps=5, history_size=5),
     pyramid=None,
@@ -52,7 +55,7 @@ def write_manifest(folder, number, **cells):
     """A manifest of so many pairs, all different; `cells` go over row i as `row<i>`."""
     rows = [
         {"content": f"c{i % 6}.png", "style": f"s{i % 2}.png", "output": f"{i % 3}/{i}.png",
-         "weights": f"style={i + 1}", **cells.get(f"row{i}", {})}
+         "weights": f"style={1000 * (i + 1)}", **cells.get(f"row{i}", {})}
         for i in range(number)
     ]  # fmt: skip
     (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -105,12 +108,12 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
             filled,
             style,
             recipe=SMALL,
-            weights={"style": i + 1.0},
+            weights={"style": 1000.0 * (i + 1)},
             init="noise" if i == 2 else None,
             key=jax.random.key(3),
         )
         metadata = json.loads((folder / "out" / output).with_suffix(".json").read_text())
-        assert metadata["recipe"]["weights"]["style"] == i + 1
+        assert metadata["recipe"]["weights"]["style"] == 1000 * (i + 1)
         assert metadata["trace"][-1]["loss"] == metadata["loss"]
         np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-3)
         found = jaxstyle.io.load_image(folder / "out" / output)
@@ -261,35 +264,39 @@ def start(folder, params_file, *options, output="out"):
 def kill_and_start_again(folder, params_file, pairs, kills):
     """Returns how often a run was killed while it painted."""
     outputs = write_manifest(folder, pairs)
-    begin = time.monotonic()
-    undisturbed = start(folder, params_file, output="undisturbed")
+    options = ("--steps", "60")  # so that a batch takes as long as a start, about
+    undisturbed = start(folder, params_file, *options, output="undisturbed")
     _, said = undisturbed.communicate(timeout=600)
     assert undisturbed.returncode == 0, said
-    # The first start has compiled; those that follow need this long at most.
-    begin = time.monotonic()
-    again = start(folder, params_file, output="again")
-    again.communicate(timeout=600)
-    seconds = time.monotonic() - begin
 
+    journal = folder / "out" / "journal.jsonl"
     rng = random.Random(0)
-    lines: dict[str, int] = {}
+    changed: dict[str, int] = {}
     alive = 0
+
+    def lines():
+        # The last one may be torn.
+        return journal.read_text().rpartition("\n")[0].splitlines() if journal.exists() else []
+
     for _ in range(kills):
-        process = start(folder, params_file)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=rng.uniform(0.4, 1) * seconds)
+        process = start(folder, params_file, *options)
+        if rng.random() < 0.4:  # into a start
+            time.sleep(rng.uniform(0.5, 4))
+        else:  # into a batch, while the one before is written or after it
+            before = len(lines())
+            while len(lines()) == before and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.7))
         alive += process.poll() is None
         process.kill()
         process.communicate()
-        if (folder / "out" / "journal.jsonl").exists():
-            # What was written stays, once each; the last line may be torn.
-            whole = (folder / "out" / "journal.jsonl").read_text().rpartition("\n")[0]
-            names = [json.loads(line).get("output") for line in whole.splitlines()[1:]]
-            assert len(set(names)) == len(names)
-            for name in names:
-                changed = (folder / "out" / name).stat().st_mtime_ns
-                assert lines.setdefault(name, changed) == changed
-    process = start(folder, params_file)
+        # What was written stays, once each.
+        names = [json.loads(line).get("output") for line in lines()[1:]]
+        assert len(set(names)) == len(names)
+        for name in names:
+            time_of_change = (folder / "out" / name).stat().st_mtime_ns
+            assert changed.setdefault(name, time_of_change) == time_of_change
+    process = start(folder, params_file, *options)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert {entry["output"] for entry in journal_of(folder)} == set(outputs)
@@ -298,12 +305,14 @@ def kill_and_start_again(folder, params_file, pairs, kills):
 
 
 def test_killed_and_started_again(folder, params_file):
-    kill_and_start_again(folder, params_file, pairs=12, kills=3)
+    assert kill_and_start_again(folder, params_file, pairs=12, kills=3) > 0
 
 
 @pytest.mark.slow
 def test_killed_twenty_times(folder, params_file):
-    assert kill_and_start_again(folder, params_file, pairs=60, kills=20) > 10
+    alive = kill_and_start_again(folder, params_file, pairs=60, kills=20)
+    print(f"killed {alive} times of 20 before the end")
+    assert alive > 15
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -387,7 +396,7 @@ def test_what_is_wrong_is_said_before_anything_starts(name, folder, params_file,
 
 @pytest.mark.slow
 def test_five_hundred_pairs_do_not_grow(folder, params_file):
-    """Memory after 100 pairs is that after 500, but for a little."""
+    """Memory after 200 pairs is that after 500, but for a little."""
     (folder / "out").mkdir()
     sizes = []
     write_manifest(folder, 500)
@@ -399,10 +408,11 @@ def test_five_hundred_pairs_do_not_grow(folder, params_file):
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             size = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
             sizes.append((len(journal.read_bytes().splitlines()), size))
+    process.communicate()
     assert process.returncode == 0
     assert len(journal_of(folder)) == 500
-    early = max(size for number, size in sizes if 50 < number <= 150)
+    early = max(size for number, size in sizes if 100 < number <= 200)
     late = max(size for number, size in sizes if number > 400)
-    print(f"resident after 100 pairs {early} kB, at the end {late} kB")
-    assert late < 1.05 * early
+    print(f"resident after 200 pairs {early} kB, at the end {late} kB")
+    assert late < 1.1 * early  # the allocator takes a few arenas more, then no more
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1.2 * early

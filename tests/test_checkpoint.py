@@ -25,7 +25,7 @@ SMALL = dataclasses.replace(
     recipes.DEFAULT,
     name="small",
     terms=(
-        terms.Content(layers=("relu1_1",)),
+        terms.Content(layers=("relu1_1",), reduction="mean"),
         terms.GramStyle(layers=("relu1_1",), layer_weights=(1.0,)),
     ),
     weights={"content": 1.0, "style": 1e3},
@@ -74,7 +74,7 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
         kept[key] = jaxstyle.Checkpoint(stage, steps, leaves, traces, evaluations)
 
     whole = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, keep=keep))
-    assert whole[20].loss < 0.9 * whole[8].loss  # there is something to go on with
+    assert whole[20].loss < 0.95 * whole[11].loss  # there is something to go on with
     assert list(kept) == [step for step in whole if step > 0] == [3, 6, 8, 11, 14, 17, 20]
     for step in (3, 8, 14, 20):
         rest = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, checkpoint=kept[step]))
@@ -140,8 +140,8 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
     """A run that is stopped by a signal at step 5."""
     saved = checkpoint.CheckpointFolder.keep
 
-    def keep(self, found, trace):
-        saved(self, found, trace)
+    def keep(self, found, trace, snapshots):
+        saved(self, found, trace, snapshots)
         if len(trace) == 5:
             os.kill(os.getpid(), number)
 

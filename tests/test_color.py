@@ -30,13 +30,13 @@ def test_luminance_of_the_image_and_chroma_of_the_content(pictures):
 def test_the_style_gets_the_mean_and_covariance_of_the_content(method, pictures):
     styles = jnp.stack([pictures(i, 40, 30) for i in (0, 2)])
     contents = jnp.stack([0.3 * pictures(1), pictures(3) ** 3])
-    found = jax.jit(jax.vmap(lambda s, c: match_color(s, c, method)))(styles, contents)
+    found = jax.jit(jax.vmap(lambda s, c: match_color(s, c, method=method)))(styles, contents)
     for style, content, each in zip(styles, contents, found, strict=True):
         mean, covariance = moments(each)
         expected_mean, expected = moments(content)
         np.testing.assert_allclose(mean, expected_mean, atol=1e-4)
         np.testing.assert_allclose(covariance, expected, atol=1e-3 * np.abs(expected).max())
-        np.testing.assert_allclose(match_color(style, content, method), each, atol=1e-4)
+        np.testing.assert_allclose(match_color(style, content, method=method), each, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["pca", "cholesky"])
@@ -44,11 +44,11 @@ def test_flat_and_grey_pictures_are_no_trouble(method, pictures):
     flat = np.full((8, 8, 3), 0.4, np.float32)
     grey = np.repeat(pictures(0)[..., :1], 3, -1)
     for style, content in ((flat, pictures(0)), (pictures(0), flat), (grey, pictures(1))):
-        found = match_color(style, content, method)
+        found = match_color(style, content, method=method)
         assert np.isfinite(found).all()
         np.testing.assert_allclose(moments(found)[0], moments(content)[0], atol=1e-3)
 
 
 def test_mistakes(pictures):
     with pytest.raises(ValueError, match="pca, cholesky"):
-        match_color(pictures(0), pictures(1), "histogram")
+        match_color(pictures(0), pictures(1), method="histogram")

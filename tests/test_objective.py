@@ -123,7 +123,9 @@ def test_several_styles_average_their_statistics(problem, pictures):
     params, _, style, image, _ = problem
     styles = (style, pictures(5, 40, 24))
     style_term = SHALLOW[1:2]
-    both = jaxstyle.prepare_targets(NETWORK, params, style_term, None, styles, [3.0, 1.0])
+    both = jaxstyle.prepare_targets(
+        NETWORK, params, style_term, None, styles, style_weights=[3.0, 1.0]
+    )
     each = [jaxstyle.prepare_targets(NETWORK, params, style_term, None, s) for s in styles]
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, *each)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), both, expected)
@@ -148,7 +150,12 @@ def test_styles_are_mixed_by_layer(problem, pictures):
     other = pictures(5, 40, 24)
     term = SHALLOW[1:2]
     mixed = jaxstyle.prepare_targets(
-        NETWORK, params, term, None, (style, other), {"relu1_1": [1, 0], "relu2_1": [0, 2]}
+        NETWORK,
+        params,
+        term,
+        None,
+        (style, other),
+        style_weights={"relu1_1": [1, 0], "relu2_1": [0, 2]},
     )
     fine, coarse = (
         jaxstyle.prepare_targets(NETWORK, params, term, None, each) for each in (style, other)
@@ -157,7 +164,7 @@ def test_styles_are_mixed_by_layer(problem, pictures):
     np.testing.assert_allclose(mixed["style"]["relu2_1"], coarse["style"]["relu2_1"], rtol=1e-6)
     with pytest.raises(ValueError, match="relu1_1, relu2_1"):
         jaxstyle.prepare_targets(
-            NETWORK, params, term, None, (style, other), {"relu3_1": [1.0, 0.0]}
+            NETWORK, params, term, None, (style, other), style_weights={"relu3_1": [1.0, 0.0]}
         )
 
 
@@ -298,7 +305,9 @@ def test_mistakes_name_the_valid_choices(problem):
     with pytest.raises(ValueError, match="needs a style image"):
         jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, None)
     with pytest.raises(ValueError, match="2 styles"):
-        jaxstyle.prepare_targets(NETWORK, params, SHALLOW, content, (style, style), [1.0])
+        jaxstyle.prepare_targets(
+            NETWORK, params, SHALLOW, content, (style, style), style_weights=[1.0]
+        )
     with pytest.raises(ValueError, match="1 styles"):
         jaxstyle.prepare_targets(
             NETWORK, params, SHALLOW, content, style, masks=np.ones((2, *content.shape[:2]))

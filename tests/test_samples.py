@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxstyle.app.job import SAMPLES
+from jaxstyle.io import SAMPLES
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "paint_samples.py"
 

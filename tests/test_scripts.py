@@ -4,7 +4,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -37,17 +36,3 @@ def test_every_figure_of_the_paper_is_made(run, tmp_path):
         assert f'src="{name}.png"' in page
         with Image.open(tmp_path / "out" / "paper" / f"{name}.png") as image:
             image.load()
-
-
-@pytest.mark.slow
-def test_a_strip_goes_from_one_style_to_the_other(run, tmp_path, pictures):
-    for name, seed in (("photo", 0), ("one", 1), ("two", 2)):
-        jaxstyle.io.save_image(tmp_path / f"{name}.png", pictures(seed, 36, 48))
-    run(
-        "interpolate_styles.py", "--content", "photo.png", "--styles", "one.png", "two.png",
-        "--number", "3", "--size", "48", "--steps", "3", "--recipe", "gatys",
-    )  # fmt: skip
-    with Image.open(tmp_path / "strip.png") as image:
-        assert image.size == (3 * 48, 36)
-        first, _, last = np.split(np.asarray(image, float), 3, axis=1)
-    assert np.abs(first - last).mean() > 0.5

@@ -105,23 +105,35 @@ def test_steps_end_where_stylize_ends(random_params, pictures, recipe):
 
 
 def test_pairs_of_one_size_compile_once(random_params, pictures):
-    solver = jaxstyle.LBFGS(num_steps=5, history_size=5)
-    sizes = lambda: [f._cache_size() for f in (transfer._targets, transfer._advance_in_place)]  # noqa: E731
-    for seed in range(3):
-        for every in (1, 2, None):
-            before = sizes()
-            steps = jaxstyle.stylize_steps(
-                random_params,
-                pictures(seed),
-                pictures(seed + 5),
-                recipe=RECIPE,
-                solver=solver,
-                weights={"style": 100.0 * (1 + seed)},
-                every=every,
-            )
-            list(steps)
-            if (seed, every) != (0, 1):
-                assert sizes() == before
+    """Whatever their weights, given or in the recipe, and however often one looks."""
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event.endswith("/backend_compile_duration"):
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for seed in range(3):
+            for every in (1, 2, None):
+                weights = {**RECIPE.weights, "style": 100.0 * (1 + seed)}
+                settings = {"weights": weights} if every == 2 else {}
+                steps = jaxstyle.stylize_steps(
+                    random_params,
+                    pictures(seed),
+                    pictures(seed + 5),
+                    recipe=dataclasses.replace(RECIPE, weights=weights),
+                    solver=jaxstyle.LBFGS(num_steps=5, history_size=5),
+                    every=every,
+                    **settings,
+                )
+                list(steps)
+                if (seed, every) == (0, 1):
+                    assert compiled
+                    compiled.clear()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
 
 
 def test_iteration_stops_when_nothing_is_active(random_params, pictures):

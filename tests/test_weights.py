@@ -234,7 +234,7 @@ def test_convert_load_verify_list(arrays, tmp_path, cache):
             layer, kind = name.split(".")
             np.testing.assert_array_equal(params["params"][layer][kind], array)
     # Converted again, it is the same content.
-    again = convert(path, tmp_path / "again.safetensors")
+    again = convert(path, output=tmp_path / "again.safetensors")
     assert verify(again).sha256 == info.sha256
 
 
@@ -249,7 +249,7 @@ def test_the_preprocessing_must_be_the_networks(arrays, tmp_path, cache):
     # In the cache it is no candidate for the default network.
     with pytest.raises(InputError, match="jaxstyle weights fetch"):
         verify()
-    caffe = convert(path, tmp_path / "caffe.safetensors", preprocessing="caffe")
+    caffe = convert(path, output=tmp_path / "caffe.safetensors", preprocessing="caffe")
     assert verify(caffe).preprocessing == "caffe"
 
 
@@ -258,7 +258,7 @@ def test_exact_weights_win_over_8_bit_ones(arrays, tmp_path, cache):
     write_format(source, arrays, "npz")
     for name in ("vgg19-8bit", "vgg19-mine", "vgg19-keras"):
         cache.mkdir(exist_ok=True)
-        assert convert(source, cache / f"{name}.safetensors") == fetch()
+        assert convert(source, output=cache / f"{name}.safetensors") == fetch()
     assert [info.path.stem for info in list_weights()] == [
         "vgg19-keras", "vgg19-mine", "vgg19-8bit",
     ]  # fmt: skip
@@ -505,7 +505,7 @@ def test_matlab_files_are_read_as_by_scipy(compressed):
 def test_wrong_files_leave_the_cache_as_it_was(arrays, tmp_path, cache):
     good = tmp_path / "good.npz"
     write_format(good, arrays, "npz")
-    converted = convert(good, None)
+    converted = convert(good)
     before = {path.name: path.read_bytes() for path in cache.iterdir()}
 
     def wrong(name, **changes):

@@ -5,8 +5,8 @@ together follows from the manifest and the sizes of its pictures alone, so a run
 and started again paints the same batches, and saves what is missing.
 """
 
-import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 import time
@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import runtime
+from jaxstyle.app import gallery, report, runtime
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
 from jaxstyle.app.pairs import (
@@ -35,6 +35,7 @@ from jaxstyle.app.pairs import (
     shape_of,
     stack_shares,
 )
+from jaxstyle.app.progress import show_progress, tell_program, time_left
 from jaxstyle.app.run import count_compilation, describe_run, timed
 from jaxstyle.io import (
     InputError,
@@ -60,6 +61,9 @@ class Options:
     processes: int = 1
     force: bool = False
     retry_failed: bool = False
+    report: Path | None = None  # a folder
+    command: str = ""  # that goes on
+    progress: str = "auto"  # plain, json
     quiet: bool = False
 
 
@@ -75,6 +79,8 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    if options.report is not None:
+        report.check_folder(options.report)
     if problem := runtime.keep_compiled_programs():
         say(problem)
     name = "journal"
@@ -98,7 +104,9 @@ class _Runner:
         self.options = options
         self.signal: int | None = None  # that asked us to stop
         self.trouble: str | None = None  # that ends the run: a full disk
-        self.painted = self.failed = 0
+        self.painted = self.failed = self.total = 0  # of the pairs that this process has to paint
+        self.begin = time.perf_counter()
+        self.show: Callable[[int, int, str], None]
         self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
         self.mesh = self._mesh()
         self.params: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -107,7 +115,8 @@ class _Runner:
             self.params[preprocessing] = params, {"source": info.source, "sha256": info.sha256}
         weights = {key: info["sha256"] for key, (_, info) in sorted(self.params.items())}
         header = {"journal": 1, "weights": weights, "version": jaxstyle.__version__}
-        self.journal = Journal(options.output_dir, f"{name}.jsonl", header)
+        self.open_journal = functools.partial(Journal, options.output_dir, f"{name}.jsonl", header)
+        self.journal = self.open_journal()
         self.writing = threading.Lock()
         self._refuse_changes(pairs, weights)
         self.pairs = pairs
@@ -115,7 +124,7 @@ class _Runner:
 
     def _mesh(self) -> Mesh | None:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
-        return None if len(devices) == 1 else jaxstyle.make_mesh(len(devices), devices=devices)
+        return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
     def _refuse_changes(self, pairs: Sequence[Pair], weights: Mapping[str, str]) -> None:
         if self.options.force:
@@ -153,7 +162,6 @@ class _Runner:
 
     def run(self) -> int:
         """Paints batch after batch, while others are read and written."""
-        begin = time.perf_counter()
         known = len(self.pairs) - len(self.missing)
         say_or_not = (lambda text: None) if self.options.quiet else say
         say_or_not(
@@ -164,10 +172,9 @@ class _Runner:
             ThreadPoolExecutor(_THREADS) as threads,
             # After the steps that are being made; a second one stops at once.
             runtime.on_signal(self._stop, signal.SIGINT, signal.SIGTERM),
-            self._progress() as advance,
+            show_progress(self.options.progress, self.options.quiet, "pairs") as self.show,
         ):
             batches = self._plan(threads)
-            advance(self.failed)
             loaded: Future[Any] | None = None
             saving: list[Future[None]] = []
             for number, batch in enumerate(batches):
@@ -180,71 +187,79 @@ class _Runner:
                 saving = []
                 for pair, result, seconds in self._paint(batch, lanes):
                     saving.append(threads.submit(self._save, pair, result, seconds))
-                advance(sum(pair.row.output in self.missing for pair in batch.pairs))
                 if self.signal is not None or self.trouble is not None:
                     break
             for future in saving:
                 future.result()
         failures = sum("error" in self._entry(pair) for pair in self.pairs)
-        taken = time.perf_counter() - begin
+        taken = time.perf_counter() - self.begin
         say_or_not(
             f"{self.painted} painted in {taken:.0f} s ({self.painted / taken:.2f} a second), "
             f"{failures} failed{', see the journal' if failures else ''}"
         )
+        status, code = "done", 1 if failures else 0
         if self.trouble is not None:
             say(f"error: stopped: {self.trouble}; start again to go on")
-            return 1
-        if self.signal is not None:
+            status, code = f"stopped: {self.trouble}", 1
+        elif self.signal is not None:
             say("interrupted; start again to go on")
-            return 128 + self.signal
-        return 1 if failures else 0
+            status, code = "interrupted", 128 + self.signal
+        page = self.options.report
+        if page is not None:
+            try:
+                self._report(page, status)
+            except InputError as error:
+                say(f"error: there is no report: {error}")
+                code = code or 1
+        tell_program(
+            self.options.progress,
+            {
+                "output": str(self.options.output_dir),
+                "report": str(report.page_path(page)) if page else None,
+                "status": status,
+                "painted": self.painted,
+                "failed": failures,
+                "total": len(self.pairs),
+                "seconds": round(taken, 3),
+            },
+        )
+        return code
 
     def _stop(self, number: int) -> None:
         self.signal = number
 
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[Callable[[int], None]]:
-        from rich.console import Console  # noqa: PLC0415  slow to import
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
+    def _report(self, folder: Path, status: str) -> None:
+        """Writes the page; other processes may have gone on with the same pairs."""
+        body = gallery.describe_batch(
+            folder,
+            self.options.output_dir,
+            self.pairs,
+            self.open_journal().entries,
+            status=status,
+            command=self.options.command,
         )
+        report.write_page(folder, f"{len(self.pairs)} pairs", body)
 
-        console = Console(stderr=True)
-        begin, total, done, told = time.perf_counter(), len(self.missing), 0, 0
-        columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[rate]}"),
-                   TimeRemainingColumn(), TextColumn("left"))  # fmt: skip
-        silent = self.options.quiet or not console.is_terminal
-        with Progress(*columns, console=console, disable=silent) as bar:
-            task = bar.add_task("", total=total, rate="...")
-
-            def advance(number: int) -> None:
-                nonlocal done, told
-                done += number
-                seconds = time.perf_counter() - begin
-                rate = f"{done / seconds:.2f} pairs/s"
-                bar.update(task, completed=done, rate=rate)
-                # Where there is no bar, twenty lines.
-                if silent and not self.options.quiet and done * 20 // max(total, 1) > told:
-                    told = done * 20 // total
-                    left = seconds / done * (total - done)
-                    say(f"{done}/{total} pairs, {rate}, {left:.0f} s left")
-
-            yield advance
+    def _advance(self, entry: Mapping[str, Any]) -> None:
+        """Tells of a pair that is in the journal now."""
+        done, seconds = self.painted + self.failed, time.perf_counter() - self.begin
+        left = time_left(seconds / done * (self.total - done))
+        self.show(done, self.total, f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s")
+        told = {key: value for key, value in entry.items() if key != "digest"}
+        counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
+        tell_program(self.options.progress, {**told, **counts, "elapsed": round(seconds, 3)})
 
     def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
         """Returns the batches of this process in which a pair is missing."""
         pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
+        bad: list[tuple[Pair, InputError]] = []
         for pair in self.pairs:
             try:
                 good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
             except InputError as error:
-                self._fail(pair, error)
+                bad.append((pair, error))
         budget = available_memory() if self.options.memory is None else self.options.memory
         devices = 1 if self.mesh is None else self.mesh.size
 
@@ -253,6 +268,11 @@ class _Runner:
             return self.options.batch_size or own
 
         own = make_batches(good, batch_size)[self.options.process :: self.options.processes]
+        here = [*(pair for batch in own for pair in batch.pairs), *(pair for pair, _ in bad)]
+        self.total = sum(pair.row.output in self.missing for pair in here)
+        self.show(0, self.total, "")
+        for pair, problem in bad:
+            self._fail(pair, problem)
         return [
             batch for batch in own if any(pair.row.output in self.missing for pair in batch.pairs)
         ]
@@ -261,14 +281,14 @@ class _Runner:
         """Notes that a pair has failed, if it is one of those to be painted."""
         if pair.row.output not in self.missing:
             return
-        self.failed += 1
         message = str(error)
         say(f"line {pair.row.line}: {pair.row.output}: {message}")
+        entry = {"output": pair.row.output, "digest": pair.digest, "error": message}
         try:
             with self.writing:
-                self.journal.add(
-                    {"output": pair.row.output, "digest": pair.digest, "error": message}
-                )
+                self.journal.add(entry)
+                self.failed += 1
+                self._advance(entry)
         except InputError as trouble:
             self.trouble = str(trouble)
 
@@ -394,5 +414,6 @@ class _Runner:
             with self.writing:
                 self.journal.add(entry)
                 self.painted += 1
+                self._advance(entry)
         except (InputError, OSError) as error:
             self.trouble = str(error)

@@ -64,8 +64,8 @@ class CheckpointFolder:
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def latest(self, trace: list[dict[str, Any]]) -> Checkpoint | None:
-        """Returns the checkpoint, if there is one, and adds to `trace` what was said until then.
+    def latest(self, trace: list[dict[str, Any]], snapshots: dict[int, str]) -> Checkpoint | None:
+        """Returns the checkpoint, if there is one, and adds what was told and shown until then.
 
         Raises:
             InputError: if it is of another run, or cannot be read.
@@ -86,6 +86,7 @@ class CheckpointFolder:
             evaluations = jax.numpy.asarray(arrays["num_evaluations"])
             checkpoint = Checkpoint(stage, steps, leaves, traces, evaluations)
             earlier, told = dict(run["run"]), list(run["trace"])
+            shown = {int(step): str(picture) for step, picture in run["snapshots"].items()}
         # Whatever is wrong with files that lie about themselves, and orbax has many ways to say it.
         except Exception as error:
             raise InputError(
@@ -98,10 +99,16 @@ class CheckpointFolder:
                 f"{advice}"
             )
         trace += told
+        snapshots |= shown
         say(f"going on from about step {trace[-1]['step']}, out of {self._folder}")
         return checkpoint
 
-    def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
+    def keep(
+        self,
+        checkpoint: Checkpoint,
+        trace: Sequence[Mapping[str, Any]],
+        snapshots: Mapping[int, str],
+    ) -> None:
         """Saves a checkpoint, if the last one is long enough ago.
 
         Raises:
@@ -120,6 +127,7 @@ class CheckpointFolder:
             "steps": int(checkpoint.steps),
             "leaves": len(leaves),
             "trace": list(trace),
+            "snapshots": {str(step): picture for step, picture in snapshots.items()},
         }
         items = self._ocp.args.Composite(
             arrays=self._ocp.args.StandardSave(arrays), run=self._ocp.args.JsonSave(run)

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import io
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +54,8 @@ def stylize(
     preview_every: int | None = None,
     checkpoint: str | None = None,
     plot: bool = False,
+    report: str | None = None,
+    progress: Literal["auto", "plain", "json"] = "auto",
     quiet: bool = False,
 ) -> int:
     """Paint a photo in the style of a painting.
@@ -105,13 +109,19 @@ def stylize(
         checkpoint: A folder for what a killed run goes on from, when the same command is started
             again; it is removed when the picture is saved.
         plot: Save the loss curve as a picture.
+        report: A folder for index.html, a page about the run: pictures, iterations, losses,
+            settings, and the command that makes it again. Nothing else is needed to look at it.
+        progress: `auto` is a bar on a terminal and lines elsewhere, `plain` lines; `json` writes
+            an object for each step on stdout, a line each, and one for the result at the end.
         quiet: Say nothing but errors.
     """
+    command = command_line(stylize, locals())
     # They load JAX: not for --help.
-    from jaxstyle.app.job import SAMPLES, make_job, say  # noqa: PLC0415
+    from jaxstyle.app.job import make_job, say  # noqa: PLC0415
     from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
     from jaxstyle.app.run import run  # noqa: PLC0415
     from jaxstyle.app.runtime import join  # noqa: PLC0415
+    from jaxstyle.io import SAMPLES  # noqa: PLC0415
 
     check_positive("--preview-every", preview_every)
     check_positive("--tile", tile)
@@ -155,6 +165,9 @@ def stylize(
         preview_every=preview_every,
         checkpoint=Path(checkpoint) if checkpoint else None,
         plot=plot,
+        report=Path(report) if report else None,
+        command=command,
+        progress=progress,
         quiet=quiet,
     )
     join(coordinator, processes, process)
@@ -188,6 +201,8 @@ def batch(
     process: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
+    report: str | None = None,
+    progress: Literal["auto", "plain", "json"] = "auto",
     quiet: bool = False,
 ) -> int:
     """Paint many pairs, some at a time; start it again to go on where it was stopped.
@@ -226,8 +241,12 @@ def batch(
         process: Which of them this is, from 0.
         force: Paint pictures again that were made with other settings or weights.
         retry_failed: Try again what has failed before.
+        report: A folder for index.html, a page with all pictures, small, and what has failed;
+            it is written at the end, and after Ctrl-C.
+        progress: As for `stylize`; `json` writes an object for each pair that is done or failed.
         quiet: Say nothing but errors.
     """
+    command = command_line(batch, locals())
     # They load JAX: not for --help.
     import jax  # noqa: PLC0415
 
@@ -285,6 +304,9 @@ def batch(
         processes=jax.process_count() if coordinator else processes or 1,
         force=force,
         retry_failed=retry_failed,
+        report=Path(report) if report else None,
+        command=command,
+        progress=progress,
         quiet=quiet,
     )
     return run_batch(pairs, options)
@@ -501,7 +523,7 @@ def _convert(
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 
-    print(convert(file, output, preprocessing=preprocessing))
+    print(convert(file, output=output, preprocessing=preprocessing))
     return 0
 
 
@@ -621,6 +643,32 @@ def _one_line(message: str, prog: str) -> str:
             continue
         body.append(line)
     return f"{' '.join(body).rstrip('.')}; see {prog} --help"
+
+
+def command_line(command: Callable[..., int], values: Mapping[str, Any]) -> str:
+    """Returns what one types, to a shell, to call `command` with these values.
+
+    Args:
+        command: a function that tyro has made a command of.
+        values: of its parameters; those that have their default are left out.
+    """
+    words = ["jaxstyle", command.__name__]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = values[name]
+        if value == parameter.default:
+            continue
+        texts = [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            words += texts
+            continue
+        option = "--set" if name == "settings" else "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif texts[0].startswith("-"):  # or it would pass for an option
+            words.append(f"{option}={texts[0]}")
+        else:
+            words += [option, *texts]
+    return shlex.join(words)
 
 
 def _check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:

@@ -17,8 +17,6 @@ from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
 
-SAMPLES = Path(__file__).parent / "samples"
-
 
 def say(text: str) -> None:
     """Tells the user something, on stderr."""
@@ -49,6 +47,9 @@ class Job:
     preview_every: int | None = None
     checkpoint: Path | None = None
     plot: bool = False
+    report: Path | None = None  # a folder
+    command: str = ""  # that makes the picture again
+    progress: str = "auto"  # plain, json
     quiet: bool = False
 
     @property

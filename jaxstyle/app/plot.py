@@ -1,44 +1,73 @@
 """The loss curve as a picture."""
 
 import io
-import os
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from jaxstyle.io.files import write_atomically
+# Drawn instead of black where the page around an SVG says what the colour of text is.
+_TEXT_COLOR = "#010203"
 
 
 def plot_losses(
-    path: str | os.PathLike[str],
     trace: Sequence[Mapping[str, Any]],
     weights: Mapping[str, float],
-    title: str,
-) -> None:
-    """Draws loss and weighted terms over evaluations, on a logarithmic scale.
+    title: str = "",
+    *,
+    over: Literal["evaluations", "seconds"] = "evaluations",
+    kind: Literal["png", "svg"] = "png",
+) -> bytes:
+    """Draws loss and weighted terms on a logarithmic scale.
 
     Args:
-        path: a PNG file.
-        trace: as in a result's JSON: `evaluations`, `loss` and `terms` of each entry.
+        trace: as in a result's JSON: `evaluations`, `seconds`, `loss` and `terms` of each entry.
         weights: term name -> factor.
         title: one line.
-    """
-    from matplotlib.figure import Figure  # noqa: PLC0415  slow to import
+        over: what the horizontal axis is.
+        kind: of picture. An SVG is an element to stand in an HTML page: transparent, with the
+            page's font and colour of text.
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    evaluations = [entry["evaluations"] for entry in trace]
-    axes.plot(evaluations, [entry["loss"] for entry in trace], color="black", label="loss")
-    for name, weight in weights.items():
-        values = [weight * entry["terms"][name] for entry in trace]
-        if max(values) > 0:
-            axes.plot(evaluations, values, linewidth=1, label=f"{weight:g} x {name}")
-    if max(entry["loss"] for entry in trace) > 0:
-        axes.set_yscale("log")
-    axes.set_xlabel("loss-and-gradient evaluations")
-    axes.set_ylabel("loss")
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    Returns:
+        The bytes of a PNG file, or those of the element.
+    """
+    import matplotlib  # noqa: PLC0415  slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    color = "black" if kind == "png" else _TEXT_COLOR
+    settings: Any = {
+        "svg.fonttype": "none",
+        **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), color),
+        **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), color),
+    }
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_atomically(path, buffer.getvalue())
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in other scripts
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.subplots()
+        x = [entry[over] for entry in trace]
+        marker = "o" if len(trace) == 1 else ""
+        losses = [entry["loss"] for entry in trace]
+        axes.plot(x, losses, color=color, marker=marker, label="loss")
+        for name, weight in weights.items():
+            values = [weight * entry["terms"][name] for entry in trace]
+            if max(values) > 0:
+                axes.plot(x, values, linewidth=1, marker=marker, label=f"{weight:g} x {name}")
+        if max(losses) > 0:
+            axes.set_yscale("log")
+        axes.set_xlabel("seconds" if over == "seconds" else "loss-and-gradient evaluations")
+        axes.set_ylabel("loss")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+        legend = axes.legend(frameon=False)
+        for text in (axes.title, *legend.get_texts()):
+            text.set_parse_math(False)  # names may have dollars in them
+        if kind == "png":
+            figure.savefig(buffer, format="png", dpi=120)
+            return buffer.getvalue()
+        none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+    element = buffer.getvalue().decode().replace(_TEXT_COLOR, "currentColor")
+    # Two in one page must not share their names.
+    element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{over}-", element)
+    return element[element.index("<svg") :].encode()

@@ -15,11 +15,12 @@ from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle import transfer
-from jaxstyle.app import runtime
+from jaxstyle.app import report, runtime
 from jaxstyle.app.checkpoint import CheckpointFolder
 from jaxstyle.app.job import Job, say
 from jaxstyle.app.memory import available_memory, check_memory, choose_tile, format_memory
 from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.io import (
     InputError,
     check_writable,
@@ -29,6 +30,7 @@ from jaxstyle.io import (
     save_image,
     write_json,
 )
+from jaxstyle.io.files import write_atomically
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.sharding import splits_columns
@@ -49,7 +51,7 @@ def run(
     Raises:
         InputError: for anything that is wrong with the input, before the run starts.
     """
-    check_writable(job.output)
+    _check_targets(job)
     if problem := runtime.keep_compiled_programs():
         say(problem)
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
@@ -61,7 +63,8 @@ def run(
     tile = _fit_memory(job, content, styles, mesh)
     # Of several processes one writes and speaks; all have the whole picture.
     writes = jax.process_index() == 0
-    job = dataclasses.replace(job, quiet=job.quiet or not writes)
+    if not writes:
+        job = dataclasses.replace(job, quiet=True, progress="auto", report=None)
 
     if not job.quiet:
         height, width, _ = content.shape
@@ -74,6 +77,7 @@ def run(
     if job.checkpoint is not None:
         folder = CheckpointFolder(job.checkpoint, job, weights_info)
     trace: list[dict[str, Any]] = []
+    snapshots: dict[int, str] = {}
     best: StyleResult | None = None
     interrupted = 0  # the exit code, if it was
     with (
@@ -83,7 +87,7 @@ def run(
         timed(seconds, "optimize"),
         count_compilation(seconds),
     ):
-        checkpoint = None if folder is None else folder.latest(trace)
+        checkpoint = None if folder is None else folder.latest(trace, snapshots)
         steps = jaxstyle.stylize_steps(
             params,
             content,
@@ -98,7 +102,7 @@ def run(
             mesh=mesh,
             every=_chunk(job),
             checkpoint=checkpoint,
-            keep=None if folder is None else lambda now: folder.keep(now, trace),
+            keep=None if folder is None else lambda now: folder.keep(now, trace, snapshots),
         )
         try:
             for step, result in _show_progress(steps, job, trace):
@@ -107,50 +111,75 @@ def run(
                     look(step, result, trace)
                 if writes and job.preview_every and step and step % job.preview_every == 0:
                     save_image(job.preview_path(step), np.asarray(result.image))
+                if job.report and report.is_due(step, result.trace.shape[-1], snapshots):
+                    snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
         except KeyboardInterrupt as error:
             interrupted = 143 if isinstance(error, runtime.Terminated) else 130
     seconds["optimize"] -= seconds["compile"]
-    if best is None:
-        say("interrupted before there was anything to save")
-        return interrupted
-    if best.status == Status.NON_FINITE_START:
-        say("error: the loss is not finite at the start; use smaller --weights. Nothing was saved")
-        return 1
+    if best is None or best.status == Status.NON_FINITE_START:
+        return _tell_failure(job, interrupted)
     if not writes:
         return interrupted
-    _write(job, best, trace, seconds, weights_info, interrupted, tile=tile, mesh=mesh)
-    if folder is not None and not interrupted:
-        folder.remove()
-    return interrupted
-
-
-def _write(
-    job: Job,
-    best: StyleResult,
-    trace: Sequence[Mapping[str, Any]],
-    seconds: dict[str, float],
-    weights_info: Mapping[str, Any],
-    interrupted: int,
-    *,
-    tile: int | None,
-    mesh: Mesh | None,
-) -> None:
-    """Saves everything and says so."""
-    # The JSON tells how long saving the picture took, so it comes last.
-    with timed(seconds, "save"):
-        save_image(job.output, np.asarray(best.image))
-        if job.plot:
-            plot_losses(job.plot_path, trace, job.recipe.weights, f"{job.output.name}: loss")
     metadata = describe_run(
         job, best, best.image.shape, weights_info, seconds, trace, tile=tile, mesh=mesh
     )
     if interrupted:
         metadata["status"] = "interrupted"
+    pictures = report.Pictures(content, styles, masks, style_masks, init)
+    _write(job, np.asarray(best.image), metadata, seconds, pictures, snapshots)
+    if folder is not None and not interrupted:
+        folder.remove()
+    return interrupted
+
+
+def _check_targets(job: Job) -> None:
+    check_writable(job.output)
+    if job.report is not None:
+        report.check_folder(job.report)
+
+
+def _tell_failure(job: Job, interrupted: int) -> int:
+    """Says why there is no picture; returns the exit code."""
+    status = "interrupted" if interrupted else "non_finite_start"
+    tell_program(job.progress, {"output": None, "status": status})
+    if interrupted:
+        say("interrupted before there was anything to save")
+        return interrupted
+    say("error: the loss is not finite at the start; use smaller --weights. Nothing was saved")
+    return 1
+
+
+def _write(
+    job: Job,
+    image: np.ndarray,
+    metadata: dict[str, Any],
+    seconds: dict[str, float],
+    pictures: report.Pictures,
+    snapshots: Mapping[int, str],
+) -> None:
+    """Saves everything and says so."""
+    trace = metadata["trace"]
+    # The JSON tells how long saving the picture took, so it comes last.
+    with timed(seconds, "save"):
+        save_image(job.output, image)
+        if job.plot:
+            plot = plot_losses(trace, job.recipe.weights, f"{job.output.name}: loss")
+            write_atomically(job.plot_path, plot)
+    metadata["seconds"] = round_seconds(seconds)
     write_json(job.metadata_path, metadata)
+    page = None
+    if job.report is not None:
+        page = report.page_path(job.report)
+        body = report.describe_run(job, metadata, image, pictures, snapshots)
+        report.write_page(job.report, job.output.name, body)
+    told = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
+    tell_program(
+        job.progress, {"output": str(job.output), "report": str(page) if page else None, **told}
+    )
     if not job.quiet:
         say(
-            f"{job.output}: loss {trace[0]['loss']:.4g} -> {float(best.loss):.4g} in "
-            f"{int(best.num_evaluations)} evaluations, {seconds['optimize']:.1f} s "
+            f"{job.output}: loss {trace[0]['loss']:.4g} -> {metadata['loss']:.4g} in "
+            f"{metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
             f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
         )
 
@@ -186,10 +215,15 @@ def describe_run(
         "size": [shape[1], shape[0]],
         "status": Status(int(result.status)).name.lower(),
         "num_evaluations": int(result.num_evaluations),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "seconds": round_seconds(seconds),
         "loss": float(result.loss),
         "trace": trace,
     }
+
+
+def round_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Returns timings as they stand in JSON."""
+    return {name: round(value, 3) for name, value in seconds.items()}
 
 
 @contextmanager
@@ -331,36 +365,22 @@ def _chunk(job: Job) -> int:
 def _show_progress(
     steps: Iterator[tuple[int, StyleResult]], job: Job, trace: list[dict[str, Any]]
 ) -> Iterator[tuple[int, StyleResult]]:
-    """Passes `steps` on, notes each in `trace`, and draws a bar where there is a terminal."""
-    from rich.console import Console  # noqa: PLC0415  slow to import
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    console = Console(stderr=True)
+    """Passes `steps` on, notes each in `trace`, and tells of it."""
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
-    columns = (
-        TextColumn("step {task.completed}/{task.total}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=console, disable=job.quiet or not console.is_terminal) as bar:
-        task = bar.add_task("", total=None, loss="...")
+    with show_progress(job.progress, job.quiet, "steps") as show:
         for step, result in steps:
             total = result.trace.shape[-1]
-            loss = float(result.loss)
             trace.append(
                 {
                     "step": step,
                     "evaluations": int(result.num_evaluations),
                     "seconds": round(time.perf_counter() - begin, 3),
-                    "loss": loss,
+                    "loss": float(result.loss),
                     "terms": {name: float(value) for name, value in result.term_losses.items()},
                 }
             )
-            bar.update(task, total=total, completed=step, loss=f"{loss:.4g}")
-            if not (job.quiet or console.is_terminal) and step % max(total // 10, 1) == 0:
-                say(f"step {step}/{total}  loss {loss:.4g}  {trace[-1]['seconds']:.0f} s")
+            show(step, total, describe_step(trace, total, job.recipe, result.image.shape))
+            tell_program(job.progress, {"total": total, **trace[-1]})
             yield step, result
 
 

@@ -148,4 +148,4 @@ def mesh_of(shard: str | None, number: int | None) -> Mesh | None:
     if shard is None and number is None:
         return None
     devices = take_devices(jax.devices(), number)
-    return make_mesh(1, len(devices), devices=devices)
+    return make_mesh(batch=1, rows=len(devices), devices=devices)

@@ -3,8 +3,10 @@
 Bad files and paths end as an `InputError`, with one line that says what is wrong and what to do.
 """
 
-from jaxstyle.io.errors import InputError
+from jaxstyle.io.errors import InputError, exit_on_input_error
+from jaxstyle.io.files import check_target, write_atomically
 from jaxstyle.io.images import (
+    SAMPLES,
     check_extension,
     check_writable,
     contact_sheet,
@@ -22,15 +24,18 @@ from jaxstyle.io.metadata import (
 from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
 
 __all__ = [
+    "SAMPLES",
     "InputError",
     "WeightsInfo",
     "build_recipe",
     "check_extension",
+    "check_target",
     "check_writable",
     "contact_sheet",
     "convert",
     "describe_recipe",
     "describe_versions",
+    "exit_on_input_error",
     "fetch",
     "list_weights",
     "load_image",
@@ -39,5 +44,6 @@ __all__ = [
     "read_shape",
     "save_image",
     "verify",
+    "write_atomically",
     "write_json",
 ]

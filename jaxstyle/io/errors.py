@@ -1,5 +1,9 @@
 """The error that every reader and writer of this package raises on bad input."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
+
 
 class InputError(ValueError):
     """A file, a folder or a value from outside that cannot be used.
@@ -7,6 +11,16 @@ class InputError(ValueError):
     The message is one line: what is wrong, and what to do. The command line prints it after
     ``error:`` and exits with code 2.
     """
+
+
+@contextlib.contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """For a script's last lines: an `InputError` ends it with one line and exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def check_positive(option: str, value: int | None) -> None:

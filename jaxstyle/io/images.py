@@ -16,6 +16,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,7 @@ from jaxstyle.io.files import (
 
 __all__ = [
     "MAX_PIXELS",
+    "SAMPLES",
     "check_writable",
     "contact_sheet",
     "load_image",
@@ -47,6 +49,9 @@ MAX_PIXELS = 178_956_970
 A few kilobytes of PNG can promise gigabytes of pixels, so the header is checked before anything
 is decoded. A program that lowers `PIL.Image.MAX_IMAGE_PIXELS` lowers the bound for reading too.
 """
+
+SAMPLES = Path(__file__).parent.parent / "app" / "samples"
+"""The folder of the bundled pair, `content.png` and `style.png`."""
 
 Planes: TypeAlias = list[NDArray[Any]]
 
@@ -96,18 +101,18 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
     clipped, and said.
 
     Args:
-        path: The file.
-        size: Long edge of the result in pixels; the short edge keeps the aspect ratio, rounded
+        path: the file.
+        size: long edge of the result in pixels; the short edge keeps the aspect ratio, rounded
             to the nearest pixel. A larger image is reduced and a smaller one enlarged, by an
             antialiased Lanczos filter in float32 on the sRGB values. None keeps the file's size.
 
     Returns:
-        (H, W, 3) float32, sRGB in [0, 1].
+        `(H, W, 3)` float32, sRGB in [0, 1].
 
     Raises:
         InputError: the file is missing, unreadable, damaged, not a regular file, of another
-            format, larger than `MAX_PIXELS` or too narrow for `size`; or `size` is not a
-            positive integer.
+            format, of more pixels than Pillow reads (13377 x 13377) or too narrow for `size`; or
+            `size` is not a positive integer.
     """
     name = describe_path(path)
     if size is not None:
@@ -129,6 +134,10 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
 
 def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
     """Returns `(H, W)` of what `load_image` returns, as the file's header has it.
+
+    Args:
+        path: see `load_image`.
+        size: see `load_image`.
 
     Raises:
         InputError: as `load_image`, but for what is wrong with the pixels.
@@ -173,14 +182,14 @@ def _reading(name: str) -> Iterator[None]:
 
 
 def save_image(path: PathType, image: ArrayLike) -> None:
-    """Writes an image as 8-bit sRGB, whole or not at all (see `write_atomically`).
+    """Writes an image as 8-bit sRGB, whole or not at all.
 
     The extension names the format: PNG and TIFF (deflate) and WebP lossless, JPEG with quality
     95 and full colour resolution (4:4:4).
 
     Args:
-        path: A file in an existing folder; a file that is there already is replaced.
-        image: (H, W, 3), floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+        path: a file in an existing folder; a file that is there already is replaced.
+        image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
 
     Raises:
         InputError: as `check_writable`; or the image has another shape or type, holds NaN, or
@@ -221,6 +230,9 @@ def save_image(path: PathType, image: ArrayLike) -> None:
 def check_writable(path: PathType) -> None:
     """Checks, before an hour of work, that `save_image(path, ...)` can succeed.
 
+    Args:
+        path: see `save_image`.
+
     Raises:
         InputError: the extension is unknown, the folder is missing or not writable, or `path`
             is a folder, a device or a write-protected file.
@@ -231,6 +243,9 @@ def check_writable(path: PathType) -> None:
 
 def check_extension(path: PathType) -> None:
     """Checks that `save_image` knows the extension of `path`.
+
+    Args:
+        path: see `save_image`.
 
     Raises:
         InputError: it does not.
@@ -244,13 +259,13 @@ def contact_sheet(
     """Lays the maps of one layer out on a sheet, to be saved and looked at.
 
     Args:
-        features: (h, w, c), finite. Each map is stretched to [0, 1] on its own; a constant one
+        features: `(h, w, c)`, finite. Each map is stretched to [0, 1] on its own; a constant one
             is 0.
-        columns: Maps in a row; None makes the sheet as square as it can be.
-        gap: White pixels between two maps. Unused places at the end are white too.
+        columns: maps in a row; None makes the sheet as square as it can be.
+        gap: white pixels between two maps. Unused places at the end are white too.
 
     Returns:
-        (H, W, 3) float32 in [0, 1], grey.
+        `(H, W, 3)` float32 in [0, 1], grey.
 
     Raises:
         InputError: `features` has another shape or is not finite; `columns < 1` or `gap < 0`.

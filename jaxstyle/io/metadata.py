@@ -39,7 +39,11 @@ _MAXIMUM_BYTES = 2**24  # the metadata of a run of many steps has some megabytes
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Returns every setting of `recipe` as plain dicts, lists, strings and numbers."""
+    """Returns every setting of `recipe` as plain dicts, lists, strings and numbers.
+
+    Args:
+        recipe: any.
+    """
     return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
 
@@ -78,7 +82,12 @@ def to_toml(description: Mapping[str, Any]) -> str:
 def build_recipe(settings: Mapping[str, Any]) -> Recipe:
     """Makes the recipe that `describe_recipe` has described.
 
-    Settings that are left out have their defaults; `name`, `source` and `description` too.
+    Args:
+        settings: those that are left out have their defaults; `name`, `source` and `description`
+            too.
+
+    Returns:
+        The recipe.
 
     Raises:
         InputError: for a setting that there is not, or a value that it cannot have.
@@ -88,7 +97,14 @@ def build_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
-    """Reads a recipe from a `.json` or `.toml` file; also from the JSON beside a result.
+    """Reads a recipe from a file.
+
+    Args:
+        path: a `.json` or `.toml` file, as `jaxstyle recipes NAME` prints it; or the JSON beside a
+            result.
+
+    Returns:
+        The recipe.
 
     Raises:
         InputError: if there is none in it, or a wrong one.
@@ -256,14 +272,18 @@ def _choose(kinds: Sequence[Any], settings: Any, where: str) -> Any:
 
 
 def describe_versions() -> dict[str, str]:
-    """Returns the versions that a result depends on."""
+    """Returns the versions that a result depends on, by package."""
     packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes `content` to `path`, whole or not at all.
+    """Writes JSON, whole or not at all.
+
+    Args:
+        path: a file in an existing folder; a file that is there already is replaced.
+        content: mappings, sequences, strings and finite numbers.
 
     Raises:
         InputError: if the file cannot be written.

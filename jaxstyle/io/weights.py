@@ -48,16 +48,19 @@ class WeightsInfo:
     """What is known of a file of weights."""
 
     path: Path
+    """The file."""
     source: str
     """Where the weights come from."""
     exact: bool
     """Whether they are the float32 numbers of the source; False for 8-bit ones."""
     preprocessing: str
-    """`caffe` or `torchvision`: what `VGG19(preprocessing=...)` must be."""
+    """What `VGG19(preprocessing=...)` must be, `caffe` or `torchvision`."""
     sha256: str
-    """Of the content, not of the file: kernel and bias of each layer, little-endian float32."""
+    """Not of the file, but of what is in it, little-endian float32, kernel and bias by layer."""
     license: str
+    """The licence of the weights."""
     num_parameters: int
+    """Numbers in all kernels and biases."""
 
 
 def cache_dir() -> Path:
@@ -109,7 +112,13 @@ def load_params_and_info(
 
 
 def verify(path: PathType | None = None) -> WeightsInfo:
-    """Reads a file whole and checks it, by default the best of the cache.
+    """Reads a file of weights whole and checks it.
+
+    Args:
+        path: a file of any format that `convert` reads; by default the best of the cache.
+
+    Returns:
+        What is known of it.
 
     Raises:
         InputError: if it is damaged, or there is none.
@@ -134,8 +143,8 @@ def list_weights() -> list[WeightsInfo]:
 
 def convert(
     path: PathType,
-    output: PathType | None = None,
     *,
+    output: PathType | None = None,
     preprocessing: Literal["caffe", "torchvision"] | None = None,
 ) -> Path:
     """Converts a file of VGG19 weights to safetensors.

@@ -1,0 +1,213 @@
+"""The page about many pairs: what a run of `jaxstyle batch` has on disk, at a glance."""
+
+import json
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxstyle.app.pairs import Pair
+from jaxstyle.app.report import (
+    command_section,
+    compare,
+    describe_status,
+    embed,
+    escape,
+    facts,
+    flatten,
+    section,
+    settings_table,
+)
+from jaxstyle.io import InputError, load_image, read_shape
+
+# Pixels that all pictures of a gallery have together, some ten megabytes; and the long edges that
+# they have at least and at most.
+_GALLERY_PIXELS = 24e6
+_GALLERY_EDGES = 64, 320
+
+
+def describe_batch(
+    folder: Path,
+    output_dir: Path,
+    pairs: Sequence[Pair],
+    entries: Mapping[str, Mapping[str, Any]],
+    *,
+    status: str,
+    command: str,
+) -> str:
+    """Returns the body of the page about many pairs, out of what is on disk.
+
+    Args:
+        folder: where the page will be, for links to the pictures.
+        output_dir: of the run.
+        pairs: all of them.
+        entries: output -> entry of the journal; that of other settings does not count.
+        status: how the run ended.
+        command: that goes on with it.
+    """
+    digests = {pair.row.output: pair.digest for pair in pairs}
+    entries = {
+        output: entry
+        for output, entry in entries.items()
+        if entry.get("digest") == digests.get(output)
+    }
+    settings = [dict(flatten({**pair.job.settings, "masks": pair.row.masks})) for pair in pairs]
+    common = {
+        key: text
+        for key, text in settings[0].items()
+        if all(each.get(key) == text for each in settings)
+    }
+    seconds: dict[str, float] = {}
+    made_with: dict[str, dict[str, None]] = {}  # texts in the order in which they come
+    failures: dict[str, str] = {}
+    notes: list[str] = []  # for each pair
+    for pair, own in zip(pairs, settings, strict=True):
+        entry = entries.get(pair.row.output, {})
+        if "error" in entry:
+            failures[pair.row.output] = str(entry["error"])
+        found = _read_json(pair.job.metadata_path) if "status" in entry else {}
+        for key, value in found.get("seconds", {}).items():
+            seconds[key] = round(seconds.get(key, 0.0) + value, 3)
+        kept = {key: found[key] for key in ("device", "versions") if key in found}
+        for key, text in flatten(kept) if kept else ():
+            made_with.setdefault(key, {})[text] = None
+        different = [key for key in own if key not in common]
+        notes.append(", ".join(f"{key.removeprefix('recipe.')} {own[key]}" for key in different))
+
+    painted = sum("status" in entries.get(pair.row.output, {}) for pair in pairs)
+    counts = [f"{painted} of {len(pairs)} pairs painted"]
+    if failures:
+        counts.append(f'<span class="bad">{len(failures)} failed</span>')
+    if waiting := len(pairs) - painted - len(failures):
+        counts.append(f"{waiting} not painted yet")
+    rows = [[name, f"failed: {message}"] for name, message in failures.items()]
+    return "\n".join(
+        [
+            f"<header><h1>{escape(output_dir.resolve().name)}</h1>",
+            f"<p>{describe_status(status)}: {', '.join(counts)}</p></header>",
+            section("Pictures", _gallery(folder, pairs, entries, notes)),
+            section("Failures", facts(rows)) if rows else "",
+            command_section(command),
+            '<div class="columns">',
+            section("Settings of all", settings_table(common.items())),
+            "<div>",
+            section("Seconds, of all together", facts(seconds.items())),
+            section("Made with", facts((key, ", ".join(made_with[key])) for key in made_with)),
+            "</div></div>",
+            f'<dialog><div>{compare("", "")}</div><p></p><p class="soft">'
+            '<a href="#">the file</a></p><form method="dialog"><button>Close</button></form>'
+            "</dialog>",
+        ]
+    )
+
+
+def _gallery(
+    folder: Path,
+    pairs: Sequence[Pair],
+    entries: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str],
+) -> str:
+    """Contents by styles; where most of that would be empty, a row of pictures by content."""
+    contents = list(dict.fromkeys(pair.row.content for pair in pairs))
+    styles = list(dict.fromkeys(pair.row.styles for pair in pairs))
+    table = len(contents) * len(styles) <= 2 * len(pairs)
+    number = len(pairs) + len(contents) + len(styles)
+    smallest, largest = _GALLERY_EDGES
+    edge = min(max(int((_GALLERY_PIXELS / number) ** 0.5), smallest), largest)
+
+    ids = {content: f"c{number}" for number, content in enumerate(contents)}
+    heads = {
+        content: f'<th scope="row">{_source(content, edge, name)}</th>'
+        for content, name in ids.items()
+    }
+    cells: dict[tuple[Path, tuple[Path, ...]], str] = {}
+    for pair, note in zip(pairs, notes, strict=True):
+        place = pair.row.content, pair.row.styles
+        entry = entries.get(pair.row.output, {})
+        cell = _cell(folder, pair, entry, note, edge, ids[pair.row.content])
+        cells[place] = cells.get(place, "") + cell
+    if table:
+        head = "".join(
+            f'<th scope="col">{"".join(_source(path, edge) for path in row)}</th>' for row in styles
+        )
+        body = "".join(
+            f"<tr>{heads[content]}"
+            + "".join(f"<td>{cells.get((content, row), '')}</td>" for row in styles)
+            + "</tr>"
+            for content in contents
+        )
+        return (
+            f'<div class="grid" tabindex="0"><table><thead><tr><th></th>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+    grouped: dict[Path, list[str]] = {}
+    for (content, row), cell in cells.items():
+        names = " + ".join(path.name for path in row)
+        grouped.setdefault(content, []).append(
+            f'<div>{cell}<div class="soft">{escape(names)}</div></div>'
+        )
+    return "".join(
+        f'<div class="row one">{_source(content, edge, ids[content])}{"".join(group)}</div>'
+        for content, group in grouped.items()
+    )
+
+
+def _cell(
+    folder: Path, pair: Pair, entry: Mapping[str, Any], note: str, edge: int, content: str
+) -> str:
+    """A pair's picture, or what has become of it."""
+    extra = f'<div class="soft">{escape(note)}</div>' if note else ""
+    if "error" in entry:
+        return (
+            f'<div class="failed"><b class="bad">failed</b> {escape(entry["error"])}</div>{extra}'
+        )
+    if "status" not in entry:
+        return f'<div class="waiting soft">not painted yet</div>{extra}'
+    try:
+        picture = _read_thumbnail(pair.job.output, edge)
+    except InputError as error:
+        return f'<div class="failed"><b class="bad">lost</b> {escape(error)}</div>{extra}'
+    told = f"loss {entry['loss']:.4g}"
+    if entry["status"] != "step_limit":
+        told += f", {str(entry['status']).replace('_', ' ')}"
+    text = ", ".join(filter(None, (pair.row.output, told, f"{entry['seconds']:.1f} s", note)))
+    return (
+        f'<a class="cell" href="{escape(_link(pair.job.output, folder))}" '
+        f'data-content="{content}" data-text="{escape(text)}">'
+        f'<img src="{picture}" alt="{escape(pair.row.output)}"></a>'
+        f'<div class="soft">{escape(told)}</div>{extra}'
+    )
+
+
+def _source(path: Path, edge: int, name: str = "") -> str:
+    """A content or style of a gallery; without a picture if it cannot be read."""
+    try:
+        identity = f' id="{name}"' if name else ""
+        image = f'<img{identity} src="{_read_thumbnail(path, edge)}" alt="">'
+    except InputError:
+        image = ""
+    caption = f"<figcaption>{escape(path.name)}</figcaption>"
+    return f'<figure title="{escape(path)}">{image}{caption}</figure>'
+
+
+def _read_thumbnail(path: Path, edge: int) -> str:
+    size = min(edge, max(read_shape(path)))
+    return embed(load_image(path, size=size), edge)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What stands beside a picture; nothing if it is gone, which is no reason to lose the page."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _link(path: Path, folder: Path) -> str:
+    try:
+        relative = os.path.relpath(path.resolve(), folder.resolve())
+    except ValueError:  # on another drive
+        return path.resolve().as_uri()
+    return urllib.parse.quote(os.fsencode(relative.replace(os.sep, "/")))

@@ -1,0 +1,110 @@
+"""What a run tells while it works: a bar on a terminal, lines elsewhere, JSON for programs."""
+
+import contextlib
+import datetime
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jaxstyle.app.job import say
+from jaxstyle.recipes import Recipe
+
+_LINES = 20  # where there is no bar
+_RECENT = 10  # entries of a trace that tell how fast it goes: sizes and machines' loads change
+_WIDE = 76  # columns of a terminal from which on there is room for the bar itself
+
+
+@contextlib.contextmanager
+def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields a function that shows, on stderr, `done` of `total`, and a text.
+
+    Args:
+        mode: `auto` draws a bar on a terminal and writes twenty lines elsewhere, `plain` writes
+            lines, `json` shows nothing here.
+        quiet: show nothing.
+        unit: what is counted.
+    """
+    from rich.console import Console  # noqa: PLC0415  slow to import
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    silent = quiet or mode == "json"
+    drawn = mode == "auto" and console.is_terminal and not console.is_dumb_terminal
+    wide = console.width >= _WIDE
+    columns: list[ProgressColumn] = [TextColumn("{task.description}")]
+    if wide:
+        columns += [BarColumn(bar_width=None), TextColumn("{task.fields[text]}")]
+    told = -1
+    with Progress(*columns, console=console, expand=wide, disable=silent or not drawn) as bar:
+        task = bar.add_task("starting", total=None, text="")
+
+        def show(done: int, total: int, text: str) -> None:
+            nonlocal told
+            # A narrow terminal cuts off the end, which is what one misses least.
+            count = f"{done}/{total} {unit if wide else text}"
+            bar.update(task, total=total, completed=done, description=count, text=text)
+            if not silent and not drawn and (part := done * _LINES // max(total, 1)) > told:
+                told = part
+                say(f"{done}/{total} {unit}  {text}".rstrip())
+
+        yield show
+
+
+def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
+    """Writes an object as a line on stdout, if the mode is `json`; a NaN or infinity as null."""
+    if mode != "json":
+        return
+    try:
+        print(json.dumps(_finite(entry), allow_nan=False), flush=True)
+    except BrokenPipeError:
+        # Whoever read it has gone, which is no reason to lose the picture.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def describe_step(
+    trace: Sequence[Mapping[str, Any]], total: int, recipe: Recipe, shape: tuple[int, ...]
+) -> str:
+    """Returns time left, loss, its relative change per step, and evaluations per second.
+
+    Args:
+        trace: as in a result's JSON, up to now.
+        total: steps of the whole run.
+        recipe: that is run.
+        shape: of the content, `(H, W, 3)`.
+    """
+    now, then = trace[-1], trace[max(len(trace) - 1 - _RECENT, 0)]
+    text = f"loss {now['loss']:.4g}"
+    seconds = now["seconds"] - then["seconds"]
+    if len(trace) < 2 or seconds <= 0:
+        return text
+    before = trace[-2]
+    if before["loss"] != 0 and now["step"] > before["step"]:
+        change = (now["loss"] / before["loss"] - 1) / (now["step"] - before["step"])
+        text += f", {100 * change:+.2f}%/step"
+    text += f", {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
+    # A step takes as long as its picture is large. Sizes that are left out are the smallest.
+    work = [1.0] * recipe.solver.num_steps
+    if recipe.pyramid is not None:
+        scales = recipe.pyramid.scales(*shape[:2])
+        work = [scale**2 for scale, steps in scales for _ in range(steps)] + work
+    work = work[-total:]
+    made = sum(work[then["step"] : now["step"]])
+    left = seconds * sum(work[now["step"] :]) / made if made else math.inf
+    return f"{time_left(left)}, {text}"
+
+
+def time_left(seconds: float) -> str:
+    """Writes how long it will take."""
+    if not seconds < 1e8:
+        return "?:?? left"
+    text = str(datetime.timedelta(seconds=round(seconds)))
+    return f"{text.removeprefix('0:')} left"

@@ -1,0 +1,89 @@
+"""Sphinx's settings, for `make docs`: guides in Markdown, the reference from the docstrings.
+
+Every warning is an error: a link or an anchor that leads nowhere, a type in a signature that is
+not explained, a public name that is not in the reference.
+"""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy.typing
+from jax.typing import ArrayLike
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.typing import stringify_annotation
+
+import jaxstyle
+
+sys.path.insert(0, str(Path(__file__).parent))
+from public import public_names
+
+project = "jaxstyle"
+version = release = jaxstyle.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["*.py"]
+
+highlight_language = "none"  # where a guide names none
+
+html_theme = "furo"
+html_title = f"jaxstyle {version}"
+html_copy_source = False
+html_show_copyright = False
+html_show_sphinx = False
+
+myst_heading_anchors = 3
+# What stands in backticks in a docstring is a link where it is a public name, and code otherwise.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", "(?s).*"),
+    ("py:class", r"(jax|jaxlib|numpy|collections|os|typing|pathlib)\..*|ArrayLike"),
+]
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+napoleon_use_rtype = False
+napoleon_attr_annotations = False  # the signature has them
+
+
+def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
+    """Gives names in signatures to what Python has written out."""
+    signature, returned = arguments[-2:]
+    if signature is None:
+        return signature, returned
+    for union in (ArrayLike, numpy.typing.ArrayLike):
+        for mode in ("smart", "fully-qualified"):
+            signature = signature.replace(stringify_annotation(union, mode), "ArrayLike")
+    for default in (jaxstyle.VGG19(), jaxstyle.LBFGS()):
+        text = repr(default).replace("\n", " ")
+        signature = signature.replace(text, f"{type(default).__name__}()")
+    # Flax's own two arguments of every module, and what a protocol is made with, are not for users.
+    signature = re.sub(r", parent: .*", ")", signature)
+    return signature.replace("(*args, **kwargs)", ""), returned
+
+
+def _describe(
+    app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]
+) -> None:
+    """A recipe is documented by its own fields."""
+    if isinstance(documented, jaxstyle.Recipe):
+        lines[:] = [f"{documented.description} ({documented.source})"]
+
+
+def _check_complete(app: Sphinx, environment: Any) -> None:
+    public = public_names()
+    present = {id(public.get(name)) for name in environment.domaindata["py"]["objects"]}
+    for name, each in public.items():
+        if id(each) not in present and not isinstance(each, ModuleType):
+            logging.getLogger(__name__).warning("%s is public, but not in the reference", name)
+
+
+def setup(app: Sphinx) -> None:
+    """Connects the functions above."""
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-process-docstring", _describe)
+    app.connect("env-check-consistency", _check_complete)
