@@ -64,7 +64,7 @@ def run(
     # Of several processes one writes and speaks; all have the whole picture.
     writes = jax.process_index() == 0
     if not writes:
-        job = dataclasses.replace(job, quiet=True, progress="auto", report=None)
+        job = dataclasses.replace(job, quiet=True, progress="auto", report=None, preview_every=None)
 
     if not job.quiet:
         height, width, _ = content.shape
@@ -109,10 +109,7 @@ def run(
                 best = result
                 if look is not None:
                     look(step, result, trace)
-                if writes and job.preview_every and step and step % job.preview_every == 0:
-                    save_image(job.preview_path(step), np.asarray(result.image))
-                if job.report and report.is_due(step, result.trace.shape[-1], snapshots):
-                    snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
+                _keep_picture(job, step, result, snapshots)
         except KeyboardInterrupt as error:
             interrupted = 143 if isinstance(error, runtime.Terminated) else 130
     seconds["optimize"] -= seconds["compile"]
@@ -130,6 +127,14 @@ def run(
     if folder is not None and not interrupted:
         folder.remove()
     return interrupted
+
+
+def _keep_picture(job: Job, step: int, result: StyleResult, snapshots: dict[int, str]) -> None:
+    """Saves a preview, and keeps a small picture for the report, where it is time for one."""
+    if job.preview_every and step and step % job.preview_every == 0:
+        save_image(job.preview_path(step), np.asarray(result.image))
+    if job.report and report.is_due(step, result.trace.shape[-1], snapshots):
+        snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
 
 
 def _check_targets(job: Job) -> None:

@@ -31,10 +31,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from jaxstyle.app import runtime
 from jaxstyle.app.guard import Guard
-from jaxstyle.app.job import SAMPLES, Job, find_recipe, make_job, say
+from jaxstyle.app.job import Job, find_recipe, make_job, say
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.run import run
 from jaxstyle.io import (
+    SAMPLES,
     InputError,
     list_weights,
     load_image,
@@ -686,7 +687,7 @@ def _draw(job: Job, shown: tuple[int, StyleResult, Sequence[Any]], curve: bool) 
     if not curve:
         return {"picture": str(preview)}
     path = folder / f"loss-{step:05d}.png"
-    plot_losses(path, trace, job.recipe.weights, "")
+    path.write_bytes(plot_losses(trace, job.recipe.weights))
     return {"picture": str(preview), "curve": gr.Image(value=str(path), visible=True)}
 
 
