@@ -109,7 +109,8 @@ def run(
                 best = result
                 if look is not None:
                     look(step, result, trace)
-                _keep_picture(job, step, result, snapshots)
+                if writes:
+                    _keep_picture(job, step, result, snapshots)
         except KeyboardInterrupt as error:
             interrupted = 143 if isinstance(error, runtime.Terminated) else 130
     seconds["optimize"] -= seconds["compile"]
