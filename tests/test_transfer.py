@@ -183,7 +183,7 @@ def test_what_is_returned_passes_the_median_filter_but_the_iteration_does_not(
     for (_, a), (_, b) in zip(plain, with_filter, strict=True):
         np.testing.assert_array_equal(a.trace, b.trace)
         assert float(a.loss) == float(b.loss)
-        np.testing.assert_array_equal(jaxstyle.median_filter(a.image, 3), b.image)
+        np.testing.assert_array_equal(jaxstyle.median_filter(a.image, size=3), b.image)
     assert np.abs(plain[-1][1].image - with_filter[-1][1].image).max() > 0.01
 
 

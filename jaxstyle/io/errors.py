@@ -15,7 +15,11 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """For a script's last lines: an `InputError` ends it with one line and exit code 2."""
+    """For a script's last lines: an `InputError` ends it with one line and exit code 2.
+
+    Returns:
+        A context manager for what the script does.
+    """
     try:
         yield
     except InputError as error:

@@ -60,6 +60,9 @@ def check_source(path: PathType) -> None:
 def check_target(path: PathType) -> None:
     """Checks that `write_atomically(path, ...)` can succeed, without writing anything.
 
+    Args:
+        path: the file.
+
     Raises:
         InputError: the folder is missing or not writable, or `path` is a folder, a device or a
             file that may not be overwritten.
