@@ -144,7 +144,9 @@ def wait_for_status(page, text, seconds=180):
 
 def shown(page):
     """The bytes of the picture that the page shows."""
-    return page.request.get(page.get_attribute("#picture img", "src")).body()
+    response = page.request.get(page.get_attribute("#picture img", "src"))
+    assert response.ok, response.text()
+    return response.body()
 
 
 def download(page, button):

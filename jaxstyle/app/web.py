@@ -44,7 +44,7 @@ from jaxstyle.io import (
     verify,
     write_json,
 )
-from jaxstyle.io.files import describe_error
+from jaxstyle.io.files import describe_error, write_atomically
 from jaxstyle.io.weights import fetch
 from jaxstyle.recipes import RECIPES
 from jaxstyle.transfer import StyleResult
@@ -60,7 +60,7 @@ _THUMBNAIL = 512
 _SECONDS_TO_STOP = 1.5  # that a cancelled run may take before the next one begins beside it
 _SECONDS_TO_TELL = 20.0  # that its visitor is ready to wait for the picture so far
 _SECONDS_BETWEEN_CURVES = 2.0
-_KEPT = 4  # a browser may still be fetching the one before
+_KEPT = 30  # some seconds of them: a browser may still be fetching an earlier one
 _FREE_BYTES = 500e6  # on disk, below which no upload is taken
 _SECONDS_OF_UPLOADS = 6 * 3600
 
@@ -680,14 +680,17 @@ def _draw(job: Job, shown: tuple[int, StyleResult, Sequence[Any]], curve: bool) 
     folder = job.output.parent / "shown"
     folder.mkdir(exist_ok=True)
     preview = folder / f"preview-{step:05d}.jpg"
-    save_image(preview, np.asarray(result.image))
+    # Once: a browser may be fetching it.
+    if not preview.exists():
+        save_image(preview, np.asarray(result.image))
     for kind in ("preview", "loss"):
         for old in sorted(folder.glob(f"{kind}-*"))[:-_KEPT]:
             old.unlink(missing_ok=True)
     if not curve:
         return {"picture": str(preview)}
     path = folder / f"loss-{step:05d}.png"
-    path.write_bytes(plot_losses(trace, job.recipe.weights))
+    if not path.exists():
+        write_atomically(path, plot_losses(trace, job.recipe.weights))
     return {"picture": str(preview), "curve": gr.Image(value=str(path), visible=True)}
 
 
