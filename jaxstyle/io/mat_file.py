@@ -73,10 +73,10 @@ class _Reader:
                 raise InputError("an element that is longer than the file")
             yield kind, data[start:end]
 
-    def take(self, elements: Iterator[tuple[int, memoryview]], *kinds: int) -> memoryview:
-        """Returns the data of the next element, which must be of one of `kinds`."""
+    def take(self, elements: Iterator[tuple[int, memoryview]], wanted: int) -> memoryview:
+        """Returns the data of the next element, which must be of the type `wanted`."""
         kind, body = next(elements, (0, memoryview(b"")))
-        if kind not in kinds:
+        if kind != wanted:
             raise InputError(f"an element of type {kind} in the wrong place")
         return body
 
