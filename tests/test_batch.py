@@ -194,6 +194,20 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
     assert not (folder / "out" / outputs[1]).exists()
 
 
+def test_batches_are_of_one_size(folder, params_file, monkeypatch):
+    write_manifest(folder, 10)
+    sizes = []
+
+    def spy(params, contents, styles, **settings):
+        sizes.append(len(contents))
+        raise MemoryError
+
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", spy)
+    assert main(arguments(folder, params_file)) == 1
+    # Four pairs of one size and six of another, at most four at a time: not four and two.
+    assert [size for size in sizes if size > 1] == [4, 2, 3]
+
+
 def test_out_of_memory_halves_the_batch(folder, params_file, capsys, monkeypatch):
     write_manifest(folder, 8)
     sizes = []
@@ -207,7 +221,7 @@ def test_out_of_memory_halves_the_batch(folder, params_file, capsys, monkeypatch
 
     monkeypatch.setattr(jaxstyle, "stylize_batch_steps", starving)
     assert main(arguments(folder, params_file)) == 0
-    assert sorted(sizes, reverse=True)[:4] == [4, 3, 2, 1]
+    assert sorted(sizes, reverse=True) == [3, 3, *[1] * 8]  # each size of picture starves once
     assert "going on with 1 pairs at a time" in capsys.readouterr().err
     assert len(contents_of(folder / "out")) == 16
 

@@ -7,6 +7,7 @@ and started again paints the same batches, and saves what is missing.
 
 import dataclasses
 import functools
+import math
 import signal
 import threading
 import time
@@ -47,6 +48,8 @@ from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.solvers import Status
 
 _THREADS = 4  # that read and write pictures
+# Pixels of all lanes times steps, between two looks at whether to stop: on two cores some seconds.
+_CPU_CHUNK = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,7 +376,7 @@ class _Runner:
             init=job.init,
             key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,
-            every=1 if jax.default_backend() == "cpu" else 25,
+            every=_chunk(contents),
         )
         result = None
         with runtime.precision(job.precision):
@@ -417,3 +420,10 @@ class _Runner:
                 self._advance(entry)
         except (InputError, OSError) as error:
             self.trouble = str(error)
+
+
+def _chunk(contents: np.ndarray) -> int:
+    """Steps to make at a time; each chunk costs a copy of the results."""
+    if jax.default_backend() != "cpu":
+        return 25
+    return min(max(_CPU_CHUNK // math.prod(contents.shape[:3]), 1), 25)

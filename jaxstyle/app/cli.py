@@ -232,7 +232,7 @@ def batch(
         style_scale: Size of the styles relative to --size.
         color: As for `stylize`.
         params: A file of VGG19 weights.
-        batch_size: Pairs painted at once; by default what the memory and the device are good for.
+        batch_size: Pairs painted at once, at most; by default what memory and device are good for.
         memory: How much the run may take, such as 4GB; by default what there is.
         devices: Use so many of this machine's devices; by default all.
         root: Refuse a manifest with pictures outside of this folder.

@@ -151,7 +151,7 @@ def make_batches(
 
     Args:
         pairs: each with the sizes of its pictures, as `pictures_of` has them.
-        batch_size: of a group, from its first pair and the working size `(H, W)`.
+        batch_size: the most pairs at once, from a group's first pair and the working size `(H, W)`.
     """
     groups: dict[Any, list[Pair]] = {}
     for pair, (content, *styles) in pairs:
@@ -165,7 +165,9 @@ def make_batches(
         groups.setdefault(key, []).append(pair)
     batches = []
     for (shape, style_shapes, *_), members in groups.items():
-        size = min(batch_size(members[0], shape), len(members))
+        # As few batches as may be, of one size, so that the last one has hardly a lane left over.
+        number = -(-len(members) // batch_size(members[0], shape))
+        size = -(-len(members) // number)
         for start in range(0, len(members), size):
             batches.append(Batch(tuple(members[start : start + size]), size, shape, style_shapes))
     return batches
