@@ -5,6 +5,7 @@ the objective. Compiled functions take networks, terms and solvers as static val
 arrays as arguments, so pairs of one size share one compilation.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -702,7 +703,11 @@ def _targets(
     if batched:
         prepare = jax.vmap(prepare, (None, 0, 0, 0, 0, 0))
     arguments = params, content, styles, style_weights, masks, style_masks
-    return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
+    # XLA's own convolutions: for what is computed once, others take longer to compile than they
+    # gain. In windows the same few kernels go over all of a large picture.
+    precision = "highest" if problem.tile is None else None
+    with contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision):
+        return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -57,10 +57,12 @@ def test_the_inputs_survive(random_params, pictures):
 def test_a_batch_is_a_loop(random_params, pictures):
     contents = jnp.stack([pictures(i) for i in range(3)])
     styles = jnp.stack([pictures(10 + i, 24, 28) for i in range(3)])
-    style_factors = jnp.asarray([100.0, 1e3, 0.0])
-    batch = jaxstyle.stylize_batch(
-        random_params, contents, styles, recipe=RECIPE, weights={"style": style_factors}
-    )
+    content_weight = RECIPE.weights["content"]
+    weights = {
+        "style": jnp.asarray([100.0, 1e3, 0.0]),
+        "content": jnp.asarray([content_weight, content_weight, 0.0]),
+    }
+    batch = jaxstyle.stylize_batch(random_params, contents, styles, recipe=RECIPE, weights=weights)
     assert batch.trace.shape == (3, 8)
     for i in range(3):
         alone = jaxstyle.stylize(
@@ -68,12 +70,12 @@ def test_a_batch_is_a_loop(random_params, pictures):
             contents[i],
             styles[i],
             recipe=RECIPE,
-            weights={"style": float(style_factors[i])},
+            weights={name: float(each[i]) for name, each in weights.items()},
         )
         np.testing.assert_allclose(batch.trace[i], alone.trace, rtol=2e-3, atol=1e-7)
         np.testing.assert_allclose(batch.image[i], alone.image, atol=5e-3)
         assert int(batch.status[i]) == int(alone.status)
-    # Without a style loss the content is the optimum: that lane is done before its first step.
+    # Without any loss all is an optimum: that lane is done before its first step.
     assert jaxstyle.Status(int(batch.status[2])) == jaxstyle.Status.CONVERGED
     assert int(batch.num_evaluations[2]) == 1
 
