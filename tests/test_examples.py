@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import check_public_names
-from flax.traverse_util import unflatten_dict
+from flax.serialization import msgpack_restore
 from PIL import Image
-from safetensors.numpy import load_file
 from scipy import ndimage
 
 import jaxstyle
@@ -164,19 +163,15 @@ def test_gradients_agree_with_finite_differences(run, random_params):
 
 @pytest.mark.slow
 def test_feedforward(run):
-    options = (
-        "--photos photo.png one.png --style two.png --content photo.png "
-        "--size 48 --style-size 48 --crop 32 --save-every 1"
-    )
-    out = run("feedforward.py", f"{options} --steps 12")
-    # The sum of all terms: with random parameters the total variation is the largest.
+    options = "--photos photo.png one.png --style two.png --content photo.png --size 48 --crop 32"
+    out = run("feedforward.py", f"{options} --steps 20")
     losses = [sum(numbers(line)[1:]) for line in out.splitlines()]
-    assert len(losses) == 12
-    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    assert len(losses) == 10
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
     photo, painted = (jaxstyle.io.load_image(f"{name}.png") for name in ("photo", "painted"))
     assert np.abs(painted - photo).mean() > 0.02
     # The saved parameters are those that have painted it.
-    params = unflatten_dict(load_file("painter.safetensors"), sep=".")
+    params = msgpack_restore(Path("painted.msgpack").read_bytes())
     painter = runpy.run_path(str(EXAMPLES / "feedforward.py"))["Painter"]()
     np.testing.assert_allclose(painter.apply(params, photo), painted, atol=0.501 / 255)
     assert painter.apply(params, photo[:33, :41]).shape == (33, 41, 3)

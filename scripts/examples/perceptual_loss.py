@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
+from flax.nnx.initializers import zeros
 
 import jaxstyle
 from jaxstyle.io import SAMPLES
@@ -34,13 +35,11 @@ class Doubler(nnx.Module):
     def __init__(self, rngs: nnx.Rngs, width: int = 32) -> None:
         self.first = nnx.Conv(3, width, (5, 5), rngs=rngs)
         self.second = nnx.Conv(width, width, (3, 3), rngs=rngs)
-        self.last = nnx.Conv(width, 12, (3, 3), kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.last = nnx.ConvTranspose(width, 3, (4, 4), 2, kernel_init=zeros, rngs=rngs)
 
     def __call__(self, small: jax.Array) -> jax.Array:
-        batch, height, width, _ = small.shape
-        x = self.last(nnx.relu(self.second(nnx.relu(self.first(small)))))
-        x = x.reshape(batch, height, width, 2, 2, 3).swapaxes(2, 3)
-        return resize(small, 2) + x.reshape(batch, 2 * height, 2 * width, 3)
+        x = nnx.relu(self.second(nnx.relu(self.first(small))))
+        return resize(small, 2) + self.last(x)
 
 
 @jax.jit
@@ -68,7 +67,6 @@ def main(
     output: Path = Path("doubled.png"),
     size: int = 512,
     crop: int = 64,
-    batch: int = 8,
     steps: int = 300,
 ) -> None:
     """Trains the network, and shows it on a picture that it has not seen.
@@ -79,8 +77,7 @@ def main(
         output: The picture doubled by bicubic interpolation, by the network, and the original.
         size: Long edge of photos and picture, in pixels.
         crop: Edge of the squares that it is trained with, in pixels; even.
-        batch: Squares for each step.
-        steps: Steps of the training.
+        steps: Steps of the training, with eight squares each.
     """
     jaxstyle.io.check_writable(output)
     vgg = jaxstyle.io.load_params()
@@ -97,16 +94,12 @@ def main(
     model = Doubler(nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
     for step in range(steps):
-        crops = np.stack([random_crop() for _ in range(batch)])
+        crops = np.stack([random_crop() for _ in range(8)])
         value = train(model, optimizer, crops, vgg)
         if step % 20 == 0:
             print(f"step {step}: {value:.4g}")
     small = resize(original, 0.5)
-    shown: dict[str, Any] = {
-        "bicubic": resize(small, 2),
-        "network": model(small),
-        "original": original,
-    }
+    shown: Any = {"bicubic": resize(small, 2), "network": model(small), "original": original}
     for name, image in shown.items():
         print(f"{name}: {perceptual_loss(image, original, vgg):.4g}")
     jaxstyle.io.save_image(output, np.concatenate([image[0] for image in shown.values()], axis=1))
