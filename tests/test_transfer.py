@@ -378,3 +378,17 @@ def test_adam_goes_on_from_size_to_size(random_params, pictures):
         x = sum(w * s for w, s in zip(weights / weights.sum(), samples, strict=True))
     np.testing.assert_allclose(found.image, jnp.clip(x, 0, 1), atol=5e-3)
     assert np.abs(found.image - content).mean() > 0.02
+
+
+def test_targets_are_by_convolutions_that_compile_fast(random_params, pictures):
+    """What is evaluated once has no use for Winograd's, which take longer to compile."""
+
+    def convolutions(tile):
+        problem = transfer.Problem(RECIPE.network, RECIPE.terms, tile)
+        images = jnp.asarray(pictures(0, 64, 64)), (jnp.asarray(pictures(1, 64, 64)),)
+        lowered = transfer._targets.lower(
+            problem, random_params, *images, None, None, None, batched=False
+        )
+        return lowered.as_text().count("stablehlo.convolution(")
+
+    assert convolutions(None) > convolutions(64)
