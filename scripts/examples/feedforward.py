@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import optax
 import tyro
-from flax.linen.initializers import zeros
 from flax.serialization import to_bytes
 from flax.training.train_state import TrainState
+from jax.nn.initializers import zeros
 
 import jaxstyle
 from jaxstyle.io import SAMPLES

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
-from flax.nnx.initializers import zeros
+from jax.nn.initializers import zeros
 
 import jaxstyle
 from jaxstyle.io import SAMPLES
