@@ -320,7 +320,7 @@ def _work(now: Run, visit: Visit) -> None:
 def _tell(now: Run) -> str:
     seconds = time.monotonic() - now.begin
     if now.shown is None:
-        return f"preparing; a new size may take a minute or two · {seconds:.0f} s"
+        return f"preparing; a new size may take half a minute · {seconds:.0f} s"
     step, result, trace = now.shown
     total = result.trace.shape[-1]
     text = f"step {step} of {total} · loss {trace[-1]['loss']:.4g} · {seconds:.0f} s"
