@@ -421,6 +421,9 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures):
     assert main(batch(params_file, "--report", "page", "--steps", "1", "--quiet")) == 0
     (folder / "out" / "p3.png").write_bytes(b"damaged")
     (folder / "out" / "p4.json").unlink()
+    # Somebody's own: nothing in them stops the page.
+    (folder / "out" / "p3.json").write_text('{"seconds": [1], "versions": 2}')
+    (folder / "out" / "p2.json").write_text('{"seconds": {"load": "x"}, "device": null}')
     assert main(batch(params_file, "--report", "page", "--steps", "1", "--quiet")) == 0
     page = read(folder / "page")
     groups = page.text("div", **{"class": "row one"})

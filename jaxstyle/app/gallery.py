@@ -67,8 +67,10 @@ def describe_batch(
         if "error" in entry:
             failures[pair.row.output] = str(entry["error"])
         found = _read_json(pair.job.metadata_path) if "status" in entry else {}
-        for key, value in found.get("seconds", {}).items():
-            seconds[key] = round(seconds.get(key, 0.0) + value, 3)
+        timings = found.get("seconds")
+        for key, value in timings.items() if isinstance(timings, dict) else ():
+            if isinstance(value, int | float):  # somebody may have edited it
+                seconds[key] = round(seconds.get(key, 0.0) + value, 3)
         kept = {key: found[key] for key in ("device", "versions") if key in found}
         for key, text in flatten(kept) if kept else ():
             made_with.setdefault(key, {})[text] = None
