@@ -705,8 +705,8 @@ def _targets(
     arguments = params, content, styles, style_weights, masks, style_masks
     # XLA's own convolutions: for what is computed once, others take longer to compile than they
     # gain. In windows the same few kernels go over all of a large picture.
-    precision = "highest" if problem.tile is None else None
-    with contextlib.nullcontext() if precision is None else jax.default_matmul_precision(precision):
+    whole = problem.tile is None
+    with jax.default_matmul_precision("highest") if whole else contextlib.nullcontext():
         return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
 
 

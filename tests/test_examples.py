@@ -167,7 +167,7 @@ def test_feedforward(run):
     out = run("feedforward.py", f"{options} --steps 20")
     losses = [sum(numbers(line)[1:]) for line in out.splitlines()]
     assert len(losses) == 10
-    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     photo, painted = (jaxstyle.io.load_image(f"{name}.png") for name in ("photo", "painted"))
     assert np.abs(painted - photo).mean() > 0.02
     # The saved parameters are those that have painted it.

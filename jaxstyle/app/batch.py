@@ -423,7 +423,7 @@ class _Runner:
 
 
 def _chunk(contents: np.ndarray) -> int:
-    """Steps to make at a time; each chunk costs a copy of the results."""
+    """Steps to make at a time; each chunk transforms the kernels and copies the results."""
     if jax.default_backend() != "cpu":
         return 25
     return min(max(_CPU_CHUNK // math.prod(contents.shape[:3]), 1), 25)

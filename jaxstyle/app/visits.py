@@ -33,9 +33,9 @@ _logger = logging.getLogger("jaxstyle")
 
 MIN_SIZE = 64
 MAX_FACTOR = 10.0
-MAX_PIXELS = 50_000_000  # of an upload
+_MAX_PIXELS = 50_000_000  # of an upload
 TERMS = ("content", "style", "total_variation")
-COLORS = ("style", "luminance", "match")
+_COLORS = ("style", "luminance", "match")
 _THUMBNAIL = 512
 _SECONDS_TO_STOP = 1.5  # that a cancelled run may take before the next one begins beside it
 _SECONDS_TO_TELL = 20.0  # that its visitor is ready to wait for the picture so far
@@ -98,9 +98,9 @@ def choose(name: str, path: Path, visit: Visit, options: Options) -> tuple[str |
         if shutil.disk_usage(options.folder).free < _FREE_BYTES:
             raise InputError("the server's disk is full; come back later")
         height, width = read_shape(path)
-        if height * width > MAX_PIXELS:
+        if height * width > _MAX_PIXELS:
             raise InputError(
-                f"{path.name} has {width}x{height} px: send at most {MAX_PIXELS / 1e6:g} million"
+                f"{path.name} has {width}x{height} px: send at most {_MAX_PIXELS / 1e6:g} million"
             )
         small = load_image(path, size=min(_THUMBNAIL, max(height, width)))
         folder = _folder(visit, options) / secrets.token_hex(16)
@@ -149,8 +149,8 @@ def job_of(
     """
     if not isinstance(recipe, str) or recipe not in RECIPES:
         raise InputError(f"unknown recipe: choose from {', '.join(RECIPES)}")
-    if color not in COLORS:
-        raise InputError(f"unknown colours: choose from {', '.join(COLORS)}")
+    if color not in _COLORS:
+        raise InputError(f"unknown colours: choose from {', '.join(_COLORS)}")
     size = _whole("size", size, MIN_SIZE, options.max_size)
     steps = _whole("steps", steps, 1, options.max_steps)
     chosen = find_recipe(recipe)

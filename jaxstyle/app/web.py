@@ -325,7 +325,7 @@ def _describe(name: str, options: Options) -> str:
     text = html.escape(f"{recipe.description} ({recipe.source})")
     if recipe.network.preprocessing in options.weights:
         return text
-    return f'{text}. <span class="problem">{html.escape(visits.missing_weights(name))}</span>'
+    return f"{text}. {visits.as_problem(visits.missing_weights(name))}"
 
 
 def _on_recipe(name: object, options: Options) -> list[Any]:

@@ -69,11 +69,12 @@ def main(
         content: The photo to paint.
         output: What it is painted to; the network's parameters are saved beside it, as `.msgpack`.
         size: Long edge of all pictures, in pixels.
-        crop: Edge of the squares that it is trained with, in pixels.
+        crop: Edge of the squares that it is trained with, in pixels; a narrower photo fills less.
         steps: Steps of the training; parameters and picture are saved ten times on the way.
         content_weight: Weight of the content; the style's is 1.
     """
     jaxstyle.io.check_writable(output)
+    jaxstyle.io.check_target(output.with_suffix(".msgpack"))
     read = partial(jaxstyle.io.load_image, size=size)
     photo, painting, images = read(content), read(style), [*map(read, photos)]
     vgg = NETWORK.prepare(jaxstyle.io.load_params())
