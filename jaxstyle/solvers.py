@@ -50,7 +50,7 @@ class State(NamedTuple):
     best_x: jax.Array
     best_value: jax.Array
     best_aux: Any
-    trace: jax.Array  # (num_steps,) the loss after each step; the last loss where none was made
+    trace: Any  # value and aux after each step, (num_steps, ..); the last ones where none was made
     step: jax.Array  # () steps made
     num_evaluations: jax.Array  # () loss-and-gradient evaluations
     status: jax.Array  # () Status
@@ -93,14 +93,15 @@ def minimize(
         `init` has; and a `Trace`.
     """
     solver = LBFGS() if solver is None else solver
-    objective = fun if has_aux else functools.partial(_without_aux, fun)
+    objective = functools.partial(_without_aux, fun, has_aux)
     state = solver.start(objective, jnp.asarray(init), *args)
     state = solver.advance(objective, state, solver.num_steps, *args)
-    return state.best_x, Trace(state.trace, state.num_evaluations, state.status)
+    return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
 
 
-def _without_aux(fun: Callable[..., jax.Array], x: jax.Array, *args: Any) -> Any:
-    return fun(x, *args), ()
+def _without_aux(fun: Callable[..., Any], has_aux: bool, x: jax.Array, *args: Any) -> Any:
+    value = fun(x, *args)
+    return value[0] if has_aux else value, ()
 
 
 def is_active(status: jax.Array) -> jax.Array:
@@ -124,7 +125,9 @@ def _start(fun: Objective, x: jax.Array, args: Any, n: int) -> State:
         best_x=x,
         best_value=infinite,
         best_aux=empty,
-        trace=jnp.full((n,), infinite),
+        trace=jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (n, *leaf.shape)), (infinite, empty)
+        ),
         step=jnp.zeros((), jnp.int32),
         num_evaluations=jnp.zeros((), jnp.int32),
         status=jnp.asarray(int(Status.STEP_LIMIT), jnp.int32),
@@ -164,9 +167,11 @@ def _record(
     accepted = (accepted | fresh) & active
     value = jnp.where(jnp.isnan(value), jnp.inf, value)
     better = accepted & ((value < old.best_value) | fresh)
-    new_value = jnp.where(accepted, value, old.value)
-    position = jnp.arange(old.trace.shape[0])
-    trace = jnp.where(active & (position >= old.step), new_value, old.trace)
+    new_value, new_aux = _select(accepted, (value, aux), (old.value, old.aux))
+
+    def written(trace: jax.Array, new: jax.Array) -> jax.Array:
+        position = jnp.arange(len(trace)).reshape(-1, *[1] * new.ndim)
+        return jnp.where(active & (position >= old.step), new, trace)
 
     new_x = jnp.where(accepted, x, old.x)
     failed = jnp.where(fresh, Status.NON_FINITE_START, Status.RECOVERED)
@@ -182,11 +187,11 @@ def _record(
     return State(
         x=new_x,
         value=new_value,
-        aux=_select(accepted, aux, old.aux),
+        aux=new_aux,
         best_x=jnp.where(better, x, old.best_x),
         best_value=jnp.where(better, value, old.best_value),
         best_aux=_select(better, aux, old.best_aux),
-        trace=trace,
+        trace=jax.tree.map(written, old.trace, (new_value, new_aux)),
         step=old.step + stepped,
         num_evaluations=old.num_evaluations + active,
         status=jnp.where(active, status, old.status).astype(jnp.int32),

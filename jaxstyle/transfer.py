@@ -50,6 +50,8 @@ class StyleResult(NamedTuple):
     """`()` loss-and-gradient evaluations."""
     status: jax.Array
     """`()` a `Status`."""
+    term_traces: dict[str, jax.Array]
+    """Term name -> `(num_steps,)` its part in `trace`, before its weight."""
 
 
 class Checkpoint(NamedTuple):
@@ -61,8 +63,8 @@ class Checkpoint(NamedTuple):
     """Steps made at that size."""
     state: Any
     """The solver's; its leaves in their order do, whatever holds them."""
-    traces: tuple[jax.Array, ...]
-    """`(num_steps,)` of each smaller size."""
+    traces: tuple[Any, ...]
+    """Of each smaller size: loss and losses of the terms, `(num_steps,)` each; see `state`."""
     num_evaluations: jax.Array
     """`()` those at the smaller sizes."""
 
@@ -407,12 +409,16 @@ def _run(
     stages = _stages(recipe, solver, content_image, styles)
     total = sum(stage_solver.num_steps for _, stage_solver in stages)
     made = 0
-    traces: tuple[jax.Array, ...] = ()
+    traces: tuple[Any, ...] = ()
     evaluations = jnp.zeros((), jnp.int32)
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
     earlier: Any = None  # the solver's own state there
     if checkpoint is not None:
-        traces, evaluations = tuple(checkpoint.traces), jnp.asarray(checkpoint.num_evaluations)
+        like = jax.tree.structure((0, factors))
+        traces = tuple(
+            jax.tree.unflatten(like, jax.tree.leaves(each)) for each in checkpoint.traces
+        )
+        evaluations = jnp.asarray(checkpoint.num_evaluations)
     for stage, (scale, stage_solver) in enumerate(stages):
         resume = None
         if checkpoint is not None and stage <= checkpoint.stage:
@@ -430,8 +436,8 @@ def _run(
         for steps, state in _solve(
             problem, stage_solver, batched, every, x, earlier, arguments, resume
         ):
-            if steps == 0 and made > 0:
-                continue
+            if steps == 0 and made > 0 and jnp.any(is_active(state.status)):
+                continue  # the start at the next size
             if keep is not None and steps > 0:
                 keep(Checkpoint(stage, steps, state, traces, evaluations))
             result = _result(
@@ -502,16 +508,17 @@ def _solve(
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         more = functools.partial(_advance if traced else _advance_in_place, *static)
 
-    if every is not None:
+    if every is None:  # nothing is decided on the way, which keeps `stylize` traceable
+        yield total, more(state, total, *arguments)
+        return
+    while True:
         state = more(state, made, *arguments)
+        stopped = not jnp.any(is_active(state.status))
+        made = int(jnp.max(state.step)) if stopped else made
         yield made, state
-    while made < total:
-        made = total if every is None else min(made + every, total)
-        state = more(state, made, *arguments)
-        yield made, state
-        # With a single chunk there is nothing to decide, which keeps `stylize` traceable.
-        if made < total and not jnp.any(is_active(state.status)):
+        if stopped or made == total:
             return
+        made = min(made + every, total)
 
 
 def _restore(saved: Any, state: State) -> State:
@@ -788,7 +795,7 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
 @functools.partial(jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem"))
 def _result(
     state: State,
-    earlier: tuple[tuple[jax.Array, ...], jax.Array],
+    earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
     chroma: jax.Array | None,
     *,
@@ -814,14 +821,18 @@ def _result(
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)
 
     traces, evaluations = earlier
-    last = jnp.repeat(state.trace[..., -1:], rest, axis=-1)
+    last = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., -1:], rest, axis=-1), state.trace)
+    trace, term_traces = jax.tree.map(
+        lambda *leaves: jnp.concatenate(leaves, axis=-1), *traces, state.trace, last
+    )
     result = StyleResult(
         image=(jax.vmap(finish) if batched else finish)(image),
         loss=state.best_value,
         term_losses=state.best_aux,
-        trace=jnp.concatenate([*traces, state.trace, last], axis=-1),
+        trace=trace,
         num_evaluations=evaluations + state.num_evaluations,
         status=state.status,
+        term_traces=term_traces,
     )
     if problem.mesh is None or not problem.mesh.is_multi_process:
         return result

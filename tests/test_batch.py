@@ -115,6 +115,10 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
         metadata = json.loads((folder / "out" / output).with_suffix(".json").read_text())
         assert metadata["recipe"]["weights"]["style"] == 1000 * (i + 1)
         assert metadata["trace"][-1]["loss"] == metadata["loss"]
+        for entry in metadata["trace"]:
+            weights = metadata["recipe"]["weights"]
+            weighted = sum(weights[name] * loss for name, loss in entry["terms"].items())
+            np.testing.assert_allclose(entry["loss"], weighted, rtol=1e-4)
         np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-3)
         found = jaxstyle.io.load_image(folder / "out" / output)
         assert found.shape == image.shape

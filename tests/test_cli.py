@@ -122,6 +122,21 @@ def test_sizes_and_precision_reach_the_run(tmp_path, pair, params_file):
     assert metadata["num_evaluations"] == 2
 
 
+def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file):
+    code = stylize(
+        pair, params_file, tmp_path / "out.png", "--steps", "4", "--coarsest", "32", "--quiet",
+        "--set", "solver.tolerance=1", "solver.patience=2",
+    )  # fmt: skip
+    assert code == 0
+    metadata = json.loads((tmp_path / "out.json").read_text())
+    assert metadata["status"] == "converged"
+    # Two steps at 32 px; the start at 64 px, and two steps there.
+    told = [(entry["step"], entry["evaluations"]) for entry in metadata["trace"]]
+    assert told == [(0, 1), (1, 2), (2, 3), (4, 4), (5, 5), (6, 6)]
+    seconds = [entry["seconds"] for entry in metadata["trace"]]
+    assert seconds == sorted(seconds)
+
+
 def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
     environment = {**os.environ, "JAXSTYLE_CACHE": str(tmp_path / "cache")}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)

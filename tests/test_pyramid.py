@@ -94,6 +94,16 @@ def test_steps_show_every_size_at_full_size(random_params, pictures):
     whole = jaxstyle.stylize(random_params, content, style, recipe=COARSE)
     np.testing.assert_array_equal(seen[-1][1].image, whole.image)
     np.testing.assert_array_equal(seen[-1][1].trace, whole.trace)
+    # Of every step is told what it was made of, at its own size.
+    weighted = sum(COARSE.weights[name] * trace for name, trace in whole.term_traces.items())
+    np.testing.assert_allclose(weighted, whole.trace, rtol=1e-5)
+    one_by_one = jaxstyle.stylize_steps(random_params, content, style, recipe=COARSE, every=1)
+    for step, result in one_by_one:
+        for name, trace in result.term_traces.items():
+            assert trace.shape == (15,)
+            np.testing.assert_allclose(
+                trace[:step], whole.term_traces[name][:step], rtol=2e-3, err_msg=f"{name} {step}"
+            )
 
 
 def test_batches_and_callers_jit(random_params, pictures):
@@ -123,7 +133,7 @@ def test_the_first_size_converging_does_not_end_the_run(random_params, pictures)
     steps = jaxstyle.stylize_steps(
         random_params, pictures(0), pictures(1), recipe=COARSE, weights={"style": 0.0}, every=1
     )
-    assert [step for step, _ in steps][-1] == 4 + 3 + 1
+    assert [step for step, _ in steps][-1] == 4 + 3
 
 
 def test_resizing_keeps_constants_and_what_has_the_size():

@@ -37,7 +37,7 @@ from jaxstyle.app.pairs import (
     stack_shares,
 )
 from jaxstyle.app.progress import show_progress, tell_program, time_left
-from jaxstyle.app.run import count_compilation, describe_run, timed
+from jaxstyle.app.run import count_compilation, describe_losses, describe_run, timed
 from jaxstyle.io import (
     InputError,
     save_image,
@@ -48,8 +48,7 @@ from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.solvers import Status
 
 _THREADS = 4  # that read and write pictures
-# Pixels of all lanes times steps, between two looks at whether to stop: on two cores some seconds.
-_CPU_CHUNK = 2**20
+_CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,7 +375,7 @@ class _Runner:
             init=job.init,
             key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,
-            every=_chunk(contents),
+            every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
         )
         result = None
         with runtime.precision(job.precision):
@@ -396,7 +395,8 @@ class _Runner:
             return
         _, info = self.params[pair.job.recipe.network.preprocessing]
         trace = [
-            {"step": step, "loss": float(loss)} for step, loss in enumerate(result.trace, start=1)
+            {"step": step, **describe_losses(result, step)}
+            for step in range(1, len(result.trace) + 1)
         ]
         try:
             pair.job.output.parent.mkdir(parents=True, exist_ok=True)
@@ -420,10 +420,3 @@ class _Runner:
                 self._advance(entry)
         except (InputError, OSError) as error:
             self.trouble = str(error)
-
-
-def _chunk(contents: np.ndarray) -> int:
-    """Steps to make at a time; each chunk transforms the kernels and copies the results."""
-    if jax.default_backend() != "cpu":
-        return 25
-    return min(max(_CPU_CHUNK // math.prod(contents.shape[:3]), 1), 25)

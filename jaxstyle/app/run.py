@@ -34,8 +34,10 @@ from jaxstyle.io.files import write_atomically
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.sharding import splits_columns
-from jaxstyle.solvers import Status
+from jaxstyle.solvers import ScipyLBFGSB, Status
 from jaxstyle.transfer import StyleResult
+
+_CPU_CHUNK = 2**18  # pixels times steps, between two looks at the result
 
 
 def run(
@@ -100,7 +102,7 @@ def run(
             key=jax.random.key(job.seed),
             tile=tile,
             mesh=mesh,
-            every=_chunk(job),
+            every=_chunk(job, content),
             checkpoint=checkpoint,
             keep=None if folder is None else lambda now: folder.keep(now, trace, snapshots),
         )
@@ -225,6 +227,16 @@ def describe_run(
         "loss": float(result.loss),
         "trace": trace,
     }
+
+
+def describe_losses(result: StyleResult, step: int) -> dict[str, Any]:
+    """Returns loss and terms after a step, 0 before the first one, as they stand in JSON."""
+    if step == 0:
+        loss, terms = result.loss, result.term_losses
+    else:
+        loss = result.trace[step - 1]
+        terms = {name: trace[step - 1] for name, trace in result.term_traces.items()}
+    return {"loss": float(loss), "terms": {name: float(value) for name, value in terms.items()}}
 
 
 def round_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -362,9 +374,11 @@ def _fit_memory(
     return tile
 
 
-def _chunk(job: Job) -> int:
-    """Steps between two looks at the result: one where a step takes long anyway."""
-    every = 1 if jax.default_backend() == "cpu" else 10
+def _chunk(job: Job, content: np.ndarray) -> int:
+    """Steps between two looks at the result."""
+    if job.report or isinstance(job.recipe.solver, ScipyLBFGSB):
+        return 1  # a report shows the first ones; a step of SciPy's is many evaluations
+    every = runtime.steps_at_once(content[..., 0].size, cpu=_CPU_CHUNK, other=10)
     return math.gcd(every, job.preview_every or every)
 
 
@@ -376,18 +390,34 @@ def _show_progress(
     with show_progress(job.progress, job.quiet, "steps") as show:
         for step, result in steps:
             total = result.trace.shape[-1]
-            trace.append(
-                {
-                    "step": step,
-                    "evaluations": int(result.num_evaluations),
-                    "seconds": round(time.perf_counter() - begin, 3),
-                    "loss": float(result.loss),
-                    "terms": {name: float(value) for name, value in result.term_losses.items()},
-                }
-            )
+            for entry in _new_entries(step, result, trace, time.perf_counter() - begin):
+                trace.append(entry)
+                tell_program(job.progress, {"total": total, **entry})
             show(step, total, describe_step(trace, total, job.recipe, result.image.shape))
-            tell_program(job.progress, {"total": total, **trace[-1]})
             yield step, result
+
+
+def _new_entries(
+    step: int, result: StyleResult, trace: Sequence[Mapping[str, Any]], seconds: float
+) -> list[dict[str, Any]]:
+    """Returns an entry for each step since the last one in `trace`."""
+    result = jax.device_get(result)
+    evaluations = int(result.num_evaluations)
+    last: Mapping[str, Any] = {"step": -1, "evaluations": 0, "seconds": seconds}
+    last = trace[-1] if trace else last
+    # Where a smaller size has ended early, the steps that were left are not made.
+    made = max(last["step"], step - (evaluations - last["evaluations"]))
+    # Of steps that were made together each took as long.
+    each = (seconds - last["seconds"]) / max(step - made, 1)
+    return [
+        {
+            "step": now,
+            "evaluations": evaluations - (step - now),
+            "seconds": round(seconds - each * (step - now), 3),
+            **describe_losses(result, now),
+        }
+        for now in range(made + 1, step + 1)
+    ]
 
 
 def _device() -> str:

@@ -30,6 +30,19 @@ def precision(name: str) -> AbstractContextManager[object]:
     return jax.default_matmul_precision("tensorfloat32" if name == "tf32" else "highest")
 
 
+def steps_at_once(pixels: int, *, cpu: int, other: int) -> int:
+    """Returns how many steps to make between two looks at them.
+
+    Each look costs a copy of the results, and of the kernels in the form that they are used in.
+
+    Args:
+        pixels: in all pictures of a step.
+        cpu: pixels times steps on CPUs; a million take some seconds on two cores.
+        other: steps elsewhere, and the most on CPUs.
+    """
+    return min(max(cpu // pixels, 1), other) if jax.default_backend() == "cpu" else other
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM has come."""
 
