@@ -205,7 +205,8 @@ def stylize_steps(
         The number of steps made, first 0, and the best result so far.
 
     Raises:
-        ValueError: see `stylize`; or for a checkpoint of another run, or with `ScipyLBFGSB`.
+        ValueError: see `stylize`; for `every` below 1; or for a checkpoint of another run, or with
+            `ScipyLBFGSB`.
     """
     yield from _run(
         params,
@@ -395,6 +396,8 @@ def _run(
 ) -> Iterator[tuple[int, StyleResult]]:
     """All that `stylize` and its kin do; `settings` are those of `_prepare`."""
     solver = recipe.solver if solver is None else solver
+    if every is not None and every < 1:
+        raise ValueError(f"every must be at least 1 step, not {every}")
     if isinstance(solver, ScipyLBFGSB):
         if batched:
             raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")

@@ -247,6 +247,8 @@ def test_mistakes(random_params, pictures):
         jaxstyle.stylize_batch(random_params, content, style, recipe=RECIPE)
     with pytest.raises(ValueError, match="one pair at a time"):
         jaxstyle.stylize_batch(random_params, content[None], style[None], recipe=SCIPY)
+    with pytest.raises(ValueError, match="at least 1 step"):
+        next(jaxstyle.stylize_steps(random_params, content, style, recipe=RECIPE, every=0))
 
 
 def test_recipes_are_values():
