@@ -514,6 +514,19 @@ def test_json_of_a_batch(folder, params_file, capsys):
     assert "pairs/s" not in said.err
 
 
+def test_lines_of_a_batch(folder, params_file, capsys):
+    rows = [{"content": "c.png", "style": style, "output": f"{style[:1]}.png"}
+            for style in ("s.png", HOSTILE)]  # fmt: skip
+    write_manifest(folder, rows)
+    assert main(batch(params_file, "--steps", "100")) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if " pairs  " in line]
+    told = [re.fullmatch(r"(\d)/2 pairs  (\d\d):(\d\d) left, 0 failed, \S+ pairs/s", line)
+            for line in lines]  # fmt: skip
+    # Long before the first one is done there is something to be seen.
+    assert [int(line[1]) for line in told] == [0, 0, 0, 0, 2]
+    assert told[-1][2] == told[-1][3] == "00"
+
+
 def test_lines_where_there_is_no_terminal(folder, params_file, capsys):
     # Where every step is looked at, every one has its line.
     assert main(arguments(params_file, "--output", "out.png", "--preview-every", "1")) == 0

@@ -36,7 +36,7 @@ from jaxstyle.app.pairs import (
     shape_of,
     stack_shares,
 )
-from jaxstyle.app.progress import show_progress, tell_program, time_left
+from jaxstyle.app.progress import show_progress, tell_program, time_left, work_of_steps
 from jaxstyle.app.run import count_compilation, describe_losses, describe_run, timed
 from jaxstyle.io import (
     InputError,
@@ -108,7 +108,7 @@ class _Runner:
         self.trouble: str | None = None  # that ends the run: a full disk
         self.painted = self.failed = self.total = 0  # of the pairs that this process has to paint
         self.begin = time.perf_counter()
-        self.show: Callable[[int, int, str], None]
+        self.show: Callable[..., None]
         self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
         self.mesh = self._mesh()
         self.params: dict[str, tuple[Any, dict[str, Any]]] = {}
@@ -244,12 +244,21 @@ class _Runner:
 
     def _advance(self, entry: Mapping[str, Any]) -> None:
         """Tells of a pair that is in the journal now."""
-        done, seconds = self.painted + self.failed, time.perf_counter() - self.begin
-        left = time_left(seconds / done * (self.total - done))
-        self.show(done, self.total, f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s")
+        seconds = time.perf_counter() - self.begin
+        self._show_progress()
         told = {key: value for key, value in entry.items() if key != "digest"}
         counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
         tell_program(self.options.progress, {**told, **counts, "elapsed": round(seconds, 3)})
+
+    def _show_progress(self, begun: float = 0.0) -> None:
+        """Shows what is done; `begun` are pairs, as far as they are painted."""
+        number, seconds = self.painted + self.failed, time.perf_counter() - self.begin
+        done = number + begun
+        text = ""
+        if done:
+            left = time_left(seconds / done * max(self.total - done, 0))
+            text = f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s"
+        self.show(number, self.total, text, begun)
 
     def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
         """Returns the batches of this process in which a pair is missing."""
@@ -377,12 +386,15 @@ class _Runner:
             mesh=self.mesh,
             every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
         )
+        here = len({pair.row.output for pair in pairs} & self.missing)
         result = None
         with runtime.precision(job.precision):
-            for _, best in steps:
+            for step, best in steps:
                 if self.signal is not None or self.trouble is not None:
                     return None
                 result = best
+                work = work_of_steps(recipe, best.trace.shape[-1], contents.shape[1:])
+                self._show_progress(here * sum(work[:step]) / sum(work))
         return jax.device_get(result)
 
     def _save(self, pair: Pair, result: Any, seconds: dict[str, float]) -> None:

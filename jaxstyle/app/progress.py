@@ -18,8 +18,10 @@ _WIDE = 76  # columns of a terminal from which on there is room for the bar itse
 
 
 @contextlib.contextmanager
-def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[[int, int, str], None]]:
+def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., None]]:
     """Yields a function that shows, on stderr, `done` of `total`, and a text.
+
+    Its last argument, `begun`, is how much more is done in parts of units, none of them whole.
 
     Args:
         mode: `auto` draws a bar on a terminal and writes twenty lines elsewhere, `plain` writes
@@ -37,16 +39,18 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[[int, 
     columns: list[ProgressColumn] = [TextColumn("{task.description}")]
     if wide:
         columns += [BarColumn(bar_width=None), TextColumn("{task.fields[text]}")]
-    told = -1
+    told, most = -1, 0.0
     with Progress(*columns, console=console, expand=wide, disable=silent or not drawn) as bar:
         task = bar.add_task("starting", total=None, text="")
 
-        def show(done: int, total: int, text: str) -> None:
-            nonlocal told
+        def show(done: int, total: int, text: str, begun: float = 0.0) -> None:
+            nonlocal told, most
+            most = max(most, done + begun)  # what was begun may take a while to be done
             # A narrow terminal cuts off the end, which is what one misses least.
             count = f"{done}/{total} {unit if wide else text}"
-            bar.update(task, total=total, completed=done, description=count, text=text)
-            if not silent and not drawn and (part := done * _LINES // max(total, 1)) > told:
+            bar.update(task, total=total, completed=most, description=count, text=text)
+            part = _LINES if done >= total else min(int(most * _LINES / total), _LINES - 1)
+            if not silent and not drawn and part > told:
                 told = part
                 say(f"{done}/{total} {unit}  {text}".rstrip())
 
@@ -91,15 +95,20 @@ def describe_step(
         change = (now["loss"] / before["loss"] - 1) / (now["step"] - before["step"])
         text += f", {100 * change:+.2f}%/step"
     text += f", {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
-    # A step takes as long as its picture is large. Sizes that are left out are the smallest.
+    work = work_of_steps(recipe, total, shape)
+    made = sum(work[then["step"] : now["step"]])
+    left = seconds * sum(work[now["step"] :]) / made if made else math.inf
+    return f"{time_left(left)}, {text}"
+
+
+def work_of_steps(recipe: Recipe, total: int, shape: tuple[int, ...]) -> list[float]:
+    """Returns how long each of `total` steps takes, over one at full size, `(H, W, 3)`."""
+    # As long as its picture is large. Sizes that are left out are the smallest.
     work = [1.0] * recipe.solver.num_steps
     if recipe.pyramid is not None:
         scales = recipe.pyramid.scales(*shape[:2])
         work = [scale**2 for scale, steps in scales for _ in range(steps)] + work
-    work = work[-total:]
-    made = sum(work[then["step"] : now["step"]])
-    left = seconds * sum(work[now["step"] :]) / made if made else math.inf
-    return f"{time_left(left)}, {text}"
+    return work[-total:]
 
 
 def time_left(seconds: float) -> str:
