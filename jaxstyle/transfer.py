@@ -417,10 +417,8 @@ def _run(
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
     earlier: Any = None  # the solver's own state there
     if checkpoint is not None:
-        like = jax.tree.structure((0, factors))
-        traces = tuple(
-            jax.tree.unflatten(like, jax.tree.leaves(each)) for each in checkpoint.traces
-        )
+        like = jax.tree.structure(((0, factors),) * int(checkpoint.stage))
+        traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
         evaluations = jnp.asarray(checkpoint.num_evaluations)
     for stage, (scale, stage_solver) in enumerate(stages):
         resume = None

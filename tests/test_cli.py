@@ -135,6 +135,9 @@ def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file
     assert told == [(0, 1), (1, 2), (2, 3), (4, 4), (5, 5), (6, 6)]
     seconds = [entry["seconds"] for entry in metadata["trace"]]
     assert seconds == sorted(seconds)
+    losses = [entry["loss"] for entry in metadata["trace"]]
+    assert losses[1] < losses[0]
+    assert len(set(losses[:3])) == 3
 
 
 def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):

@@ -97,6 +97,8 @@ def test_steps_show_every_size_at_full_size(random_params, pictures):
     # Of every step is told what it was made of, at its own size.
     weighted = sum(COARSE.weights[name] * trace for name, trace in whole.term_traces.items())
     np.testing.assert_allclose(weighted, whole.trace, rtol=1e-5)
+    style_trace = np.asarray(whole.term_traces["style"])
+    assert style_trace[-1] < 0.9 * style_trace[7]  # over the steps at full size
     one_by_one = jaxstyle.stylize_steps(random_params, content, style, recipe=COARSE, every=1)
     for step, result in one_by_one:
         for name, trace in result.term_traces.items():

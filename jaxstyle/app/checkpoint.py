@@ -82,9 +82,7 @@ class CheckpointFolder:
             run, arrays = found["run"], found["arrays"]
             number, stage, steps = (int(run[key]) for key in ("leaves", "stage", "steps"))
             leaves = [arrays[f"leaf_{i}"] for i in range(number)]
-            traces = tuple(
-                [arrays[f"trace_{i}_{j}"] for j in range(int(run["traces"]))] for i in range(stage)
-            )
+            traces = tuple(arrays[f"trace_{i}"] for i in range(int(run["traces"])))
             evaluations = jax.numpy.asarray(arrays["num_evaluations"])
             checkpoint = Checkpoint(stage, steps, leaves, traces, evaluations)
             earlier, told = dict(run["run"]), list(run["trace"])
@@ -121,16 +119,15 @@ class CheckpointFolder:
             return
         leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
         arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        traces = [jax.tree.leaves(each) for each in checkpoint.traces]
-        for i, each in enumerate(traces):
-            arrays |= {f"trace_{i}_{j}": np.asarray(leaf) for j, leaf in enumerate(each)}
+        traces = jax.tree.leaves(checkpoint.traces)
+        arrays |= {f"trace_{i}": np.asarray(leaf) for i, leaf in enumerate(traces)}
         arrays["num_evaluations"] = np.asarray(checkpoint.num_evaluations)
         run = {
             "run": self._run,
             "stage": int(checkpoint.stage),
             "steps": int(checkpoint.steps),
             "leaves": len(leaves),
-            "traces": len(traces[0]) if traces else 0,
+            "traces": len(traces),
             "trace": list(trace),
             "snapshots": {str(step): picture for step, picture in snapshots.items()},
         }

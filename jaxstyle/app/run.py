@@ -401,10 +401,10 @@ def _new_entries(
     step: int, result: StyleResult, trace: Sequence[Mapping[str, Any]], seconds: float
 ) -> list[dict[str, Any]]:
     """Returns an entry for each step since the last one in `trace`."""
-    result = jax.device_get(result)
+    result = StyleResult(result.image, *jax.device_get(result[1:]))  # all but the large one
     evaluations = int(result.num_evaluations)
-    last: Mapping[str, Any] = {"step": -1, "evaluations": 0, "seconds": seconds}
-    last = trace[-1] if trace else last
+    first: Mapping[str, Any] = {"step": -1, "evaluations": 0, "seconds": seconds}
+    last = trace[-1] if trace else first
     # Where a smaller size has ended early, the steps that were left are not made.
     made = max(last["step"], step - (evaluations - last["evaluations"]))
     # Of steps that were made together each took as long.
