@@ -64,7 +64,7 @@ class Checkpoint(NamedTuple):
     state: Any
     """The solver's; its leaves in their order do, whatever holds them."""
     traces: tuple[Any, ...]
-    """Of each smaller size: loss and losses of the terms, `(num_steps,)` each; see `state`."""
+    """For each smaller size, loss and losses of the terms, `(num_steps,)` each; as `state`."""
     num_evaluations: jax.Array
     """`()` those at the smaller sizes."""
 
