@@ -77,7 +77,7 @@ def match_color(
 
     # Against the singular covariance of a grey or flat style, which has nothing to be stretched.
     ridge = _FLAT * jnp.eye(3, dtype=style.dtype)
-    (style_mean, style_covariance), (mean, covariance) = moments(style), moments(content)
     with jax.default_matmul_precision("highest"):
+        (style_mean, style_covariance), (mean, covariance) = moments(style), moments(content)
         transform = root(covariance + ridge) @ jnp.linalg.inv(root(style_covariance + ridge))
         return (style - style_mean) @ transform.T + mean

@@ -79,7 +79,8 @@ def convolution(
     """
     # Asked for here, where it is traced: it may be set otherwise when it is compiled.
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    operands = (x, kernel) if taps is None else (x, kernel, taps)
+    # Less exact ones, of parameters in another dtype, would make the result so.
+    operands = (x, kernel) if taps is None or taps.dtype != x.dtype else (x, kernel, taps)
     return _convolution.bind(
         *operands,
         padding=padding,

@@ -246,7 +246,8 @@ def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
     Higham, "Functions of Matrices", 2008, eq. 6.35; Lin & Maji, "Improved Bilinear Pooling with
     CNNs", BMVC 2017. Matrix products only, so it is as fast on accelerators, and in batches, as
     anything. Each iteration brings eigenvalues that are small beside the Frobenius norm closer by
-    a factor of 1.5^2, and never makes them explode: 12 see those above some 1e-4 of it.
+    a factor of 1.5^2: 12 see those above some 1e-4 of it. Negative ones, of rounding, grow by as
+    much; in float32 beyond some 18 iterations they may explode.
 
     Args:
         matrix: `(c, c)`, symmetric and positive semidefinite.
@@ -263,7 +264,9 @@ def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
         correction = 1.5 * identity - 0.5 * (inverse @ root)
         return root @ correction, correction @ inverse
 
-    root, _ = jax.lax.fori_loop(0, iterations, iterate, (matrix / norm, identity))
+    # Less than full precision, such as TF32, has larger negative eigenvalues.
+    with jax.default_matmul_precision("highest"):
+        root, _ = jax.lax.fori_loop(0, iterations, iterate, (matrix / norm, identity))
     return root * jnp.sqrt(norm)
 
 
@@ -307,7 +310,8 @@ def _trace_of_square_root_jvp(
         correction = 1.5 * identity - 0.5 * (sign @ sign)
         return sign @ correction, inverse @ correction
 
-    _, inverse = jax.lax.fori_loop(0, iterations, iterate, (root / norm, identity / norm))
+    with jax.default_matmul_precision("highest"):
+        _, inverse = jax.lax.fori_loop(0, iterations, iterate, (root / norm, identity / norm))
     return jnp.trace(root), 0.5 * jnp.sum(inverse * tangent)
 
 
@@ -328,7 +332,8 @@ def covariance_distance(
     Returns:
         `()`, `tr(K + A - 2 (A^1/2 K A^1/2)^1/2)`.
     """
-    product = target_root @ covariance @ target_root
+    with jax.default_matmul_precision("highest"):
+        product = target_root @ covariance @ target_root
     cross = trace_of_square_root(0.5 * (product + product.T), iterations)
     return jnp.trace(covariance) + jnp.trace(target) - 2 * cross
 
@@ -455,8 +460,8 @@ def _normalize_forward(x: jax.Array, strength: jax.Array) -> tuple[jax.Array, ja
 
 
 def _normalize_backward(strength: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    norm = jnp.sum(jnp.abs(grad)) + 1e-8 * strength
-    scale = strength / jnp.where(norm > 0, norm, 1)
+    norm = jnp.sum(jnp.abs(grad)) + 1e-8 * jnp.abs(strength)
+    scale = jnp.abs(strength) / jnp.where(norm > 0, norm, 1)  # the gradient has its sign
     return (grad * scale).astype(grad.dtype), jnp.zeros_like(strength)
 
 

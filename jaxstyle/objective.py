@@ -103,11 +103,11 @@ def prepare_targets(
     if content_terms:
         _check_present(content_terms, "content", content)
         layers = layers_of(content_terms)
-        if tile is None:
-            features = _features(network, params, content, layers)
+        image = jnp.asarray(content)
+        if (here := _smaller(tile, image)) is None:
+            features = _features(network, params, image, layers)
         else:
-            image = jnp.asarray(content)
-            tiling = make_tiling(image.shape, tile, layers, {})
+            tiling = make_tiling(image.shape, here, layers, {})
             features = {"image": image} | compute_features(tiling, network, params, image)
         for term in content_terms:
             targets[term.name] = {layer: features[layer] for layer in term.layers}
@@ -160,6 +160,8 @@ def _style_statistics(
     """Term name -> statistics of one style."""
     layers = layers_of(terms)
     weights = _style_weights(image, mask, layers)
+    image = jnp.asarray(image)
+    tile = _smaller(tile, image)
     if tile is None:
         features = _features(network, params, image, layers)
         return {term.name: term.statistics(features, None, weights) for term in terms}
@@ -171,11 +173,15 @@ def _style_statistics(
         own = _times(owned, weights)
         return {term.name: term.statistics(features, None, own) for term in terms}
 
-    image = jnp.asarray(image)
     tiling = _tiling(image, tile, terms)
     return cast(
         dict[str, Any], sum_over_windows(tiling, network, params, image, weights, statistics)
     )
+
+
+def _smaller(tile: int | None, image: jax.Array) -> int | None:
+    """Returns `tile`, or None where it is as large as the image."""
+    return None if tile is None or tile >= max(image.shape[:2], default=0) else tile
 
 
 def _tiling(image: jax.Array, tile: int, terms: Sequence[Any]) -> Tiling:
@@ -280,7 +286,9 @@ def evaluate(
     """
     _check_names("targets", targets, terms)
     _check_names("weights", weights, terms)
-    if tile is None or tile >= max(jnp.shape(image)[:2], default=0):
+    image = jnp.asarray(image)
+    tile = _smaller(tile, image)
+    if tile is None:
         features = _features(network, params, image, layers_of(terms))
         sums = {
             term.name: _statistics(
@@ -292,7 +300,7 @@ def evaluate(
             for term in terms
         }
     else:
-        sums = _sums_of_windows(network, params, terms, targets, jnp.asarray(image), tile)
+        sums = _sums_of_windows(network, params, terms, targets, image, tile)
     per_term = {term.name: _loss(term, sums[term.name], targets[term.name]) for term in terms}
     weighted = [weights[name] * loss for name, loss in per_term.items()]
     return functools.reduce(operator.add, weighted), per_term

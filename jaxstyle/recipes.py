@@ -72,6 +72,8 @@ class Recipe:
         """Freezes the weights, so that the recipe can be hashed, and checks the settings."""
         object.__setattr__(self, "weights", FrozenDict(self.weights))
         names = {term.name for term in self.terms}
+        if len(names) < len(self.terms):
+            raise ValueError(f"recipe {self.name}: two terms have the same name")
         if set(self.weights) != names:
             raise ValueError(f"recipe {self.name}: weights {set(self.weights)}, terms {names}")
         for field, value, valid in (

@@ -34,7 +34,7 @@ def make_mesh(
         ValueError: if there are fewer devices than that.
     """
     devices = jax.devices() if devices is None else devices
-    batch = len(devices) // rows if batch is None else batch
+    batch = len(devices) // max(rows, 1) if batch is None else batch
     if batch < 1 or rows < 1 or batch * rows > len(devices):
         raise ValueError(f"{batch} x {rows} devices of {len(devices)}")
     return Mesh(np.array(devices[: batch * rows]).reshape(batch, rows), (BATCH, ROWS))

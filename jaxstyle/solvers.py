@@ -89,19 +89,26 @@ def minimize(
         has_aux: whether `fun` returns a pair.
 
     Returns:
-        The point of the lowest loss that was seen, never above that of `init`, of any shape that
-        `init` has; and a `Trace`.
+        The point of the lowest loss that was seen, never above that of `init` (with
+        `Adam(average=...)` the mean of the iterates), of any shape that `init` has; and a `Trace`.
     """
     solver = LBFGS() if solver is None else solver
-    objective = functools.partial(_without_aux, fun, has_aux)
+    objective = _WithoutAux(fun, has_aux)
     state = solver.start(objective, jnp.asarray(init), *args)
     state = solver.advance(objective, state, solver.num_steps, *args)
     return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
 
 
-def _without_aux(fun: Callable[..., Any], has_aux: bool, x: jax.Array, *args: Any) -> Any:
-    value = fun(x, *args)
-    return value[0] if has_aux else value, ()
+@dataclasses.dataclass(frozen=True)
+class _WithoutAux:
+    """An objective made of `fun`; equal to others of it, so that jit knows it again."""
+
+    fun: Callable[..., Any]
+    has_aux: bool
+
+    def __call__(self, x: jax.Array, *args: Any) -> Any:
+        value = self.fun(x, *args)
+        return value[0] if self.has_aux else value, ()
 
 
 def is_active(status: jax.Array) -> jax.Array:
@@ -179,7 +186,7 @@ def _record(
     anchor = old.anchor
     if tolerance > 0:
         looked = stepped & ((old.step + 1) % patience == 0)
-        settled = looked & (jnp.mean(jnp.abs(new_x - anchor)) < tolerance)
+        settled = looked & accepted & (jnp.mean(jnp.abs(new_x - anchor)) < tolerance)
         status = jnp.where(settled, Status.CONVERGED, status)
         anchor = jnp.where(looked, new_x, anchor)
     status = jnp.where(moved | fresh, status, Status.STALLED)
@@ -260,6 +267,8 @@ def _check(solver: Any, **positive: float) -> None:
     for name, value in positive.items():
         if not value > 0:
             raise ValueError(f"{name} of {type(solver).__name__} must be positive, not {value}")
+    if not getattr(solver, "tolerance", 0) >= 0:
+        raise ValueError(f"tolerance must not be negative, not {solver.tolerance}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +319,10 @@ class LBFGS:
             first_step=self.first_step,
             patience=self.patience,
         )
+        if self.history_dtype not in (None, "bfloat16", "float16", "float32"):
+            raise ValueError(
+                f"history_dtype {self.history_dtype!r} is not bfloat16, float16 or float32"
+            )
 
     def _solver(self, scaled: Callable[..., Any]) -> Any:
         return _jaxopt().LBFGS(
@@ -481,10 +494,14 @@ class Adam:
             self,
             num_steps=self.num_steps,
             learning_rate=self.learning_rate,
+            eps=self.eps,
             patience=self.patience,
         )
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must be at least 0 and below 1, not {self.average}")
+        for name in ("b1", "b2", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
+                )
 
     def _solver(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(self.b1, self.b2, self.eps)

@@ -246,7 +246,7 @@ class GramStyle:
         }
         if self.reduction == "keras":
             pixels = _total_weight(features["image"], _weight_of(weight, "image"))
-            sums["image"] = (jnp.zeros((0, 0)), pixels)
+            sums.setdefault("image", (jnp.zeros((0, 0)), pixels))
         return sums
 
     def target(
@@ -254,9 +254,9 @@ class GramStyle:
     ) -> dict[str, jax.Array]:
         """Returns layer -> `(c, c)`, the styles' Gram matrices, averaged.
 
-        Their losses, averaged, have the same gradient.
+        Their losses, averaged, have the same gradient (but for the reduction `scaled`).
         """
-        grams = mix(statistics, {**shares, "image": jnp.ones(len(statistics))})
+        grams = mix(statistics, {"image": jnp.ones(len(statistics)), **shares})
         return {layer: grams[layer] for layer in self.layers}
 
     def loss(
@@ -488,7 +488,9 @@ class MRFStyle:
             inner = self._inner(positions)
             own_patches = losses.patches(own, size=self.size)
             if target is None:
-                return own_patches.reshape(-1, own_patches.shape[-1]), inner.reshape(-1) > 0.5
+                # Where a mask is grey all over, its lightest places.
+                allowed = inner.reshape(-1) >= jnp.minimum(jnp.max(inner), 0.5)
+                return own_patches.reshape(-1, own_patches.shape[-1]), allowed
             style_patches, allowed = target[layer]
             nearest = losses.nearest_patches(own, style_patches, allowed, size=self.size)
             square = losses.squared_error_sum(own_patches, style_patches[nearest], weight=inner)

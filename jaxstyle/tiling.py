@@ -127,8 +127,7 @@ def sum_over_windows(
 
     def of_window(window: jax.Array) -> Any:
         start, owned = window[:2], window[2:]
-        crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
-        features: Any = network.apply(params, crop, tiling.layers)
+        features = _features(tiling, network, params, image, start)
         shapes = {layer: each.shape[:2] for layer, each in features.items()}
         masks = {layer: _owned(layer, shape, start, owned) for layer, shape in shapes.items()}
         here = jax.tree.map(
@@ -156,9 +155,7 @@ def compute_features(
     """Computes layer -> `(h, w, c)` of the whole image, window by window."""
 
     def of_window(window: jax.Array) -> Any:
-        start = window[:2]
-        crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
-        features: Any = network.apply(params, crop, tiling.layers)
+        features = _features(tiling, network, params, image, window[:2])
         return {layer: features[layer] for layer in tiling.layers}
 
     def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
@@ -181,6 +178,13 @@ def compute_features(
         for layer, leaf in jax.eval_shape(of_window, windows[0]).items()
     }
     return jax.lax.scan(step, empty, windows)[0]
+
+
+def _features(
+    tiling: Tiling, network: VGG19, params: Any, image: jax.Array, start: jax.Array
+) -> Any:
+    crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
+    return network.apply(params, crop, tiling.layers)
 
 
 def _windows(tiling: Tiling) -> jax.Array:

@@ -5,6 +5,7 @@ the objective. Compiled functions take networks, terms and solvers as static val
 arrays as arguments, so pairs of one size share one compilation.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -40,7 +41,8 @@ class StyleResult(NamedTuple):
     image: jax.Array
     """`(H, W, 3)` sRGB, clipped to [0, 1]; through the recipe's median filter, if it has one."""
     loss: jax.Array
-    """`()` the lowest loss that was reached, that of the image before clipping and filtering."""
+    """`()` the lowest loss that was reached, that of the image before clipping and filtering; of a
+    mean of iterates, `Adam(average=...)`, the last iterate's."""
     term_losses: dict[str, jax.Array]
     """Term name -> `()` its loss, before its weight."""
     trace: jax.Array
@@ -132,8 +134,8 @@ def stylize(
 
     Returns:
         A `StyleResult`. The loss is never above that of the start (with a pyramid, of the start
-        at the full size, which comes from the smaller ones); numeric trouble is told by its
-        status.
+        at the full size, which comes from the smaller ones), unless the solver averages its
+        iterates; numeric trouble is told by its status.
 
     Raises:
         ValueError: for wrong shapes, images too small for the network, unknown terms, or a start
@@ -198,8 +200,8 @@ def stylize_steps(
         every: steps between two results; None for all at once.
         checkpoint: goes on from there: what is yielded first is what was yielded last. All other
             arguments must be what they were.
-        keep: called with a checkpoint before each result but the first; it must read the arrays
-            before it returns, since the next step takes their place.
+        keep: called with a checkpoint before each result after the first step; it must read the
+            arrays before it returns, since the next step takes their place.
 
     Yields:
         The number of steps made, first 0, and the best result so far.
@@ -253,7 +255,7 @@ def stylize_batch(
         styles: `(B, h, w, 3)`, or a tuple of such.
         recipe: see `stylize`.
         weights: term name -> factor, `()` for all pairs or `(B,)` for each; over the recipe's.
-        solver: see `stylize`; `ScipyLBFGSB` takes the pairs one after the other.
+        solver: see `stylize`; not `ScipyLBFGSB`, which takes one pair at a time.
         style_weights: `(S,)` for all pairs, or `(B, S)`; or a mapping of layers to such.
         masks: `(S, H, W)` for all pairs, or `(B, S, H, W)`.
         style_masks: for each style None or `(B, h, w)`.
@@ -317,7 +319,7 @@ def stylize_batch_steps(
 
 
 def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
-    *_, (_, result) = steps
+    ((_, result),) = collections.deque(steps, maxlen=1)
     return result
 
 
@@ -399,10 +401,7 @@ def _run(
     if every is not None and every < 1:
         raise ValueError(f"every must be at least 1 step, not {every}")
     if isinstance(solver, ScipyLBFGSB):
-        if batched:
-            raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
-        if checkpoint is not None or keep is not None:
-            raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+        _check_scipy(batched, checkpoint is not None or keep is not None)
     problem, params, content_image, styles, start, factors, shares, guides, number = _prepare(
         params, content, style, recipe=recipe, solver=solver, batched=batched, **settings
     )
@@ -417,9 +416,7 @@ def _run(
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
     earlier: Any = None  # the solver's own state there
     if checkpoint is not None:
-        like = jax.tree.structure(((0, factors),) * int(checkpoint.stage))
-        traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
-        evaluations = jnp.asarray(checkpoint.num_evaluations)
+        traces, evaluations = _restore_smaller(checkpoint, factors, len(stages))
     for stage, (scale, stage_solver) in enumerate(stages):
         resume = None
         if checkpoint is not None and stage <= checkpoint.stage:
@@ -441,6 +438,8 @@ def _run(
                 continue  # the start at the next size
             if keep is not None and steps > 0:
                 keep(Checkpoint(stage, steps, state, traces, evaluations))
+            if every is None and scale != 1:
+                continue  # nobody looks before the end
             result = _result(
                 state,
                 (traces, evaluations),
@@ -459,6 +458,7 @@ def _run(
         traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
         painted = problem.turn(state.best_x), start_here
         earlier = state.inner if isinstance(stage_solver, Adam) else None
+        del state  # and its history, the largest array there is
 
 
 def _stages(
@@ -522,6 +522,27 @@ def _solve(
         made = min(made + every, total)
 
 
+def _check_scipy(batched: bool, checkpoints: bool) -> None:
+    if batched:
+        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+    if checkpoints:
+        raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+
+
+def _restore_smaller(
+    checkpoint: Checkpoint, factors: dict[str, jax.Array], number: int
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """Traces and evaluations of the sizes before that of a checkpoint, which is one of `number`."""
+    if checkpoint.stage >= number:
+        raise ValueError(
+            f"the checkpoint is of another run: of size {int(checkpoint.stage) + 1} of a pyramid, "
+            f"but here are {number}"
+        )
+    like = jax.tree.structure(((0, factors),) * int(checkpoint.stage))
+    traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
+    return traces, jnp.asarray(checkpoint.num_evaluations)
+
+
 def _restore(saved: Any, state: State) -> State:
     """Puts the leaves of a saved state where those of a new one are."""
     old, new = jax.tree.leaves(saved), jax.tree.leaves(state)
@@ -529,7 +550,11 @@ def _restore(saved: Any, state: State) -> State:
         (leaf.shape, leaf.dtype) for leaf in new
     ]:
         raise ValueError("the checkpoint is of another run: its state has other arrays")
-    placed = [jax.device_put(leaf, like.sharding) for leaf, like in zip(old, new, strict=True)]
+    placed = [
+        # A copy, since it is donated to the next step.
+        jax.device_put(leaf, like.sharding, may_alias=False)
+        for leaf, like in zip(old, new, strict=True)
+    ]
     return jax.tree.unflatten(jax.tree.structure(state), placed)
 
 
@@ -540,6 +565,11 @@ def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:
         raise ValueError(f"{what} must be {shape}, not {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(f"{what} must be floating point in [0, 1], not {array.dtype}")
+    if jnp.finfo(array.dtype).bits < 32:
+        raise ValueError(
+            f"{what} is {array.dtype}, too coarse for pixels that are optimised: use float32, and "
+            f"VGG19(dtype=jnp.{array.dtype}) for the network"
+        )
     return array
 
 
@@ -589,6 +619,8 @@ def _initial_image(
         raise ValueError(f"init {init!r} is not content, noise, mean or an image")
     if key is None:
         raise ValueError(f"a start from {init} needs key=jax.random.key(seed)")
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # a jax.random.PRNGKey
+        key = jax.random.wrap_key_data(key)
 
     def noise(key: jax.Array) -> jax.Array:
         if init == "noise":
@@ -616,6 +648,13 @@ def _merge_weights(
         name: jnp.asarray(weights.get(name, factor), content.dtype)
         for name, factor in recipe.weights.items()
     }
+    shapes = [(), content.shape[:1]] if batched else [()]
+    for name, factor in factors.items():
+        if factor.shape not in shapes:
+            raise ValueError(
+                f"the weight of {name} has shape {factor.shape} instead of "
+                f"{' or '.join(map(str, shapes))}"
+            )
     if not batched:
         return factors
     return {name: jnp.broadcast_to(factor, len(content)) for name, factor in factors.items()}
@@ -637,6 +676,8 @@ def _check_style_weights(
     shares = jnp.asarray(style_weights, styles[0].dtype)
     if shares.shape[-1:] != (len(styles),) or not 1 <= shares.ndim <= 1 + batched:
         raise ValueError(f"style_weights of shape {shares.shape} for {len(styles)} styles")
+    if not isinstance(shares, jax.core.Tracer) and not jnp.all(jnp.sum(shares, -1) > 0):
+        raise ValueError("style_weights must have a positive sum")
     return jnp.broadcast_to(shares, (len(styles[0]), len(styles))) if batched else shares
 
 

@@ -56,7 +56,12 @@ LAYERS: tuple[str, ...] = _layers()
 
 
 def number_of_poolings(layer: str) -> int:
-    """Returns how often 2x2 pixels have been pooled into a position of `layer`."""
+    """Returns how often 2x2 pixels have been pooled into a position of `layer`.
+
+    Raises:
+        ValueError: for an unknown layer.
+    """
+    _check_layers((layer,))
     return sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
 
 

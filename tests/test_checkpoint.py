@@ -11,6 +11,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +83,15 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
         for later, result in rest.items():
             jax.tree.map(np.testing.assert_array_equal, result, whole[later])
 
+    # Arrays on the device stay what they are, and can be gone on from again.
+    on_device = jax.tree.map(jnp.asarray, kept[14])
+    for _ in range(2):
+        rest = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, checkpoint=on_device))
+        jax.tree.map(np.testing.assert_array_equal, rest[20], whole[20])
+
+    single = dataclasses.replace(recipe, pyramid=None)
+    with pytest.raises(ValueError, match="of another run: of size 2"):
+        dict(jaxstyle.stylize_steps(*pair, recipe=single, every=3, checkpoint=kept[14]))
     other = dataclasses.replace(recipe, solver=jaxstyle.LBFGS(num_steps=12, history_size=4))
     with pytest.raises(ValueError, match="of another run"):
         dict(jaxstyle.stylize_steps(*pair, recipe=other, every=3, checkpoint=kept[3]))
@@ -98,7 +108,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_killed_at_random_and_started_again(folder, params_file, capsys):
-    steps = ("--steps", "150")
+    steps = ("--steps", "300")  # so many that no run gets to its end before it is killed
     plain = arguments(folder, params_file, *steps)
     del plain[plain.index("--checkpoint") : plain.index("--checkpoint") + 2]
     assert main(plain) == 0
@@ -119,7 +129,7 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
         while process.poll() is None and time.monotonic() - begin < 120:
             time.sleep(0.05)
             if set(folder.glob("kept/[0-9]*/commit_success.txt")) - kept:
-                time.sleep(rng.uniform(0, 1))
+                time.sleep(rng.uniform(0, 0.4))
                 break
         process.kill()
         _, said = process.communicate()

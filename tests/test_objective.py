@@ -282,6 +282,21 @@ def test_normalized_gradients_have_the_norm_of_their_weight(problem):
         np.testing.assert_allclose(grad * scale, direction, rtol=1e-4)
 
 
+def test_normalized_gradients_have_the_sign_of_their_weight(problem):
+    params, content, style, image, _ = problem
+    term = terms.Content(layers=("image",), normalize_gradients=True)
+    targets = jaxstyle.prepare_targets(NETWORK, params, (term,), content, style)
+
+    def gradient(weight):
+        value = lambda x: jaxstyle.evaluate(  # noqa: E731
+            NETWORK, params, (term,), targets, {"content": jnp.float32(weight)}, x
+        )[0]
+        return jax.grad(value)(image)
+
+    assert float(jnp.abs(gradient(0.5)).max()) > 0
+    np.testing.assert_allclose(gradient(-0.5), -gradient(0.5), rtol=1e-6)
+
+
 def test_terms_are_values():
     assert terms.GramStyle() == terms.GramStyle()
     assert hash(terms.Content(reduction="mean")) == hash(terms.Content(reduction="mean"))
@@ -317,6 +332,12 @@ def test_mistakes_name_the_valid_choices(problem):
     with pytest.raises(ValueError, match="style mask of shape"):
         jaxstyle.prepare_targets(
             NETWORK, params, SHALLOW, content, style, style_masks=[np.ones((3, 3))]
+        )
+    misspelt = terms.TotalVariation()
+    object.__setattr__(misspelt, "layers", ("relu1",))
+    with pytest.raises(ValueError, match=r"unknown layers \['relu1'\]: .*relu1_1"):
+        jaxstyle.evaluate(
+            NETWORK, params, (misspelt,), {misspelt.name: None}, {misspelt.name: 1.0}, image
         )
     with pytest.raises(ValueError, match="too few for patches"):
         jaxstyle.prepare_targets(NETWORK, params, (terms.MRFStyle(),), None, style[:8, :8])

@@ -167,6 +167,32 @@ def test_tolerance_stops_when_x_no_longer_changes(solver):
     assert int(trace.num_evaluations) < 401
 
 
+def test_an_undone_step_is_no_sign_of_convergence():
+    wall = lambda x: jnp.sum(jnp.where(x < 0.95, jnp.inf, x**2))  # noqa: E731
+    solver = LBFGS(num_steps=20, first_step=0.1, tolerance=1e-9, patience=1)
+    found, trace = minimize(wall, jnp.ones(3), solver=solver)
+    assert trace.loss[0] == 3  # the first step led through the wall
+    assert float(found.max()) < 0.995
+    assert Status(int(trace.status)) != Status.CONVERGED
+
+
+def test_scipy_compiles_a_function_once():
+    traced = []
+
+    def fun(x, scale):
+        traced.append(x)
+        return jnp.sum(scale * (x - 1) ** 2)
+
+    solver = ScipyLBFGSB(num_steps=2, maxfun=5)
+    for scale in (1.0, 2.0, 3.0):
+        found, _ = minimize(fun, jnp.zeros(4), jnp.asarray(scale), solver=solver)
+        np.testing.assert_allclose(found, 1, atol=1e-5)
+        if scale == 1:
+            once = len(traced)
+    # The start's shapes are asked for without compiling, each time.
+    assert len(traced) <= once + 2
+
+
 def wild(x, matrix, shift, scale, kind):
     """A smooth or not so smooth function, one out of nine."""
     y = matrix @ (x - shift)
@@ -293,8 +319,18 @@ def test_settings_are_checked():
         lambda: LBFGS(first_step=-1.0),
         lambda: Adam(learning_rate=0.0),
         lambda: ScipyLBFGSB(maxfun=-5),
+        lambda: Adam(eps=0.0),
     ):
         with pytest.raises(ValueError, match="must be positive"):
+            make()
+    for make, hint in (
+        (lambda: Adam(b1=1.0), "b1 must be at least 0 and below 1"),
+        (lambda: Adam(b2=-0.1), "b2 must be at least 0 and below 1"),
+        (lambda: Adam(average=1.0), "average must be"),
+        (lambda: LBFGS(tolerance=-1.0), "tolerance must not be negative"),
+        (lambda: LBFGS(history_dtype="int8"), "bfloat16, float16 or float32"),
+    ):
+        with pytest.raises(ValueError, match=hint):
             make()
 
 

@@ -118,6 +118,43 @@ def test_the_style_itself_has_nothing_to_gain(name):
     np.testing.assert_allclose(twice, worst, rtol=1e-4)
 
 
+@pytest.mark.parametrize("reduction", ["gatys", "mean", "scaled", "keras"])
+def test_pixels_are_a_layer_as_others_are(reduction):
+    image = features(0)["image"]
+    styles = [features(1)["image"], features(2)["image"]]
+    term = terms.GramStyle(layers=("image",), layer_weights=(1.0,), reduction=reduction)
+    shares = {"image": jnp.array([0.25, 0.75])}
+    statistics = [term.statistics({"image": style}, None, None) for style in styles]
+    target = term.target(statistics, shares)
+
+    def gram(x):
+        flat = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
+        return flat.T @ flat / len(flat)
+
+    expected = 0.25 * gram(styles[0]) + 0.75 * gram(styles[1])
+    np.testing.assert_allclose(target["image"], expected, rtol=1e-5)
+    error = gram(image) - expected
+    squares, channels = np.sum(error**2), image.shape[-1]
+    losses = {
+        "gatys": squares / (4 * channels**2),
+        "mean": squares / channels**2,
+        "scaled": squares / np.sum(np.abs(error)),
+        "keras": squares / 36,  # as many positions as the image has
+    }
+    found = term.loss(term.statistics({"image": image}, target, None), target)
+    np.testing.assert_allclose(found, losses[reduction], rtol=1e-4)
+
+
+def test_patches_under_a_grey_mask_are_the_lightest():
+    term = terms.MRFStyle(layers=("relu3_1",), layer_weights=(1.0,))
+    shape = (7, 8)
+    seen = {"relu3_1": jnp.asarray(np.random.default_rng(0).normal(size=(*shape, 4)))}
+    mask = np.full(shape, 0.2, np.float32)
+    mask[3:5, 2:6] = 0.4
+    _, allowed = term.statistics(seen, None, {"relu3_1": jnp.asarray(mask)})["relu3_1"]
+    np.testing.assert_array_equal(allowed.reshape(shape[0] - 2, -1), mask[1:-1, 1:-1] > 0.3)
+
+
 @pytest.mark.parametrize("name", STYLE_TERMS)
 def test_an_empty_region_is_finite(name):
     term = STYLE_TERMS[name]

@@ -162,14 +162,12 @@ def test_starts(random_params, pictures):
     assert np.abs(noise[0] - noise[2]).mean() > 0.2
     assert abs(float(noise[0].mean()) - 0.5) < 0.02
 
-    batch = jaxstyle.stylize_batch(
-        random_params,
-        jnp.stack([content, content]),
-        jnp.stack([style, style]),
-        recipe=RECIPE,
-        init="noise",
-        key=jax.random.key(0),
-    )
+    def both(key):
+        pairs = jnp.stack([content, content]), jnp.stack([style, style])
+        return jaxstyle.stylize_batch(random_params, *pairs, recipe=RECIPE, init="noise", key=key)
+
+    batch = both(jax.random.key(0))
+    np.testing.assert_array_equal(batch.image, both(jax.random.PRNGKey(0)).image)
     assert np.abs(batch.image[0] - batch.image[1]).mean() > 0.05
 
 
@@ -247,6 +245,16 @@ def test_mistakes(random_params, pictures):
         jaxstyle.stylize_batch(random_params, content, style, recipe=RECIPE)
     with pytest.raises(ValueError, match="one pair at a time"):
         jaxstyle.stylize_batch(random_params, content[None], style[None], recipe=SCIPY)
+    with pytest.raises(ValueError, match=r"VGG19\(dtype=jnp.bfloat16\)"):
+        run(content.astype(jnp.bfloat16), style)
+    with pytest.raises(ValueError, match="positive sum"):
+        run(content, (style, style), style_weights=[0.0, 0.0])
+    with pytest.raises(ValueError, match="the weight of style has shape"):
+        run(content, style, weights={"style": np.ones(2)})
+    with pytest.raises(ValueError, match="x 0 devices"):
+        jaxstyle.make_mesh(rows=0)
+    with pytest.raises(ValueError, match="two terms have the same name"):
+        dataclasses.replace(RECIPE, terms=RECIPE.terms[:1] * 2, weights={RECIPE.terms[0].name: 1})
     with pytest.raises(ValueError, match="at least 1 step"):
         next(jaxstyle.stylize_steps(random_params, content, style, recipe=RECIPE, every=0))
 

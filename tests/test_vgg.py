@@ -263,3 +263,14 @@ def test_networks_are_values():
     assert jaxstyle.VGG19() == jaxstyle.VGG19(pooling="max")
     assert hash(jaxstyle.VGG19(dtype=jnp.bfloat16)) == hash(jaxstyle.VGG19(dtype=jnp.bfloat16))
     assert jaxstyle.VGG19() != jaxstyle.VGG19(padding="reflect")
+
+
+def test_prepared_kernels_do_not_make_float64_less_exact(random_params):
+    image = np.random.default_rng(0).uniform(size=(48, 48, 3))
+    network, layers = jaxstyle.VGG19(), ("relu3_1",)
+    with jax.enable_x64(True):
+        expected = network.apply(random_params, jnp.asarray(image), layers)["relu3_1"]
+        prepared = network.prepare(random_params)
+        found = network.apply(prepared, jnp.asarray(image), layers)["relu3_1"]
+        assert found.dtype == expected.dtype == jnp.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
