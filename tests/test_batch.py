@@ -369,6 +369,76 @@ def test_several_processes_share_a_manifest(folder, params_file, capsys):
     assert sorted(lines) == sorted(outputs)
 
 
+def test_processes_share_pairs_whatever_their_batches(folder, params_file):
+    outputs = write_manifest(folder, 9)
+    for i, size in ((0, "1"), (1, "4")):
+        options = ("--processes", "2", "--process", str(i), "--batch-size", size)
+        assert main(arguments(folder, params_file, *options)) == 0
+    assert all((folder / "out" / output).is_file() for output in outputs)
+
+
+def test_the_latest_entry_counts(folder, params_file, capsys):
+    write_manifest(folder, 3)
+    content = (folder / "c2.png").read_bytes()
+    (folder / "c2.png").write_bytes(b"")
+    assert main(arguments(folder, params_file)) == 1
+    (folder / "c2.png").write_bytes(content)
+    # `journal.jsonl`, with the failure, comes after the names of these.
+    for i in (0, 1):
+        options = ("--processes", "2", "--process", str(i), "--retry-failed")
+        assert main(arguments(folder, params_file, *options)) == 0
+    capsys.readouterr()
+    assert main(arguments(folder, params_file)) == 0
+    assert "3 pairs, 3 of them in the journal" in capsys.readouterr().err
+
+
+def test_other_weights_are_refused_or_paint_again(folder, params_file, capsys):
+    write_manifest(folder, 3)
+    assert main(arguments(folder, params_file)) == 0
+    before = contents_of(folder / "out")
+    arrays = dict(np.load(params_file))
+    np.savez(folder / "other.npz", **{**arrays, "conv1_1_W": 1.1 * arrays["conv1_1_W"]})
+    other = str(folder / "other.npz")
+    assert main(arguments(folder, other)) == 2
+    assert "made with other pretrained weights; --force" in capsys.readouterr().err
+    assert main(arguments(folder, other, "--force")) == 0
+    assert "3 painted" in capsys.readouterr().err
+    assert all(before[key] != value for key, value in contents_of(folder / "out").items())
+    assert main(arguments(folder, other)) == 0
+    assert "3 of them in the journal" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_that_fails(folder, params_file, capsys):
+    outputs = write_manifest(folder, 6)
+    (folder / "out" / outputs[1]).mkdir(parents=True)
+    (folder / "out" / outputs[3]).with_suffix(".json").mkdir(parents=True)
+    assert main(arguments(folder, params_file)) == 1
+    assert "4 painted" in capsys.readouterr().err
+    failed = {entry["output"] for entry in journal_of(folder) if "error" in entry}
+    assert failed == {outputs[1], outputs[3]}
+
+
+def test_what_the_library_refuses_is_a_pair_that_fails(folder, params_file, capsys):
+    recipe = dataclasses.replace(
+        SMALL,
+        terms=(SMALL.terms[0], terms.MRFStyle(layers=("relu5_1",), layer_weights=(1.0,), size=9)),
+    )
+    (folder / "patches.json").write_text(json.dumps(describe_recipe(recipe)))
+    outputs = write_manifest(folder, 3, row1={"recipe": str(folder / "patches.json")})
+    assert main(arguments(folder, params_file)) == 1
+    assert "2 painted" in capsys.readouterr().err
+    entries = {entry["output"]: entry for entry in journal_of(folder)}
+    assert "too few for patches" in entries[outputs[1]]["error"]
+
+
+def test_a_file_that_is_no_journal(folder, params_file, capsys):
+    write_manifest(folder, 2)
+    (folder / "out").mkdir()
+    (folder / "out" / "journal-1.jsonl").write_text('{"some": "log"}\n')
+    assert main(arguments(folder, params_file)) == 2
+    assert "journal-1.jsonl' is no journal" in capsys.readouterr().err
+
+
 def test_one_run_at_a_time(folder, params_file, capsys):
     write_manifest(folder, 4)
     first = start(folder, params_file, "--steps", "1000")

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxstyle import recipes
 from jaxstyle.app.cli import main
+from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
 
 
@@ -51,6 +53,9 @@ def test_stylize_writes_picture_metadata_previews_and_curve(tmp_path, pair, para
 
     metadata = json.loads((tmp_path / "out.json").read_text())
     assert metadata["recipe"]["name"] == "default"
+    assert metadata["command"].startswith("jaxstyle stylize --content ")
+    assert " --steps 4 " in metadata["command"]
+    assert metadata["command"].endswith(" --preview-every 2 --plot")
     assert metadata["seed"] == 0
     assert set(metadata["weights"]) == {"source", "sha256"}
     assert metadata["size"] == [64, 48]
@@ -259,7 +264,10 @@ def bad_files(tmp_path, pictures):
     good = save("good.png", 48, 64)
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("this is not a picture\n" * 50)
-    (tmp_path / "folder.png").mkdir()
+    for name in ("folder.png", "taken.json", "curve-loss.png"):
+        (tmp_path / name).mkdir()
+    recipe = {**describe_recipe(recipes.DEFAULT), "solver": {"type": []}}
+    (tmp_path / "lists.json").write_text(json.dumps(recipe))
     whole = tmp_path / "whole.jpg"
     Image.fromarray((255 * pictures(0, 128, 128)).astype(np.uint8)).save(whole)
     (tmp_path / "truncated.jpg").write_bytes(whole.read_bytes()[:1500])
@@ -348,7 +356,39 @@ BAD_CALLS = {
     "seed": (["--seed", "-1"], "--seed"),
     "init": (["--content", "GOOD", "--style", "GOOD", "--init", "nois"], "nois"),
     "params": (["--content", "GOOD", "--style", "GOOD", "--params", "text.jpg"], "text.jpg"),
-}
+    "shares of no style": (
+        ["--content", "GOOD", "--weights", "style=0", "--style-weights", "1"],
+        "1 numbers for 0 styles",
+    ),
+    "output is the content": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "GOOD"],
+        "would be replaced",
+    ),
+    "JSON is a folder": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "taken.png"],
+        "taken.json",
+    ),
+    "curve is a folder": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "curve.png", "--plot"],
+        "curve-loss.png",
+    ),
+    "SciPy on devices": (
+        ["--content", "GOOD", "--style", "GOOD", "--recipe", "gokalp-kim", "--devices", "1"],
+        "runs on the host",
+    ),
+    "tile of a whole": (
+        ["--content", "GOOD", "--style", "GOOD", "--size", "64", "--tile", "32",
+         "--set", "terms.style.normalize_gradients=true"],
+        "no sum over positions",
+    ),
+    "start for a small texture": (
+        ["--style", "GOOD", "--weights", "content=0", "--init", "eight.png", "--size", "8",
+         "--style-scale", "4"],
+        "init eight.png is 8x8 px",
+    ),
+    "recipe of lists": (["--recipe", "lists.json"], "type"),
+    "number of 400 digits": (["--set", f"solver.first_step={'9' * 400}"], "must be a number"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
@@ -394,6 +434,63 @@ def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys):
     assert hint.lower() in lines[0].lower()
 
 
+def test_previews_come_at_all_sizes(tmp_path, pair, params_file):
+    options = ["--steps", "5", "--coarsest", "32", "--preview-every", "4"]
+    assert stylize(pair, params_file, tmp_path / "out.png", *options) == 0
+    # Looks at the second size begin with its first step, the sixth of all.
+    found = sorted(int(path.stem[4:]) for path in tmp_path.glob("out-*.png"))
+    assert len(found) == 2
+    assert [step // 4 for step in found] == [1, 2]
+
+
+def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
+    tmp_path, pair, params_file, capsys, monkeypatch
+):
+    (tmp_path / "out-0002.png").mkdir()
+    (tmp_path / "kept").mkdir()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    monkeypatch.setattr("jaxstyle.app.checkpoint._SECONDS", 0.0)
+    options = ["--steps", "4", "--preview-every", "2", "--checkpoint", str(tmp_path / "kept")]
+    assert stylize(pair, params_file, tmp_path / "out.png", *options) == 0
+    said = capsys.readouterr().err
+    assert "no preview: " in said
+    assert "No space left on device" in said
+    assert (tmp_path / "out.png").is_file()
+    assert (tmp_path / "out-0004.png").is_file()
+
+
+def test_nobody_reads_what_is_said(tmp_path, pair, params_file):
+    content, style = pair
+    command = [
+        sys.executable, "-m", "jaxstyle", "stylize", "--content", content, "--style", style,
+        "--params", params_file, "--output", str(tmp_path / "out.png"), "--size", "64",
+        "--steps", "3",
+    ]  # fmt: skip
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code = subprocess.run(command, stderr=writer, check=False, timeout=300).returncode
+    finally:
+        os.close(writer)
+    assert code == 0
+    assert json.loads((tmp_path / "out.json").read_text())["status"] == "step_limit"
+
+
+def test_a_backend_that_is_not_there(tmp_path, pair, params_file):
+    command = [sys.executable, "-m", "jaxstyle", "stylize", "--output", str(tmp_path / "out.png")]
+    environment = {**os.environ, "JAX_PLATFORMS": "nosuch"}
+    found = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert found.returncode == 2
+    assert "JAX_PLATFORMS" in found.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in found.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
 def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
     output = tmp_path / "out.png"
@@ -431,7 +528,9 @@ def test_serve_without_its_extra(monkeypatch, capsys):
         monkeypatch.setenv(name, "")
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["serve"]) == 2
-    assert capsys.readouterr().err == "error: the page needs Gradio: pip install 'jaxstyle[web]'\n"
+    assert capsys.readouterr().err == (
+        "error: the page needs Gradio: pip install '.[web]' where you installed jaxstyle from\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["--port", "--max-size", "--max-steps", "--max-upload"])

@@ -22,13 +22,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 import jaxstyle.io.files as files_module
 import jaxstyle.io.images as images_module
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.images import MAX_PIXELS, check_writable, contact_sheet, load_image, save_image
+from jaxstyle.io.images import (
+    MAX_PIXELS,
+    check_writable,
+    contact_sheet,
+    load_image,
+    read_shape,
+    save_image,
+)
 
 PHOTOS = sorted((Path(__file__).parents[2] / "shared" / "images").glob("*/*.jpg"))
 needs_photos = pytest.mark.skipif(not PHOTOS, reason="the folder ../shared/images is absent")
@@ -329,6 +336,32 @@ def test_exif_orientation(tmp_path: Path, extension: str, orientation: int) -> N
     }[orientation]
     image = load_image(tmp_path / f"x.{extension}")
     np.testing.assert_array_equal(image, upright.astype(np.float32) / 255)
+    assert read_shape(tmp_path / f"x.{extension}") == image.shape[:2]
+
+
+def test_the_shape_of_a_png_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "before.png", exif=exif)
+    whole = (tmp_path / "before.png").read_bytes()
+    at = whole.index(b"eXIf") - 4
+    length = 12 + int.from_bytes(whole[at : at + 4])
+    end = whole.index(b"IEND") - 4
+    behind = whole[:at] + whole[at + length : end] + whole[at : at + length] + whole[end:]
+    (tmp_path / "behind.png").write_bytes(behind)
+    Image.new("RGB", (40, 20)).save(tmp_path / "none.png")
+    decoded = []
+    load = PngImagePlugin.PngImageFile.load
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, "load", lambda file: (decoded.append(file), load(file))[1]
+    )
+    assert read_shape(tmp_path / "none.png") == (20, 40)
+    assert read_shape(tmp_path / "before.png") == (40, 20)
+    assert not decoded
+    assert read_shape(tmp_path / "behind.png") == (40, 20)
+    assert load_image(tmp_path / "behind.png").shape == (40, 20, 3)
 
 
 def test_orientation_of_a_jpeg_with_a_size(tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
         ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
         ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
+        ('{"content": "a", "style": " ", "output": "c.png"}', "style is missing"),
+        ('{"content": 0, "style": "b", "output": " "}', "output is missing"),
+        ('{"content": "out/d.png", "style": "b", "output": "d.png"}', "would replace a picture"),
+        ('{"content": "a", "style": "out/d.json", "output": "d.png"}', "would replace a picture"),
     ],
 )
 def test_json_lines_that_are_wrong(line, message, tmp_path):

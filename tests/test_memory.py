@@ -64,6 +64,13 @@ def test_windows_are_as_large_as_the_budget_allows():
     assert memory.estimate_memory(recipe, 3072, 4096, tile=tile + 128) > 16e9
     with pytest.raises(InputError, match=r"4096x3072 px need about .* --size [0-9]+ would"):
         memory.choose_tile(recipe, 3072, 4096, 6e9)
+    # A style larger than the picture counts as well: in windows, or not at all.
+    style = [(2560, 2560, 3)]
+    tile = memory.choose_tile(recipe, 96, 128, 4e9, style_shapes=style)
+    assert tile is not None
+    assert memory.estimate_memory(recipe, 96, 128, tile=tile, style_shapes=style) <= 4e9
+    with pytest.raises(InputError, match="128x96 px need about"):
+        memory.choose_tile(recipe, 96, 128, 8e8, style_shapes=style)
     # Less history, a larger picture; bfloat16 halves it.
     short = dataclasses.replace(recipe, solver=dataclasses.replace(recipe.solver, history_size=5))
     assert memory.choose_tile(short, 3072, 4096, 6e9) is not None

@@ -22,7 +22,7 @@ import jaxstyle
 
 pytestmark = pytest.mark.web
 
-pytest.importorskip("gradio", reason="no Gradio: pip install 'jaxstyle[web]'")
+pytest.importorskip("gradio", reason="no Gradio: pip install '.[web]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: make test-web")
 httpx = pytest.importorskip("httpx")
 

@@ -233,6 +233,9 @@ def test_convert_load_verify_list(arrays, tmp_path, cache):
         for name, array in arrays.items():
             layer, kind = name.split(".")
             np.testing.assert_array_equal(params["params"][layer][kind], array)
+    # Files of one name but for the extension are two.
+    write_format(source.with_suffix(".npz"), arrays, "npz")
+    assert convert(source.with_suffix(".npz")) != path
     # Converted again, it is the same content.
     again = convert(path, output=tmp_path / "again.safetensors")
     assert verify(again).sha256 == info.sha256
@@ -246,9 +249,14 @@ def test_the_preprocessing_must_be_the_networks(arrays, tmp_path, cache):
     load_params(path, preprocessing="torchvision")
     converted = convert(path)
     assert verify(converted).preprocessing == "torchvision"
-    # In the cache it is no candidate for the default network.
+    # In the cache it is no candidate for the default network, but for its own.
     with pytest.raises(InputError, match="jaxstyle weights fetch"):
         verify()
+    assert fetch(preprocessing="torchvision") == converted
+    load_params(preprocessing="torchvision")
+    converted.unlink()
+    with pytest.raises(InputError, match=r"convert vgg19-dcbb9e9d\.pth"):
+        load_params(preprocessing="torchvision")
     caffe = convert(path, output=tmp_path / "caffe.safetensors", preprocessing="caffe")
     assert verify(caffe).preprocessing == "caffe"
 

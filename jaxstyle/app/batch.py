@@ -1,8 +1,8 @@
 """Many pairs: checked and planned whole, painted some at a time, journaled one by one.
 
 Pairs of one recipe and one working size share a compiled program. Which pairs are painted
-together follows from the manifest and the sizes of its pictures alone, so a run that was killed
-and started again paints the same batches, and saves what is missing.
+together does not depend on what is painted already, so a run that was killed and started again
+paints the same batches, and saves what is missing.
 """
 
 import dataclasses
@@ -43,6 +43,7 @@ from jaxstyle.io import (
     save_image,
     write_json,
 )
+from jaxstyle.io.files import check_target, describe_error
 from jaxstyle.io.journal import Journal
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.solvers import Status
@@ -115,12 +116,11 @@ class _Runner:
         for preprocessing in {pair.job.recipe.network.preprocessing for pair in pairs}:
             params, info = load_params_and_info(pairs[0].job.params, preprocessing=preprocessing)
             self.params[preprocessing] = params, {"source": info.source, "sha256": info.sha256}
-        weights = {key: info["sha256"] for key, (_, info) in sorted(self.params.items())}
-        header = {"journal": 1, "weights": weights, "version": jaxstyle.__version__}
+        header = {"journal": 1, "version": jaxstyle.__version__}
         self.open_journal = functools.partial(Journal, options.output_dir, f"{name}.jsonl", header)
         self.journal = self.open_journal()
         self.writing = threading.Lock()
-        self._refuse_changes(pairs, weights)
+        self._refuse_changes(pairs)
         self.pairs = pairs
         self.missing = {pair.row.output for pair in pairs if self._is_missing(pair)}
 
@@ -128,35 +128,33 @@ class _Runner:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
         return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
-    def _refuse_changes(self, pairs: Sequence[Pair], weights: Mapping[str, str]) -> None:
+    def _refuse_changes(self, pairs: Sequence[Pair]) -> None:
         if self.options.force:
             return
-        advice = "; --force paints them again, or take another --output-dir"
-        for header in self.journal.headers:
-            earlier = header.get("weights")
-            if not isinstance(earlier, Mapping):
-                raise InputError(f"a journal in {self.options.output_dir} has no header{advice}")
-            if any(earlier.get(key, value) != value for key, value in weights.items()):
+        for key, what in (("digest", "settings"), ("weights", "pretrained weights")):
+            changed = [
+                pair.row.output
+                for pair in pairs
+                if (entry := self._entry(pair)) and entry.get(key) != self._origin(pair)[key]
+            ]
+            if changed:
                 raise InputError(
-                    f"{self.options.output_dir} has pictures made with other weights{advice}"
+                    f"{len(changed)} pictures in {self.options.output_dir}, such as {changed[0]}, "
+                    f"were made with other {what}; --force paints them again, or take another "
+                    "--output-dir"
                 )
-        changed = [
-            pair.row.output
-            for pair in pairs
-            if self._entry(pair).get("digest", pair.digest) != pair.digest
-        ]
-        if changed:
-            raise InputError(
-                f"{len(changed)} pictures in {self.options.output_dir}, such as {changed[0]}, were "
-                f"made with other settings{advice}"
-            )
+
+    def _origin(self, pair: Pair) -> dict[str, str]:
+        """What a picture was made of, as its entry in the journal tells."""
+        _, info = self.params[pair.job.recipe.network.preprocessing]
+        return {"digest": pair.digest, "weights": info["sha256"]}
 
     def _entry(self, pair: Pair) -> Mapping[str, Any]:
         return self.journal.entries.get(pair.row.output, {})
 
     def _is_missing(self, pair: Pair) -> bool:
         entry = self._entry(pair)
-        if entry.get("digest") != pair.digest:
+        if any(entry.get(key) != value for key, value in self._origin(pair).items()):
             return True
         if "error" in entry:
             return self.options.retry_failed
@@ -246,7 +244,7 @@ class _Runner:
         """Tells of a pair that is in the journal now."""
         seconds = time.perf_counter() - self.begin
         self._show_progress()
-        told = {key: value for key, value in entry.items() if key != "digest"}
+        told = {key: value for key, value in entry.items() if key not in ("digest", "weights")}
         counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
         tell_program(self.options.progress, {**told, **counts, "elapsed": round(seconds, 3)})
 
@@ -262,11 +260,13 @@ class _Runner:
 
     def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
         """Returns the batches of this process in which a pair is missing."""
-        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
+        # Of each process, whatever sizes of batches its machine is good for.
+        mine = self.pairs[self.options.process :: self.options.processes]
+        pictures = {picture for pair in mine for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
-        for pair in self.pairs:
+        for pair in mine:
             try:
                 good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
             except InputError as error:
@@ -278,14 +278,15 @@ class _Runner:
             own = default_batch_size(pair.job.recipe, *shape, budget) * devices
             return self.options.batch_size or own
 
-        own = make_batches(good, batch_size)[self.options.process :: self.options.processes]
-        here = [*(pair for batch in own for pair in batch.pairs), *(pair for pair, _ in bad)]
-        self.total = sum(pair.row.output in self.missing for pair in here)
+        batches = make_batches(good, batch_size)
+        self.total = sum(pair.row.output in self.missing for pair in mine)
         self.show(0, self.total, "")
         for pair, problem in bad:
             self._fail(pair, problem)
         return [
-            batch for batch in own if any(pair.row.output in self.missing for pair in batch.pairs)
+            batch
+            for batch in batches
+            if any(pair.row.output in self.missing for pair in batch.pairs)
         ]
 
     def _fail(self, pair: Pair, error: object) -> None:
@@ -294,7 +295,7 @@ class _Runner:
             return
         message = str(error)
         say(f"line {pair.row.line}: {pair.row.output}: {message}")
-        entry = {"output": pair.row.output, "digest": pair.digest, "error": message}
+        entry = {"output": pair.row.output, **self._origin(pair), "error": message}
         try:
             with self.writing:
                 self.journal.add(entry)
@@ -328,6 +329,9 @@ class _Runner:
         while start < len(batch.pairs):
             part = slice(start, start + size)
             chosen, chosen_lanes = batch.pairs[part], filled[part]
+            if not any(pair.row.output in self.missing for pair in chosen):
+                start += size
+                continue
             short = size - len(chosen)
             seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
             try:
@@ -345,6 +349,11 @@ class _Runner:
                 size //= 2
                 self.limits[batch.shape] = size
                 say(f"out of memory: going on with {size} pairs at a time")
+                continue
+            except ValueError as error:  # the library refuses their settings
+                for pair in chosen:
+                    self._fail(pair, describe_error(error))
+                start += size
                 continue
             if results is None:
                 return
@@ -412,6 +421,12 @@ class _Runner:
         ]
         try:
             pair.job.output.parent.mkdir(parents=True, exist_ok=True)
+            for path in (pair.job.output, pair.job.metadata_path):
+                check_target(path)
+        except (InputError, OSError) as error:  # of this pair; a full disk is found out below
+            self._fail(pair, error)
+            return
+        try:
             with timed(own := {**seconds}, "save"):
                 save_image(pair.job.output, result.image)
             shape = result.image.shape
@@ -421,7 +436,7 @@ class _Runner:
             write_json(pair.job.metadata_path, metadata)
             entry = {
                 "output": pair.row.output,
-                "digest": pair.digest,
+                **self._origin(pair),
                 "status": status.name.lower(),
                 "loss": float(result.loss),
                 "seconds": round(sum(own.values()), 3),

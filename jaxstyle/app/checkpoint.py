@@ -47,6 +47,7 @@ class CheckpointFolder:
         self._ocp = ocp
         self._folder = folder.resolve()
         self._run = _identify(job, weights)
+        self._quiet = job.quiet
         self._last = time.monotonic()
         self._pause = _SECONDS
         try:
@@ -100,7 +101,8 @@ class CheckpointFolder:
             )
         trace += told
         snapshots |= shown
-        say(f"going on from about step {trace[-1]['step']}, out of {self._folder}")
+        if not self._quiet:
+            say(f"going on from about step {trace[-1]['step']}, out of {self._folder}")
         return checkpoint
 
     def keep(
@@ -109,11 +111,7 @@ class CheckpointFolder:
         trace: Sequence[Mapping[str, Any]],
         snapshots: Mapping[int, str],
     ) -> None:
-        """Saves a checkpoint, if the last one is long enough ago.
-
-        Raises:
-            InputError: if it cannot be written.
-        """
+        """Saves a checkpoint, if the last one is long enough ago; says so if it cannot."""
         begin = time.monotonic()
         if begin - self._last < self._pause or len(trace) <= (self._manager.latest_step() or 0):
             return
@@ -137,10 +135,8 @@ class CheckpointFolder:
         try:
             self._manager.save(len(trace), args=items, force=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"cannot write a checkpoint to {describe_path(self._folder)} "
-                f"({describe_error(error)}); free some space and start again"
-            ) from None
+            # No reason to lose the picture, which is still being painted.
+            say(f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}")
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - begin) / _SHARE)
 

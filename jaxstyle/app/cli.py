@@ -72,12 +72,12 @@ def stylize(
         recipe: A name that `jaxstyle recipes` lists, or a .json or .toml file: one that `jaxstyle
             recipes NAME` has printed, or the JSON beside a picture.
         settings: SETTING=VALUE, over the recipe's, such as `network.pooling=max` or
-            `terms.style.layers='["relu1_1"]'`; `jaxstyle recipes NAME` shows all of them.
+            `terms.content.layers='["relu3_1"]'`; `jaxstyle recipes NAME` shows all of them.
         size: Long edge in pixels; by default the recipe's.
         steps: Steps of the solver; by default the recipe's. At the smaller sizes, if there are
             any, at most so many each.
-        coarsest: Begin at this long edge in pixels, or above, and go to --size by doubling; 0
-            takes --size only. By default the recipe's.
+        coarsest: Begin at this long edge in pixels, or above, and go to --size by the recipe's
+            factor, mostly 2; 0 takes --size only. By default the recipe's.
         init: Start from `content`, `noise`, `mean` (the mean colour) or an image file; by default
             the recipe's.
         seed: For a start from noise.
@@ -87,33 +87,36 @@ def stylize(
             into memory. The picture is the same. By default as many as --memory asks for.
         memory: How much the run may take, such as 4GB; by default what there is. Beyond that it
             computes in windows, or does not start; `jaxstyle info` tells what a size needs.
-        shard: `rows` splits the picture over all devices, along its longer edge, which must be a
-            multiple of 16 px times the devices.
-        devices: Use so many of them.
+        shard: `rows` splits the picture over all devices, along an edge that is a multiple of
+            16 px times the devices.
+        devices: Split it over so many of them.
         coordinator: HOST:PORT of the first of several processes that run this same command, on
             one or several machines; `auto` asks the cluster (SLURM, MPI, cloud TPUs).
         processes: Number of processes, unless the cluster knows.
         process: Which of them this is, from 0, unless the cluster knows.
-        weights: NAME=VALUE, over the recipe's weights of its terms.
+        weights: NAME=VALUE, in the place of the recipe's weights of its terms, which `jaxstyle
+            recipes NAME` shows.
         style_weights: The share of each style; by default equal.
         layer_style_weights: LAYER=SHARE,SHARE... for each style, where a layer's are others: fine
             strokes from one style, coarse ones from another.
         style_scale: Size of the styles relative to --size: larger strokes above 1.
         color: `luminance` keeps the photo's colours, `match` gives the styles its colours before,
             `style` takes them as they come; by default the recipe's.
-        mask: For each style a picture as large as the content, white where the style is to be.
-        style_mask: For each style a picture as large as it, white where it counts.
+        mask: For each style a picture with the content's aspect ratio, white where the style is
+            to be.
+        style_mask: For each style a picture with its aspect ratio, white where it counts.
         params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
             default the cached ones, fetched on first use.
-        preview_every: Save a preview after every so many steps.
+        preview_every: Save a preview after every so many steps, all sizes counted: out-0020.png
+            beside out.png.
         checkpoint: A folder for what a killed run goes on from, when the same command is started
             again; it is removed when the picture is saved.
-        plot: Save the loss curve as a picture.
+        plot: Save the loss curve as a picture: out-loss.png beside out.png.
         report: A folder for index.html, a page about the run: pictures, iterations, losses,
             settings, and the command that makes it again. Nothing else is needed to look at it.
         progress: `auto` is a bar on a terminal and lines elsewhere, `plain` lines; `json` writes
             an object for each step on stdout, a line each, and one for the result at the end.
-        quiet: Say nothing but errors.
+        quiet: Say nothing but errors and warnings.
     """
     command = command_line(stylize, locals())
     # They load JAX: not for --help.
@@ -207,9 +210,10 @@ def batch(
 ) -> int:
     """Paint many pairs, some at a time; start it again to go on where it was stopped.
 
-    Everything but MANIFEST and the folders is what `jaxstyle stylize` has, for all pairs; a row of
-    the manifest may have its own. Journal and pictures are in the output folder; a pair that
-    fails is noted there and does not stop the others.
+    Settings are those of `jaxstyle stylize`, for all pairs; a row of the manifest may have its
+    own. Recipes that run on SciPy, tiles and checkpoints are for single pictures. Journal and
+    pictures are in the output folder; a pair that fails is noted there and does not stop the
+    others.
 
     Args:
         manifest: A CSV file with the columns content, style, output and, if you like, recipe, set,
@@ -228,12 +232,13 @@ def batch(
         init: Start from `content`, `noise` or `mean`.
         seed: For a start from noise.
         precision: Of the network's arithmetic.
-        weights: NAME=VALUE, over the recipe's.
+        weights: NAME=VALUE, in the place of the recipe's.
         style_scale: Size of the styles relative to --size.
         color: As for `stylize`.
         params: A file of VGG19 weights.
         batch_size: Pairs painted at once, at most; by default what memory and device are good for.
-        memory: How much the run may take, such as 4GB; by default what there is.
+        memory: How much all pairs of a batch may take together, such as 4GB; by default what
+            there is. A single one is painted in any case.
         devices: Use so many of this machine's devices; by default all.
         root: Refuse a manifest with pictures outside of this folder.
         coordinator: As for `stylize`; or leave it out, and give each process its own number.
@@ -244,7 +249,7 @@ def batch(
         report: A folder for index.html, a page with all pictures, small, and what has failed;
             it is written at the end, and after Ctrl-C.
         progress: As for `stylize`; `json` writes an object for each pair that is done or failed.
-        quiet: Say nothing but errors.
+        quiet: Say nothing but errors and warnings.
     """
     command = command_line(batch, locals())
     # They load JAX: not for --help.
@@ -261,7 +266,9 @@ def batch(
     check_positive("--devices", devices)
     if coordinator is not None:
         _check_processes(coordinator, processes, process)
-    elif (processes is None) != (process is None) or (processes and not 0 <= process < processes):  # type: ignore[operator]
+    elif (processes is None) != (process is None) or (
+        processes is not None and not 0 <= (process or 0) < processes
+    ):
         raise InputError("give --processes N together with --process I, counted from 0")
     folder = Path(output_dir)
     if not folder.parent.is_dir():
@@ -479,7 +486,9 @@ def serve(
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
                 raise
-            raise InputError("the page needs Gradio: pip install 'jaxstyle[web]'") from None
+            raise InputError(
+                "the page needs Gradio: pip install '.[web]' where you installed jaxstyle from"
+            ) from None
         if max_size < web.MIN_SIZE:
             raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
         options = web.Options(
@@ -591,13 +600,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        # XLA's: no memory left, or another process gone. Whatever else it may be is ours to mend.
-        if type(error).__name__ != "JaxRuntimeError":
+        # JAX's: no memory left, another process gone, a backend that JAX_PLATFORMS names and that
+        # is not there. Whatever else it may be is ours to mend.
+        reason = str(error).strip().partition("\n")[0]
+        absent = reason.startswith("Unable to initialize backend")
+        if not absent and type(error).__name__ != "JaxRuntimeError":
             raise
-        reason = str(error).strip().splitlines()[0]
         advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
         print(f"error: the run failed: {reason}{advice}", file=sys.stderr)
-        return 1
+        return 2 if absent else 1
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to be said to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """What a run is, and how it is made of the texts of a command line or of a manifest."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -19,8 +20,9 @@ from jaxstyle.recipes import RECIPES, Recipe
 
 
 def say(text: str) -> None:
-    """Tells the user something, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Tells the user something, on stderr; that it cannot be read any more is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +184,9 @@ def _check_styles(
             raise InputError(f"{option} has {len(masks)} pictures for {len(style)} styles")
     if not 0.05 <= style_scale <= 20:
         raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
-    if style_weights and len(style_weights) != max(len(style), 1):
+    if style_weights and len(style_weights) != len(style):
         raise InputError(
-            f"--style-weights has {len(style_weights)} numbers for {max(len(style), 1)} styles"
+            f"--style-weights has {len(style_weights)} numbers for {len(style)} styles"
         )
     if any(not weight >= 0 for weight in style_weights) or (
         style_weights and not 0 < sum(style_weights) < float("inf")

@@ -152,12 +152,14 @@ def choose_tile(
     """
     if estimate_memory(recipe, height, width, style_shapes=style_shapes) <= budget:
         return None
-    tiles = range(_SMALLEST_TILE, max(height, width), _TILE_STEP) if can_be_tiled(recipe) else ()
+    longest = max(height, width, *(edge for shape in style_shapes for edge in shape[:2]))
+    tiles = range(_SMALLEST_TILE, longest, _TILE_STEP) if can_be_tiled(recipe) else ()
     for tile in reversed(tiles):
         if estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes) <= budget:
             return tile
-    check_memory(recipe, height, width, budget, tile=_SMALLEST_TILE if tiles else None)
-    return None
+    least = _SMALLEST_TILE if tiles else None
+    check_memory(recipe, height, width, budget, tile=least, style_shapes=style_shapes)
+    return least
 
 
 def check_memory(
@@ -180,8 +182,12 @@ def check_memory(
     longer = max(height, width)
 
     def fits(size: int) -> bool:
-        scaled = [max(round(size * edge / longer), 1) for edge in (height, width)]
-        return estimate_memory(recipe, scaled[0], scaled[1], tile=tile) <= budget
+        def scaled(shape: Sequence[int]) -> list[int]:
+            return [max(round(size * edge / longer), 1) for edge in shape[:2]]
+
+        styles = [scaled(shape) for shape in style_shapes]
+        own = scaled((height, width))
+        return estimate_memory(recipe, *own, tile=tile, style_shapes=styles) <= budget
 
     sizes = [size for size in range(64, longer, 64) if fits(size)]
     advice = f"--size {sizes[-1]} would" if sizes else "no size does with this recipe"

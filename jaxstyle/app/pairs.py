@@ -1,8 +1,6 @@
 """What a batch of pairs is made of: rows of a manifest, their settings, their pictures.
 
-Pairs of one recipe and one working size share a compiled program. Which pairs are painted
-together follows from the manifest and the sizes of its pictures alone, so a run that was killed
-and started again paints the same batches.
+Pairs of one recipe and one working size share a compiled program.
 """
 
 import dataclasses
@@ -159,7 +157,6 @@ def make_batches(
             _extended(content),
             tuple(map(_cropped, styles)),
             _common(pair.job),
-            isinstance(pair.job.style_weights, Mapping),
             bool(pair.row.masks),
         )
         groups.setdefault(key, []).append(pair)
@@ -251,13 +248,8 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
 
 
 def stack_shares(jobs: Sequence[Job]) -> Any:
-    """The shares of the styles, a row for each pair; by layer if they are so."""
+    """The shares of the styles, a row for each pair."""
     number = len(jobs[0].styles)
-    if isinstance(first := jobs[0].style_weights, Mapping):
-        return {
-            layer: np.array([job.style_weights[layer] for job in jobs])  # type: ignore
-            for layer in first
-        }
     if all(job.style_weights is None for job in jobs):
         return None
     return np.array([job.style_weights or (1.0,) * number for job in jobs], np.float32)

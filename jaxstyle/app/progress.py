@@ -63,8 +63,8 @@ def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
         return
     try:
         print(json.dumps(_finite(entry), allow_nan=False), flush=True)
-    except BrokenPipeError:
-        # Whoever read it has gone, which is no reason to lose the picture.
+    except OSError:
+        # Whoever read it has gone, or a disk is full, which is no reason to lose the picture.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,13 @@ from jaxstyle import transfer
 from jaxstyle.app import report, runtime
 from jaxstyle.app.checkpoint import CheckpointFolder
 from jaxstyle.app.job import Job, say
-from jaxstyle.app.memory import available_memory, check_memory, choose_tile, format_memory
+from jaxstyle.app.memory import (
+    available_memory,
+    can_be_tiled,
+    check_memory,
+    choose_tile,
+    format_memory,
+)
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.io import (
@@ -30,7 +37,7 @@ from jaxstyle.io import (
     save_image,
     write_json,
 )
-from jaxstyle.io.files import write_atomically
+from jaxstyle.io.files import check_target, describe_path, write_atomically
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.sharding import splits_columns
@@ -107,12 +114,14 @@ def run(
             keep=None if folder is None else lambda now: folder.keep(now, trace, snapshots),
         )
         try:
+            before = trace[-1]["step"] if trace else 0
             for step, result in _show_progress(steps, job, trace):
                 best = result
                 if look is not None:
                     look(step, result, trace)
                 if writes:
-                    _keep_picture(job, step, result, snapshots)
+                    _keep_picture(job, before, step, result, snapshots)
+                before = step
         except KeyboardInterrupt as error:
             interrupted = 143 if isinstance(error, runtime.Terminated) else 130
     seconds["optimize"] -= seconds["compile"]
@@ -132,16 +141,32 @@ def run(
     return interrupted
 
 
-def _keep_picture(job: Job, step: int, result: StyleResult, snapshots: dict[int, str]) -> None:
-    """Saves a preview, and keeps a small picture for the report, where it is time for one."""
-    if job.preview_every and step and step % job.preview_every == 0:
-        save_image(job.preview_path(step), np.asarray(result.image))
+def _keep_picture(
+    job: Job, before: int, step: int, result: StyleResult, snapshots: dict[int, str]
+) -> None:
+    """Saves a preview, and keeps a small picture for the report, where it is time for one.
+
+    `before` is the step that was looked at last.
+    """
+    if job.preview_every and step // job.preview_every > before // job.preview_every:
+        try:
+            save_image(job.preview_path(step), np.asarray(result.image))
+        except InputError as error:
+            say(f"no preview: {error}")  # the picture itself is still being painted
     if job.report and report.is_due(step, result.trace.shape[-1], snapshots):
         snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
 
 
 def _check_targets(job: Job) -> None:
     check_writable(job.output)
+    targets = [job.output, job.metadata_path, *([job.plot_path] if job.plot else [])]
+    sources = [job.content, *job.styles, *job.masks, *job.style_masks, job.params]
+    sources += [] if job.init in ("content", "noise", "mean") else [Path(job.init)]
+    taken = {os.path.realpath(path): path for path in sources if path is not None}
+    for path in targets:
+        check_target(path)
+        if os.path.realpath(path) in taken:
+            raise InputError(f"{describe_path(path)} is read and would be replaced: name another")
     if job.report is not None:
         report.check_folder(job.report)
 
@@ -206,6 +231,7 @@ def describe_run(
     """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`."""
     return {
         "recipe": describe_recipe(job.recipe),
+        "command": job.command or None,
         "content": str(job.content) if job.content else None,
         "styles": [str(path) for path in job.styles],
         "style_weights": job.style_weights,
@@ -282,6 +308,7 @@ def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
     else:
         # Nothing reads it but for its size: that of the style, which for a texture is as good.
         content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
+    _check_size(job, "init", job.init, content.shape)
     if not named and init.shape != content.shape:
         raise InputError(
             f"--init {job.init} has another aspect ratio than the content: "
@@ -321,18 +348,22 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
 
 def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
     image = load_image(path, size=size)
+    _check_size(job, source, path, image.shape)
+    return image
+
+
+def _check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:
     layers = layers_of(term for term in job.recipe.terms if term.target_image == source)
     # The image that is optimised has the content's size, and passes all layers.
-    layers = layers_of(job.recipe.terms) if source == "content" else layers
+    layers = layers if source == "style" else layers_of(job.recipe.terms)
     minimum = job.recipe.network.minimum_size(layers)
-    if min(image.shape[:2]) < minimum:
+    if min(shape[:2]) < minimum:
         scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
         raise InputError(
-            f"{source} {path} is {image.shape[1]}x{image.shape[0]} px at --size {job.size}"
+            f"{source} {path} is {shape[1]}x{shape[0]} px at --size {job.size}"
             f"{scaled}; recipe {job.recipe.name} needs at least {minimum} px on the short edge: "
             "use a larger --size or a less narrow image"
         )
-    return image
 
 
 def _load_weights(job: Job) -> tuple[Any, dict[str, Any]]:
@@ -353,7 +384,14 @@ def _fit_memory(
     height, width, _ = content.shape
     budget = available_memory() if job.memory is None else job.memory
     shapes = [style.shape for style in styles]
+    longest = max(height, width, *(edge for shape in shapes for edge in shape[:2]))
+    if job.tile is not None and job.tile < longest and not can_be_tiled(recipe):
+        raise InputError(f"--tile: recipe {recipe.name} has a term that is no sum over positions")
     if mesh is not None:
+        if isinstance(recipe.solver, ScipyLBFGSB):
+            raise InputError(
+                f"recipe {recipe.name} runs on the host: leave out --shard and --devices"
+            )
         try:
             stride = transfer.Problem(recipe.network, recipe.terms).stride
             splits_columns(content.shape, mesh, stride)
@@ -385,16 +423,28 @@ def _chunk(job: Job, content: np.ndarray) -> int:
 def _show_progress(
     steps: Iterator[tuple[int, StyleResult]], job: Job, trace: list[dict[str, Any]]
 ) -> Iterator[tuple[int, StyleResult]]:
-    """Passes `steps` on, notes each in `trace`, and tells of it."""
+    """Passes `steps` on, notes each in `trace`, and tells of it.
+
+    Raises:
+        InputError: what the library refuses.
+    """
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     with show_progress(job.progress, job.quiet, "steps") as show:
-        for step, result in steps:
+        for step, result in _refuse(steps):
             total = result.trace.shape[-1]
             for entry in _new_entries(step, result, trace, time.perf_counter() - begin):
                 trace.append(entry)
                 tell_program(job.progress, {"total": total, **entry})
             show(step, total, describe_step(trace, total, job.recipe, result.image.shape))
             yield step, result
+
+
+def _refuse(steps: Iterator[tuple[int, StyleResult]]) -> Iterator[tuple[int, StyleResult]]:
+    """Makes of the library's `ValueError` one for the user."""
+    try:
+        yield from steps
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error
 
 
 def _new_entries(

@@ -104,8 +104,8 @@ def choose(name: str, path: Path, visit: Visit, options: Options) -> tuple[str |
             )
         small = load_image(path, size=min(_THUMBNAIL, max(height, width)))
         folder = _folder(visit, options) / secrets.token_hex(16)
-        folder.mkdir()
-        kept = folder / path.name
+        kept = folder / "picture" / path.name  # by itself, since it may have any name
+        kept.parent.mkdir(parents=True)
         shutil.copyfile(path, kept)
         thumbnail = folder / f"{name}-shown.jpg"
         save_image(thumbnail, small)

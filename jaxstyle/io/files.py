@@ -55,6 +55,8 @@ def check_source(path: PathType) -> None:
         raise InputError(f"{name} is not a regular file; give the path of one")
     if status.st_size == 0:
         raise InputError(f"{name} is empty; check the path")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{name} may not be read; change its permissions")
 
 
 def check_target(path: PathType) -> None:

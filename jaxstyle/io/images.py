@@ -13,15 +13,17 @@ import logging
 import math
 import operator
 import os
+import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
@@ -151,7 +153,13 @@ def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(name)
             width, height = file.size
-            if (turn := _turn(file)) is not None and turn not in _KEEPING_SIDES:
+            if tags := getattr(file, "tag_v2", None):  # a TIFF's, which Pillow has turned already
+                width, height = tags[256], tags[257]
+            if isinstance(file, PngImageFile) and not _tells_at_its_end(path):
+                turn = _turn(file, Image.Image.getexif)
+            else:
+                turn = _turn(file)
+            if turn is not None and turn not in _KEEPING_SIDES:
                 width, height = height, width
     return _resized_shape(height, width, size, name)
 
@@ -364,11 +372,27 @@ def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArra
     return planes, None
 
 
-def _turn(file: Image.Image) -> Image.Transpose | None:
+def _turn(
+    file: Image.Image, read: Callable[[Any], Image.Exif] = lambda file: file.getexif()
+) -> Image.Transpose | None:
     try:
-        return _ORIENTATIONS.get(file.getexif().get(0x0112, 1))
+        return _ORIENTATIONS.get(read(file).get(0x0112, 1))
     except Exception:  # the pixels are good whatever the EXIF block holds
         return None
+
+
+def _tells_at_its_end(path: PathType) -> bool:
+    """Whether a PNG has anything behind its pixels; to find out, Pillow decodes all of them."""
+    pixels = False
+    with open(path, "rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind != b"IDAT":
+                return bool(kind != b"IEND")
+            pixels = kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)
+    return True
 
 
 def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | None]:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ class Journal:
     """A journal, and what the others of its folder say; `add` writes.
 
     Attributes:
-        headers: what all results depend on, from the first line of each.
         entries: output -> its latest entry, out of all journals of the folder.
     """
 
@@ -28,10 +28,9 @@ class Journal:
         """Reads `folder/name` and all other `journal*.jsonl` there, and begins it if need be.
 
         Raises:
-            InputError: if it cannot be read or written.
+            InputError: if it cannot be read or written, or is no journal.
         """
         self._path = folder / name
-        self.headers: list[Mapping[str, Any]] = []
         self.entries: dict[str, Mapping[str, Any]] = {}
         try:
             for path in sorted(folder.glob("journal*.jsonl")):
@@ -60,9 +59,13 @@ class Journal:
                     f"line {number + 1} of {describe_path(path)} is damaged; remove that line, "
                     "and what it told of is done again"
                 )
-            if number == 0:
-                self.headers.append(entry)
-            elif isinstance(output := entry.get("output"), str):
+            if number == 0 and "journal" not in entry:
+                raise InputError(
+                    f"{describe_path(path)} is no journal of jaxstyle; remove it, or choose "
+                    "another --output-dir"
+                )
+            output = entry.get("output")
+            if isinstance(output, str) and _time(entry) >= _time(self.entries.get(output, {})):
                 self.entries[output] = entry
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -71,6 +74,9 @@ class Journal:
         Raises:
             InputError: if it cannot be written.
         """
+        # Of several processes' journals, or of runs with one and then with several, the names
+        # do not tell which entry is the latest.
+        entry = {**entry, "time": round(time.time(), 3)}
         self._append(entry)
         self.entries[entry["output"]] = entry
 
@@ -93,3 +99,9 @@ class Journal:
                 f"cannot write the journal {describe_path(self._path)} ({describe_error(error)}); "
                 "free some space and start again"
             ) from None
+
+
+def _time(entry: Mapping[str, Any]) -> float:
+    """Seconds since 1970; 0 where an entry tells none."""
+    time = entry.get("time", 0)
+    return float(time) if isinstance(time, int | float) else 0.0

