@@ -344,7 +344,7 @@ class LBFGS:
             y_history=self._rounded(inner.y_history),
             aux=None,
         )
-        return state._replace(inner=(jnp.ones((), x.dtype), inner))
+        return state._replace(inner=(jnp.ones((), x.dtype), inner._asdict()))
 
     def _rounded(self, x: jax.Array) -> jax.Array:
         return x if self.history_dtype is None else x.astype(self.history_dtype)
@@ -372,10 +372,13 @@ class LBFGS:
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
         fresh = _is_fresh(state)
-        old_scale, old = state.inner
+        old_scale, kept = state.inner
         # In Fourier coordinates only differences are ever needed: the step starts from zero.
         smooth = self._is_smooth(state.x)
         origin = jnp.zeros_like(state.x) if smooth else state.x
+        # A dict in between: who loads a compiled program can do without jaxopt, slow to import.
+        nothing = (state.value, (state.aux, True)), origin
+        old = self._solver(lambda *_: nothing).init_state(origin)._replace(**kept)
 
         def to_x(z: jax.Array) -> jax.Array:
             return state.x + self._smooth(z) if smooth else z
@@ -434,7 +437,7 @@ class LBFGS:
             tolerance=self.tolerance,
             patience=self.patience,
         )
-        return recorded._replace(inner=(scale, inner))
+        return recorded._replace(inner=(scale, inner._asdict()))
 
     def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
         """Steps until `stop` steps are made in all, or the problem has stopped."""

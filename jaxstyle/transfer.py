@@ -71,6 +71,11 @@ class Checkpoint(NamedTuple):
     """`()` those at the smaller sizes."""
 
 
+def call_jitted(function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
+    """Calls a compiled part of a run: a jitted function whose first arguments are static."""
+    return function(*static, *arrays)
+
+
 class Problem(NamedTuple):
     """What is static about an objective."""
 
@@ -178,6 +183,7 @@ def stylize_steps(
     every: int | None = 10,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    call: Callable[..., Any] = call_jitted,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize`, but stops every few steps to show what there is.
 
@@ -202,6 +208,9 @@ def stylize_steps(
             arguments must be what they were.
         keep: called with a checkpoint before each result after the first step; it must read the
             arrays before it returns, since the next step takes their place.
+        call: how the large compiled parts of the run are called, `call(function, static, *arrays)`
+            for `function(*static, *arrays)`, of a jitted function whose first arguments are
+            static; for those who keep compiled programs, as the command line does.
 
     Yields:
         The number of steps made, first 0, and the best result so far.
@@ -228,6 +237,7 @@ def stylize_steps(
         batched=False,
         checkpoint=checkpoint,
         keep=keep,
+        call=call,
     )
 
 
@@ -255,7 +265,7 @@ def stylize_batch(
         styles: `(B, h, w, 3)`, or a tuple of such.
         recipe: see `stylize`.
         weights: term name -> factor, `()` for all pairs or `(B,)` for each; over the recipe's.
-        solver: see `stylize`; not `ScipyLBFGSB`, which takes one pair at a time.
+        solver: see `stylize`; not `ScipyLBFGSB`, which takes single pairs.
         style_weights: `(S,)` for all pairs, or `(B, S)`; or a mapping of layers to such.
         masks: `(S, H, W)` for all pairs, or `(B, S, H, W)`.
         style_masks: for each style None or `(B, h, w)`.
@@ -298,6 +308,7 @@ def stylize_batch_steps(
     styles: Style | None,
     *,
     every: int | None = 10,
+    call: Callable[..., Any] = call_jitted,
     **settings: Any,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize_batch`, but stops every few steps, as `stylize_steps` does.
@@ -307,6 +318,7 @@ def stylize_batch_steps(
         contents: see `stylize_batch`.
         styles: see `stylize_batch`.
         every: steps between two results; None for all at once.
+        call: see `stylize_steps`.
         **settings: all that `stylize_batch` takes.
 
     Yields:
@@ -315,7 +327,7 @@ def stylize_batch_steps(
     Raises:
         ValueError: see `stylize`.
     """
-    yield from _run(params, contents, styles, every=every, batched=True, **settings)
+    yield from _run(params, contents, styles, every=every, batched=True, call=call, **settings)
 
 
 def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
@@ -394,6 +406,7 @@ def _run(
     solver: Solver | None = None,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    call: Callable[..., Any] = call_jitted,
     **settings: Any,
 ) -> Iterator[tuple[int, StyleResult]]:
     """All that `stylize` and its kin do; `settings` are those of `_prepare`."""
@@ -429,10 +442,10 @@ def _run(
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
         pictures = (here(content_image), tuple(map(here, styles)))
         guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
-        targets = _targets(problem, params, *pictures, shares, *guides_here, batched=batched)
+        targets = call(_targets, (problem, batched), params, *pictures, shares, *guides_here)
         arguments = (params, targets, factors)
         for steps, state in _solve(
-            problem, stage_solver, batched, every, x, earlier, arguments, resume
+            problem, stage_solver, batched, every, x, earlier, arguments, resume, call
         ):
             if steps == 0 and made > 0 and jnp.any(is_active(state.status)):
                 continue  # the start at the next size
@@ -440,17 +453,10 @@ def _run(
                 keep(Checkpoint(stage, steps, state, traces, evaluations))
             if every is None and scale != 1:
                 continue  # nobody looks before the end
-            result = _result(
-                state,
-                (traces, evaluations),
-                None if scale == 1 else (start_here, start),
-                shown,
-                rest=total - made - stage_solver.num_steps,
-                carry=recipe.carry,
-                filter_size=recipe.median_filter,
-                batched=batched,
-                problem=problem,
-            )
+            rest = total - made - stage_solver.num_steps
+            static = (problem, batched, rest, recipe.carry, recipe.median_filter)
+            starts = None if scale == 1 else (start_here, start)
+            result = call(_result, static, state, (traces, evaluations), starts, shown)
             if batched and len(content_image) > number:
                 result = jax.tree.map(lambda leaf: leaf[:number], result)
             yield made + steps, result
@@ -485,7 +491,8 @@ def _solve(
     x: jax.Array,
     earlier: Any,
     arguments: tuple[Any, ...],
-    resume: tuple[int, Any] | None = None,
+    resume: tuple[int, Any] | None,
+    call: Callable[..., Any],
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size; yields the number of steps made, and the state.
 
@@ -500,14 +507,14 @@ def _solve(
     else:
         static = (problem, solver, batched)
         go_on = isinstance(solver, Adam) and solver.keep_moments
-        state = _start(*static, x, earlier if go_on else None, *arguments)
+        state = call(_start, static, x, earlier if go_on else None, *arguments)
         if resume is not None:
             made, state = resume[0], _restore(resume[1], state)
         # The state is donated: the solver's history is the largest array there is. Not so inside
         # somebody's own jit or vmap, where it is no buffer yet.
         leaves = jax.tree.leaves((state, arguments))
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        more = functools.partial(_advance if traced else _advance_in_place, *static)
+        more = functools.partial(call, _advance if traced else _advance_in_place, static)
 
     if every is None:  # nothing is decided on the way, which keeps `stylize` traceable
         yield total, more(state, total, *arguments)
@@ -722,19 +729,17 @@ def _objective(problem: Problem) -> Objective:
     return objective
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="batched")
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _targets(
     problem: Problem,
+    batched: bool,
     params: Params,
     content: jax.Array,
     styles: tuple[jax.Array, ...],
     style_weights: Any,
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
-    *,
-    batched: bool,
 ) -> Any:
-
     def prepare(params: Any, content: Any, styles: Any, shares: Any, *guides: Any) -> Any:
         masks, style_masks = guides
         return prepare_targets(
@@ -834,18 +839,17 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("rest", "carry", "filter_size", "batched", "problem"))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _result(
+    problem: Problem,
+    batched: bool,
+    rest: int,
+    carry: str,
+    filter_size: int,
     state: State,
     earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
     chroma: jax.Array | None,
-    *,
-    rest: int,
-    carry: str,
-    filter_size: int,
-    batched: bool,
-    problem: Problem,
 ) -> StyleResult:
     """What a state shows.
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import jaxstyle
+from jaxstyle import transfer
 from jaxstyle.app import runtime
 from jaxstyle.vgg import CONV_SHAPES
 
@@ -56,7 +57,7 @@ def check_public_names(code: str) -> set[str]:
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: None)
+    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: transfer.call_jitted)
 
 
 @pytest.fixture(scope="session")

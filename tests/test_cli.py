@@ -145,24 +145,32 @@ def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file
 
 
 def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
-    environment = {**os.environ, "JAXSTYLE_CACHE": str(tmp_path / "cache")}
+    cache = {"JAXSTYLE_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, **cache, "JAX_LOG_COMPILES": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    kept = []
+    kept, said, pictures = [], [], []
     for _ in range(2):
-        subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "jaxstyle", "stylize", "--content", pair[0], "--style", pair[1],
              "--params", params_file, "--output", str(tmp_path / "out.png"), "--size", "64",
              "--steps", "1", "--quiet"],
-            check=True, env=environment, cwd=Path(__file__).parent.parent,
+            check=True, env=environment, cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE,
+            text=True,
         )  # fmt: skip
+        said.append(process.stderr)
+        pictures.append((tmp_path / "out.png").read_bytes())
         (folder,) = (tmp_path / "cache" / "compiled").iterdir()
-        kept.append({path.name for path in folder.iterdir() if path.name.endswith("-cache")})
+        kept.append({path.name for path in folder.rglob("*") if not path.name.endswith("-atime")})
     assert kept[0] == kept[1]
-    names = " ".join(kept[0])
-    for function in ("_targets", "_start", "_advance", "_result"):
-        assert function in names
+    assert pictures[0] == pictures[1]
+    assert len(list((folder / "programs").iterdir())) == 4
+    # Not even traced are the large ones.
+    for function in ("_targets", "_start", "_advance_by_steps", "_result"):
+        assert f"tracing {function} for" in said[0]
+        assert f"tracing {function} for" not in said[1]
     if hasattr(os, "getuid"):
-        assert folder.stat().st_mode & 0o777 == 0o700
+        for path in (folder, folder / "programs"):
+            assert path.stat().st_mode & 0o777 == 0o700
 
 
 def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):

@@ -27,7 +27,7 @@ def compiled_bytes(recipe, height, width, tile):
 
     def targets(params, image):
         arguments = (params, image, (image,), None, None, None)
-        return transfer._targets(problem, *arguments, batched=False)
+        return transfer._targets(problem, False, *arguments)
 
     def start(*arguments):
         return transfer._start(problem, recipe.solver, False, *arguments)

@@ -396,9 +396,7 @@ def test_targets_are_by_convolutions_that_compile_fast(random_params, pictures):
     def convolutions(tile):
         problem = transfer.Problem(RECIPE.network, RECIPE.terms, tile)
         images = jnp.asarray(pictures(0, 64, 64)), (jnp.asarray(pictures(1, 64, 64)),)
-        lowered = transfer._targets.lower(
-            problem, random_params, *images, None, None, None, batched=False
-        )
+        lowered = transfer._targets.lower(problem, False, random_params, *images, None, None, None)
         return lowered.as_text().count("stablehlo.convolution(")
 
     assert convolutions(None) > convolutions(64)

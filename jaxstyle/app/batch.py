@@ -84,8 +84,7 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
     if options.report is not None:
         report.check_folder(options.report)
-    if problem := runtime.keep_compiled_programs():
-        say(problem)
+    call = runtime.keep_compiled_programs()
     name = "journal"
     if options.processes > 1:
         name += f"-{options.process}-of-{options.processes}"
@@ -97,14 +96,17 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
     except OSError as error:
         raise InputError(f"--output-dir {folder} may not be written: {error.strerror}") from None
     try:
-        return _Runner(pairs, options, name).run()
+        return _Runner(pairs, options, name, call).run()
     finally:
         lock.release()
 
 
 class _Runner:
-    def __init__(self, pairs: Sequence[Pair], options: Options, name: str) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], options: Options, name: str, call: Callable[..., Any]
+    ) -> None:
         self.options = options
+        self.call = call  # of compiled programs
         self.signal: int | None = None  # that asked us to stop
         self.trouble: str | None = None  # that ends the run: a full disk
         self.painted = self.failed = self.total = 0  # of the pairs that this process has to paint
@@ -394,6 +396,7 @@ class _Runner:
             key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,
             every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
+            call=self.call,
         )
         here = len({pair.row.output for pair in pairs} & self.missing)
         result = None

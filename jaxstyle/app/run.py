@@ -27,6 +27,7 @@ from jaxstyle.app.memory import (
     format_memory,
 )
 from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.programs import LOADED
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.io import (
     InputError,
@@ -61,8 +62,7 @@ def run(
         InputError: for anything that is wrong with the input, before the run starts.
     """
     _check_targets(job)
-    if problem := runtime.keep_compiled_programs():
-        say(problem)
+    call = runtime.keep_compiled_programs()
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
     with timed(seconds, "load"):
         content, styles, init = _load_images(job)
@@ -112,6 +112,7 @@ def run(
             every=_chunk(job, content),
             checkpoint=checkpoint,
             keep=None if folder is None else lambda now: folder.keep(now, trace, snapshots),
+            call=call,
         )
         try:
             before = trace[-1]["step"] if trace else 0
@@ -282,11 +283,12 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds what JAX spends on compiling to `seconds["compile"]`."""
+    """Adds what JAX spends on compiling, and on loading programs, to `seconds["compile"]`."""
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         # Tracing is left out: it nests, and would be counted twice.
-        if event.endswith(("/backend_compile_duration", "/jaxpr_to_mlir_module_duration")):
+        compiled = event.endswith(("/backend_compile_duration", "/jaxpr_to_mlir_module_duration"))
+        if compiled or event == LOADED:
             seconds["compile"] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -1,6 +1,7 @@
 """What the program asks of JAX and of the system, and the library leaves to its caller."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -9,14 +10,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from jaxstyle import make_mesh
+from jaxstyle.app.job import say
+from jaxstyle.app.programs import KeptPrograms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 from jaxstyle.io.weights import cache_dir
+from jaxstyle.transfer import call_jitted
 
 _SECONDS_TO_MEET = 120  # for several processes to have started
 _SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
@@ -79,7 +84,7 @@ def on_signal(call: Callable[[int], None], *numbers: int) -> Iterator[None]:
         restore()
 
 
-def keep_compiled_programs() -> str | None:
+def keep_compiled_programs() -> Callable[..., Any]:
     """Keeps compiled programs on disk, so that a second run at a size compiles nothing.
 
     In a folder that only the user can write, since what lies there is run. One for each kind of
@@ -87,16 +92,17 @@ def keep_compiled_programs() -> str | None:
     JAX (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
 
     Returns:
-        What hinders it, if anything does.
+        How to call the compiled parts of a run, see `stylize_steps`.
     """
-    if getattr(jax.config, "jax_compilation_cache_dir", None):
-        return None
     machine = [platform.machine(), jax.__version__, jax.lib.__version__]
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
     folder = cache_dir() / "compiled" / name
+    # None yet, or ours, of a run before; otherwise the user's.
+    if getattr(jax.config, "jax_compilation_cache_dir", None) not in (None, str(folder)):
+        return call_jitted
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if hasattr(os, "getuid"):
@@ -104,12 +110,16 @@ def keep_compiled_programs() -> str | None:
             if folder.stat().st_uid != os.getuid():
                 raise PermissionError("it belongs to somebody else")
     except OSError as error:
-        return f"compiled programs are not kept for the next run: {folder}: {error}"
+        say(f"compiled programs are not kept for the next run: {folder}: {error}")
+        return call_jitted
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _COMPILED_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return None
+    return _kept_programs(folder / "programs")
+
+
+_kept_programs = functools.lru_cache(KeptPrograms)  # those of a process are loaded once
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:

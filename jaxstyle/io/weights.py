@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxstyle.io.errors import InputError
@@ -106,7 +106,7 @@ def load_params_and_info(
             f"load_params(..., preprocessing={info.preprocessing!r})"
         )
     arrays = {
-        layer: {kind: jnp.asarray(array) for kind, array in both.items()}
+        layer: {kind: jax.device_put(array) for kind, array in both.items()}
         for layer, both in weights.params.items()
     }
     return {"params": arrays}, info
