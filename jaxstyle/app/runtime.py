@@ -101,7 +101,7 @@ def keep_compiled_programs() -> Callable[..., Any]:
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
     folder = cache_dir() / "compiled" / name
     # None yet, or ours, of a run before; otherwise the user's.
-    if getattr(jax.config, "jax_compilation_cache_dir", None) not in (None, str(folder)):
+    if (getattr(jax.config, "jax_compilation_cache_dir", None) or str(folder)) != str(folder):
         return call_jitted
     try:
         folder.mkdir(parents=True, exist_ok=True)
