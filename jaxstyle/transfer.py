@@ -447,7 +447,7 @@ def _run(
         for steps, state in _solve(
             problem, stage_solver, batched, every, x, earlier, arguments, resume, call
         ):
-            if steps == 0 and made > 0 and jnp.any(is_active(state.status)):
+            if steps == 0 and made > 0 and _is_any_active(state.status):
                 continue  # the start at the next size
             if keep is not None and steps > 0:
                 keep(Checkpoint(stage, steps, state, traces, evaluations))
@@ -460,6 +460,8 @@ def _run(
             if batched and len(content_image) > number:
                 result = jax.tree.map(lambda leaf: leaf[:number], result)
             yield made + steps, result
+        if scale == 1:
+            return
         made += stage_solver.num_steps
         traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
         painted = problem.turn(state.best_x), start_here
@@ -521,7 +523,7 @@ def _solve(
         return
     while True:
         state = more(state, made, *arguments)
-        stopped = not jnp.any(is_active(state.status))
+        stopped = not _is_any_active(state.status)
         made = int(jnp.max(state.step)) if stopped else made
         yield made, state
         if stopped or made == total:
@@ -812,9 +814,16 @@ _advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2))
 _advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2), donate_argnums=3)
 
 
-@functools.partial(jax.jit, static_argnames="scale")
+@jax.jit
+def _is_any_active(status: jax.Array) -> jax.Array:
+    return jnp.any(is_active(status))
+
+
 def _shrink(image: jax.Array, scale: float) -> jax.Array:
-    return resize(image, scaled_shape(image.shape, scale))
+    return image if scale == 1 else _resize(image, scaled_shape(image.shape, scale))
+
+
+_resize = jax.jit(resize, static_argnums=1)
 
 
 @functools.partial(jax.jit, static_argnames="batched")
@@ -822,10 +831,12 @@ def _match_color(style: jax.Array, content: jax.Array, *, batched: bool) -> jax.
     return (jax.vmap(match_color) if batched else match_color)(style, content)
 
 
-@functools.partial(jax.jit, static_argnames="scale")
 def _shrink_mask(mask: jax.Array, scale: float) -> jax.Array:
-    if scale == 1:
-        return mask
+    return mask if scale == 1 else _resize_mask(mask, scale)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _resize_mask(mask: jax.Array, scale: float) -> jax.Array:
     *_, height, width, _ = scaled_shape((*mask.shape, 1), scale)
     # Linear: a mask stays in [0, 1], and is zero where all that goes into a pixel is.
     return jax.image.resize(mask, (*mask.shape[:-2], height, width), "linear")

@@ -106,7 +106,7 @@ def run(
             masks=masks,
             style_masks=style_masks,
             init=init,
-            key=jax.random.key(job.seed),
+            key=jax.random.key(job.seed) if job.init in ("noise", "mean") else None,
             tile=tile,
             mesh=mesh,
             every=_chunk(job, content),
