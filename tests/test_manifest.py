@@ -126,10 +126,15 @@ def test_links_do_not_lead_outside(tmp_path):
     for output in ("link/c.png", "c.png"):
         with pytest.raises(InputError, match="leaves the output folder"):
             read(tmp_path, f"{HEADER}a,b,{output}\n")
+    (tmp_path / "out" / "loop").symlink_to(tmp_path / "out" / "loop")
+    with pytest.raises(InputError, match="leaves the output folder"):
+        read(tmp_path, f"{HEADER}a,b,loop/../../c.png\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").symlink_to(outside / "a.png")
     row = f"{HEADER}in/a.png,in/b.png,d.png\n"
     assert len(read(tmp_path, row)) == 1
+    with pytest.raises(InputError, match=r"a.png' is not below"):
+        read(tmp_path, f"{HEADER}out/loop/a.png,in/b.png,d.png\n", root=str(tmp_path))
     with pytest.raises(InputError, match=r"a.png' is not below"):
         read(tmp_path, row, root=str(tmp_path / "in"))
 

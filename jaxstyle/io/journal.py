@@ -104,4 +104,4 @@ class Journal:
 def _time(entry: Mapping[str, Any]) -> float:
     """Seconds since 1970; 0 where an entry tells none."""
     time = entry.get("time", 0)
-    return float(time) if isinstance(time, int | float) else 0.0
+    return time if isinstance(time, int | float) else 0.0

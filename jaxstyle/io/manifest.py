@@ -266,17 +266,15 @@ def _check_paths(
     folders: dict[Path, Path] = {}  # resolved once each: there are few folders and many files
 
     def resolve(path: Path) -> Path:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            if path.parent not in folders:
-                folders[path.parent] = path.parent.resolve()
-            return folders[path.parent] / path.name
-        return path  # of no file
+        if path.parent not in folders:
+            folders[path.parent] = path.parent.resolve()
+        return folders[path.parent] / path.name
 
-    sources = {
-        str(resolve(path)).casefold()
-        for row in rows
-        for path in (row.content, *row.styles, *row.masks)
-    }
+    sources: set[str] = set()
+    for row in rows:
+        for path in (row.content, *row.styles, *row.masks):
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # of no file
+                sources.add(str(resolve(path)).casefold())
     for row in rows:
         output = inside / row.output
         try:
@@ -306,5 +304,8 @@ def _check_paths(
             }
         if root is not None:
             for path in (row.content, *row.styles, *row.masks):
-                if not path.resolve().is_relative_to(root.resolve()):
+                below = False
+                with contextlib.suppress(OSError, RuntimeError, ValueError):
+                    below = path.resolve().is_relative_to(root.resolve())
+                if not below:
                     errors.add(row.line, f"{describe_path(path)} is not below {root}")
