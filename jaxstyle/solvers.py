@@ -81,8 +81,9 @@ def minimize(
     Can be called under `jax.jit` and `jax.vmap` (not with `ScipyLBFGSB`).
 
     Args:
-        fun: returns a scalar, or with `has_aux` a scalar and anything. Pass arrays through
-            `args` rather than in a closure, where XLA takes them for constants.
+        fun: returns a scalar, or with `has_aux` a scalar and anything; pure, as for `jax.jit`.
+            Pass arrays through `args` rather than in a closure, where XLA takes them for
+            constants.
         init: array of floating point, any shape.
         *args: further arguments of `fun`.
         solver: by default `LBFGS()`.

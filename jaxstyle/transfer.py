@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
@@ -685,7 +686,8 @@ def _check_style_weights(
     shares = jnp.asarray(style_weights, styles[0].dtype)
     if shares.shape[-1:] != (len(styles),) or not 1 <= shares.ndim <= 1 + batched:
         raise ValueError(f"style_weights of shape {shares.shape} for {len(styles)} styles")
-    if not isinstance(shares, jax.core.Tracer) and not jnp.all(jnp.sum(shares, -1) > 0):
+    # In NumPy, which says it under somebody's jit too.
+    if not isinstance(shares, jax.core.Tracer) and not np.all(np.sum(np.asarray(shares), -1) > 0):
         raise ValueError("style_weights must have a positive sum")
     return jnp.broadcast_to(shares, (len(styles[0]), len(styles))) if batched else shares
 

@@ -129,6 +129,11 @@ def test_links_do_not_lead_outside(tmp_path):
     (tmp_path / "out" / "loop").symlink_to(tmp_path / "out" / "loop")
     with pytest.raises(InputError, match="leaves the output folder"):
         read(tmp_path, f"{HEADER}a,b,loop/../../c.png\n")
+    (tmp_path / "photo.png").symlink_to(tmp_path / "out" / "d.png")
+    (tmp_path / "out" / "e.png").symlink_to(tmp_path / "out" / "f.png")
+    for row in ("photo.png,b,d.png", "a,out/f.png,e.png"):
+        with pytest.raises(InputError, match="would replace a picture"):
+            read(tmp_path, f"{HEADER}{row}\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").symlink_to(outside / "a.png")
     row = f"{HEADER}in/a.png,in/b.png,d.png\n"

@@ -87,7 +87,7 @@ def test_another_one_is_told_apart(counted, tmp_path, monkeypatch):
         patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
         assert call() == 1
     with monkeypatch.context() as patch:
-        patch.setattr("importlib.metadata.version", lambda name: "other")
+        patch.setattr(programs, "_SOURCE", ("another",))
         assert call() == 1
     assert call() == 0
     assert len(set(compiled)) == len(compiled) == 11
@@ -165,6 +165,17 @@ def test_a_folder_that_cannot_be_written_costs_no_run(counted, tmp_path):
     call = KeptPrograms(tmp_path / "file")
     found = call(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
     np.testing.assert_array_equal(found["a"], 2)
+
+
+def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkeypatch):
+    def refuse(program):
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no serialization")
+
+    monkeypatch.setattr(programs, "serialize", refuse)
+    function, _ = counted
+    found = KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
+    np.testing.assert_array_equal(found["a"], 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_devices_are_left_to_jax(counted, tmp_path):

@@ -89,6 +89,10 @@ def test_under_jit_and_vmap_of_the_caller(random_params, pictures):
     expected = run(contents[0])
     np.testing.assert_allclose(jax.jit(run)(contents[0]).trace, expected.trace, rtol=1e-3)
     np.testing.assert_allclose(jax.vmap(run)(contents).trace[0], expected.trace, rtol=1e-3)
+    mixed = lambda content: jaxstyle.stylize(  # noqa: E731
+        random_params, content, (style, style), recipe=RECIPE, style_weights=jnp.array([0.3, 0.7])
+    )
+    np.testing.assert_allclose(jax.jit(mixed)(contents[0]).trace, expected.trace, rtol=1e-3)
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, SCIPY], ids=["lbfgs", "scipy"])

@@ -353,8 +353,9 @@ class _Runner:
                 say(f"out of memory: going on with {size} pairs at a time")
                 continue
             except ValueError as error:  # the library refuses their settings
-                for pair in chosen:
-                    self._fail(pair, describe_error(error))
+                for pair, lane in zip(chosen, lanes[part], strict=True):
+                    if lane is not None:
+                        self._fail(pair, describe_error(error))
                 start += size
                 continue
             if results is None:

@@ -21,7 +21,6 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
-from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import write_atomically
 from jaxstyle.transfer import call_jitted
 
@@ -47,7 +46,7 @@ class KeptPrograms:
     def __call__(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
         """Returns `function(*static, *arrays)`."""
         problem, *_ = static
-        if problem.mesh is not None:
+        if problem.mesh is not None or jax.process_count() > 1:
             return call_jitted(function, static, *arrays)
         name = self._name(function, static, arrays)
         if name not in self._programs:
@@ -82,7 +81,8 @@ class KeptPrograms:
         # What comes out of JAX's cache cannot be written to another.
         with _without_cache:
             program = lowered.compile()
-        with contextlib.suppress(InputError, OSError, ValueError, NotImplementedError, TypeError):
+        # Whatever hinders it, JAX's errors for what cannot be serialised among them, costs no run.
+        with contextlib.suppress(Exception):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             write_atomically(self._folder / name, pickle.dumps(serialize(program)))
             self._make_room()
@@ -121,15 +121,22 @@ class _WithoutCache:
 _without_cache = _WithoutCache()
 
 
-def _describe_origin() -> str:
-    """Tells what all programs depend on, besides what is in their own names."""
+def _describe_source() -> tuple[str, ...]:
     source = hashlib.sha256()
     for path in sorted(Path(jaxstyle.__file__).parent.glob("*.py")):
         source.update(path.read_bytes())
+    return source.hexdigest(), *(importlib.metadata.version(name) for name in _PACKAGES)
+
+
+# When it is imported: by the time that a server compiles, there may be a newer one on disk.
+_SOURCE = _describe_source()
+
+
+def _describe_origin() -> str:
+    """Tells what all programs depend on, besides what is in their own names."""
     device = jax.devices()[0]
     origin = (
-        source.hexdigest(),
-        [importlib.metadata.version(name) for name in _PACKAGES],
+        *_SOURCE,
         [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
         sorted((name, str(value)) for name, value in jax.config.values.items()),
         (device.platform, device.device_kind, device.client.platform_version, len(jax.devices())),

@@ -76,7 +76,8 @@ class Journal:
         """
         # Of several processes' journals, or of runs with one and then with several, the names
         # do not tell which entry is the latest.
-        entry = {**entry, "time": round(time.time(), 3)}
+        before = _time(self.entries.get(entry["output"], {}))
+        entry = {**entry, "time": round(max(time.time(), before + 0.001), 3)}
         self._append(entry)
         self.entries[entry["output"]] = entry
 

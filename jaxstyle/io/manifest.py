@@ -270,11 +270,16 @@ def _check_paths(
             folders[path.parent] = path.parent.resolve()
         return folders[path.parent] / path.name
 
+    def names(path: Path) -> set[str]:
+        """Of a file: its own, and where a link leads."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            found = {str(resolve(path)).casefold()}
+            return found | ({os.path.realpath(path).casefold()} if path.is_symlink() else set())
+        return set()  # there is no such file
+
     sources: set[str] = set()
     for row in rows:
-        for path in (row.content, *row.styles, *row.masks):
-            with contextlib.suppress(OSError, RuntimeError, ValueError):  # of no file
-                sources.add(str(resolve(path)).casefold())
+        sources.update(*map(names, (row.content, *row.styles, *row.masks)))
     for row in rows:
         output = inside / row.output
         try:
@@ -289,7 +294,7 @@ def _check_paths(
         # The picture, and the JSON beside it; some file systems do not tell A from a.
         for path in (resolved, resolved.with_suffix(".json")):
             key = str(path).casefold()
-            if key in sources:
+            if not sources.isdisjoint(names(path)):
                 errors.add(row.line, f"output {row.output!r:.90} would replace a picture to read")
                 break
             if key in taken:
