@@ -338,14 +338,18 @@ class LBFGS:
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Returns the state before the first evaluation, which the first `step` makes."""
         state = _start(fun, x, args, self.num_steps)
-        nothing = (state.value, (state.aux, True)), jnp.zeros_like(x)
-        inner = self._solver(lambda *_: nothing).init_state(x)
+        inner = self._initial(state, x)
         inner = inner._replace(
             s_history=self._rounded(inner.s_history),
             y_history=self._rounded(inner.y_history),
             aux=None,
         )
         return state._replace(inner=(jnp.ones((), x.dtype), inner._asdict()))
+
+    def _initial(self, state: State, x: jax.Array) -> Any:
+        """Jaxopt's state at `x`, where nothing has been evaluated."""
+        nothing = (state.value, (state.aux, True)), jnp.zeros_like(x)
+        return self._solver(lambda *_: nothing).init_state(x)
 
     def _rounded(self, x: jax.Array) -> jax.Array:
         return x if self.history_dtype is None else x.astype(self.history_dtype)
@@ -378,8 +382,7 @@ class LBFGS:
         smooth = self._is_smooth(state.x)
         origin = jnp.zeros_like(state.x) if smooth else state.x
         # A dict in between: who loads a compiled program can do without jaxopt, slow to import.
-        nothing = (state.value, (state.aux, True)), origin
-        old = self._solver(lambda *_: nothing).init_state(origin)._replace(**kept)
+        old = self._initial(state, origin)._replace(**kept)
 
         def to_x(z: jax.Array) -> jax.Array:
             return state.x + self._smooth(z) if smooth else z

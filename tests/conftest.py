@@ -1,6 +1,7 @@
 """Fixtures: parameters, pictures, and what is skipped where they cannot be had."""
 
 import ast
+import dataclasses
 import importlib
 import os
 import re
@@ -27,6 +28,18 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
     """Reads one of the files that `golden/make_golden.py` writes."""
     with np.load(Path(__file__).parent / "golden" / f"{name}.npz") as file:
         return dict(file)
+
+
+SHALLOW = dataclasses.replace(
+    jaxstyle.recipes.DEFAULT,
+    name="small",
+    terms=(
+        jaxstyle.terms.Content(layers=("relu1_1",), reduction="mean"),
+        jaxstyle.terms.GramStyle(layers=("relu1_1",), layer_weights=(1.0,)),
+    ),
+    weights={"content": 1.0, "style": 1e3},
+)
+"""A recipe that compiles fast."""
 
 
 def check_public_names(code: str) -> set[str]:

@@ -19,22 +19,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import SHALLOW
 from PIL import Image
 
 import jaxstyle
-from jaxstyle import recipes, terms
+from jaxstyle import terms
 from jaxstyle.app.cli import main
 from jaxstyle.io import describe_recipe
 
-LAYERS = ("relu1_1",)
 SMALL = dataclasses.replace(
-    recipes.DEFAULT,
-    name="small",
-    terms=(
-        terms.Content(layers=LAYERS, reduction="mean"),
-        terms.GramStyle(layers=LAYERS, layer_weights=(1.0,)),
-    ),
-    weights={"content": 1.0, "style": 1e3},
+    SHALLOW,
     solver=jaxstyle.LBFGS(num_steps=5, history_size=5),
     pyramid=None,
 )

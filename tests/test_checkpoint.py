@@ -14,22 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import SHALLOW
 from PIL import Image
 
 import jaxstyle
-from jaxstyle import recipes, terms
+from jaxstyle import recipes
 from jaxstyle.app import checkpoint
 from jaxstyle.app.cli import main
 from jaxstyle.io import describe_recipe
 
 SMALL = dataclasses.replace(
-    recipes.DEFAULT,
-    name="small",
-    terms=(
-        terms.Content(layers=("relu1_1",), reduction="mean"),
-        terms.GramStyle(layers=("relu1_1",), layer_weights=(1.0,)),
-    ),
-    weights={"content": 1.0, "style": 1e3},
+    SHALLOW,
     solver=jaxstyle.LBFGS(num_steps=12, history_size=5),
     pyramid=jaxstyle.Pyramid(coarsest=32, steps=(8,)),
 )

@@ -10,21 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import SHALLOW
 
 import jaxstyle
-from jaxstyle import recipes, terms, transfer
+from jaxstyle import terms, transfer
 from jaxstyle.app import programs
 from jaxstyle.app.programs import KeptPrograms
 
 PROBLEM = transfer.Problem(jaxstyle.VGG19(), (terms.TotalVariation(),))
 SMALL = dataclasses.replace(
-    recipes.DEFAULT,
-    name="small",
-    terms=(
-        terms.Content(layers=("relu1_1",), reduction="mean"),
-        terms.GramStyle(layers=("relu1_1",), layer_weights=(1.0,)),
-    ),
-    weights={"content": 1.0, "style": 1e3},
+    SHALLOW,
     solver=jaxstyle.LBFGS(num_steps=5, history_size=3),
     pyramid=jaxstyle.Pyramid(coarsest=16, steps=(3,)),
 )
@@ -181,7 +176,8 @@ def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkey
 def test_several_devices_are_left_to_jax(counted, tmp_path):
     function, compiled = counted
     problem = PROBLEM._replace(mesh=jaxstyle.make_mesh(batch=1))
-    KeptPrograms(tmp_path)(function, (problem, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
+    found = KeptPrograms(tmp_path)(function, (problem, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
+    np.testing.assert_array_equal(found["a"], 2)
     assert not compiled
     assert not list(tmp_path.iterdir())
 

@@ -271,6 +271,7 @@ def test_prepared_kernels_do_not_make_float64_less_exact(random_params):
     with jax.enable_x64(True):
         expected = network.apply(random_params, jnp.asarray(image), layers)["relu3_1"]
         prepared = network.prepare(random_params)
+        assert prepared["taps"]["conv3_1"].dtype == jnp.float32
         found = network.apply(prepared, jnp.asarray(image), layers)["relu3_1"]
         assert found.dtype == expected.dtype == jnp.float64
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

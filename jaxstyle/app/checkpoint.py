@@ -154,16 +154,10 @@ class CheckpointFolder:
 
 def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a run to go on, by name."""
-    paths = [job.content, *job.styles, *job.masks, *job.style_masks]
-    if job.init not in ("content", "noise", "mean"):
-        paths.append(Path(job.init))
-    pictures = [
-        None if path is None else hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
-    ]
     return {
         # As JSON gives them back: without tuples.
         "settings": json.loads(json.dumps(job.settings)),
-        "pictures": pictures,
+        "pictures": [hashlib.sha256(path.read_bytes()).hexdigest() for path in job.pictures],
         "weights": weights["sha256"],
         "version of jaxstyle": jaxstyle.__version__,
     }

@@ -68,6 +68,13 @@ class Job:
         }
 
     @property
+    def pictures(self) -> list[Path]:
+        """All pictures that are read."""
+        paths = [self.content, *self.styles, *self.masks, *self.style_masks]
+        paths += [] if self.init in ("content", "noise", "mean") else [Path(self.init)]
+        return [path for path in paths if path is not None]
+
+    @property
     def metadata_path(self) -> Path:
         """The JSON beside the output."""
         return self.output.with_suffix(".json")

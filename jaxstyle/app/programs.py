@@ -7,12 +7,11 @@ package, versions and settings, and shapes. JAX's cache keeps the many small one
 
 import contextlib
 import hashlib
-import importlib.metadata
 import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
+from jaxstyle.io import describe_versions
 from jaxstyle.io.files import write_atomically
 from jaxstyle.transfer import call_jitted
 
@@ -28,7 +28,6 @@ LOADED = "/jaxstyle/program_load_duration"
 """The event, for `jax.monitoring`, of a program that was loaded."""
 
 _BYTES = 2**29  # the files that were unused for longest go first
-_PACKAGES = ("jax", "jaxlib", "jaxopt", "optax", "flax", "numpy")
 
 
 class KeptPrograms:
@@ -67,9 +66,7 @@ class KeptPrograms:
             devices = jax.devices()[:1]
             program = deserialize_and_load(packed, in_tree, out_tree, execution_devices=devices)
             os.utime(path)  # it was used
-        except FileNotFoundError:
-            return None
-        except Exception:  # whatever is wrong with it: it is made again
+        except Exception:  # there is none, or whatever is wrong with it: it is made again
             return None
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
         return program
@@ -121,11 +118,11 @@ class _WithoutCache:
 _without_cache = _WithoutCache()
 
 
-def _describe_source() -> tuple[str, ...]:
+def _describe_source() -> tuple[str, Mapping[str, str]]:
     source = hashlib.sha256()
     for path in sorted(Path(jaxstyle.__file__).parent.glob("*.py")):
         source.update(path.read_bytes())
-    return source.hexdigest(), *(importlib.metadata.version(name) for name in _PACKAGES)
+    return source.hexdigest(), describe_versions()
 
 
 # When it is imported: by the time that a server compiles, there may be a newer one on disk.

@@ -31,7 +31,7 @@ from jaxstyle.app.programs import LOADED
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.io import (
     InputError,
-    check_writable,
+    check_extension,
     describe_recipe,
     describe_versions,
     load_image,
@@ -159,14 +159,11 @@ def _keep_picture(
 
 
 def _check_targets(job: Job) -> None:
-    check_writable(job.output)
-    targets = [job.output, job.metadata_path, *([job.plot_path] if job.plot else [])]
-    sources = [job.content, *job.styles, *job.masks, *job.style_masks, job.params]
-    sources += [] if job.init in ("content", "noise", "mean") else [Path(job.init)]
-    taken = {os.path.realpath(path): path for path in sources if path is not None}
-    for path in targets:
+    check_extension(job.output)
+    sources = {os.path.realpath(path) for path in (*job.pictures, job.params) if path is not None}
+    for path in (job.output, job.metadata_path, *([job.plot_path] if job.plot else [])):
         check_target(path)
-        if os.path.realpath(path) in taken:
+        if os.path.realpath(path) in sources:
             raise InputError(f"{describe_path(path)} is read and would be replaced: name another")
     if job.report is not None:
         report.check_folder(job.report)

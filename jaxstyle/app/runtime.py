@@ -94,14 +94,14 @@ def keep_compiled_programs() -> Callable[..., Any]:
     Returns:
         How to call the compiled parts of a run, see `stylize_steps`.
     """
+    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+        return call_jitted
     machine = [platform.machine(), jax.__version__, jax.lib.__version__]
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
     folder = cache_dir() / "compiled" / name
-    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
-        return call_jitted
     # None yet, or ours, of a run before; otherwise the user's.
     if (getattr(jax.config, "jax_compilation_cache_dir", None) or str(folder)) != str(folder):
         return call_jitted
