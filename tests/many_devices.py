@@ -136,23 +136,22 @@ def recipe(name):
     chosen = dataclasses.replace(
         chosen, pyramid=None, solver=dataclasses.replace(chosen.solver, num_steps=2)
     )
-    params = random_params(jnp.float32)
-    contents, styles = (pictures(seeds, 128, 256).astype(np.float32) for seeds in ((0, 1), (2, 3)))
-    with jax.default_matmul_precision("highest"):
-        expected = jaxstyle.stylize_batch(params, contents, styles, recipe=chosen)
-        batch = jaxstyle.stylize_batch(
-            params, contents, styles, recipe=chosen, mesh=jaxstyle.make_mesh(batch=2)
-        )
-        mesh = jaxstyle.make_mesh(rows=8)
-        pair = contents[0], styles[0]
-        rows = jaxstyle.stylize(params, *pair, recipe=chosen, mesh=mesh)
-        first = jax.tree.map(lambda leaf: leaf[0], expected)
-        return {
-            "batch": difference(batch, expected),
-            "columns": difference(rows, first),
-            "largest": largest_array(chosen, params, *pair, mesh),
-            "activation": 128 * 256 * 64,
-        }
+    params = random_params(float)
+    contents, styles = (pictures(seeds, 128, 256) for seeds in ((0, 1), (2, 3)))
+    expected = jaxstyle.stylize_batch(params, contents, styles, recipe=chosen)
+    batch = jaxstyle.stylize_batch(
+        params, contents, styles, recipe=chosen, mesh=jaxstyle.make_mesh(batch=2)
+    )
+    mesh = jaxstyle.make_mesh(rows=8)
+    pair = contents[0], styles[0]
+    rows = jaxstyle.stylize(params, *pair, recipe=chosen, mesh=mesh)
+    first = jax.tree.map(lambda leaf: leaf[0], expected)
+    return {
+        "batch": difference(batch, expected),
+        "columns": difference(rows, first),
+        "largest": largest_array(chosen, params, *pair, mesh),
+        "activation": 128 * 256 * 64,
+    }
 
 
 def process(index, number, port):
