@@ -165,7 +165,7 @@ def test_tolerance_stops_when_x_no_longer_changes(solver):
         assert (int(trace.num_evaluations) - 1) % 10 == 0
         shorter = type(solver)(num_steps=int(trace.num_evaluations) - 11)
         before, _ = minimize(fun, start, solver=shorter)
-    assert float(jnp.mean(jnp.abs(found - before))) < tolerance
+        assert float(jnp.mean(jnp.abs(found - before))) < tolerance
     assert int(trace.num_evaluations) < 401
 
 
