@@ -326,17 +326,18 @@ def test_masks_and_mixtures_in_a_batch_are_a_loop(double):
     style_masks = (None, np.broadcast_to(np.eye(24, 28, dtype=np.float32), (2, 24, 28)))
     recipe = dataclasses.replace(RECIPE, pyramid=jaxstyle.Pyramid(coarsest=20, steps=(3,)))
     shares = {"relu1_1": jnp.asarray([1.0, 0.0]), "relu2_1": jnp.asarray([[0.5, 0.5], [0.0, 1.0]])}
-    for options in ({"masks": masks, "style_masks": style_masks}, {"style_weights": shares}):
-        batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, **options)
-        for i in range(2):
-            if "masks" in options:
-                own = {"masks": masks[i], "style_masks": (None, style_masks[1][i])}
-            else:
-                own = {"style_weights": {**shares, "relu2_1": shares["relu2_1"][i]}}
-            one = jaxstyle.stylize(
-                params, contents[i], tuple(s[i] for s in styles), recipe=recipe, **own
-            )
-            np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-6)
+
+    def all_of(masks, style_masks, relu2_1):
+        weights = {**shares, "relu2_1": relu2_1}
+        return {"masks": masks, "style_masks": style_masks, "style_weights": weights}
+
+    options = all_of(masks, style_masks, shares["relu2_1"])
+    batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, **options)
+    for i in range(2):
+        own = all_of(masks[i], (None, style_masks[1][i]), shares["relu2_1"][i])
+        styles_here = tuple(style[i] for style in styles)
+        one = jaxstyle.stylize(params, contents[i], styles_here, recipe=recipe, **own)
+        np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-6)
 
 
 def test_textures_and_reconstructions(random_params, pictures):
