@@ -22,7 +22,9 @@ def compare(network, term_list, weights, params, images, tiles, masks=None, styl
     """Value and gradient, whole and by windows, in float64, where rounding turns no ReLU."""
     with jax.enable_x64(True):
         double = lambda leaf: jnp.asarray(leaf, jnp.float64)  # noqa: E731
-        params, (content, style, image) = jax.tree.map(double, (params, images))
+        params, (content, style, image), masks, style_masks = jax.tree.map(
+            double, (params, images, masks, style_masks)
+        )
         styles = (style, style[::-1] ** 2) if masks is not None else style
 
         def value_and_grad(tile):
@@ -57,7 +59,9 @@ def compare(network, term_list, weights, params, images, tiles, masks=None, styl
 def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pictures):
     images = [jnp.asarray(pictures(i, 93, 75)) for i in range(3)]
     network = jaxstyle.VGG19(pooling=pooling, padding=padding)
-    compare(network, SHALLOW, WEIGHTS, random_params, images, [16, 1000])
+    # XLA's own convolution, since Winograd's takes minutes in the many small windows.
+    with jax.default_matmul_precision("highest"):
+        compare(network, SHALLOW, WEIGHTS, random_params, images, [16, 1000])
 
 
 @pytest.mark.parametrize(

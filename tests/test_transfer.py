@@ -85,14 +85,15 @@ def test_under_jit_and_vmap_of_the_caller(double):
     params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(2)])
     style = pictures(7)
-    run = lambda content: jaxstyle.stylize(params, content, style, recipe=RECIPE)  # noqa: E731
-    expected = run(contents[0])
-    np.testing.assert_allclose(jax.jit(run)(contents[0]).trace, expected.trace, rtol=1e-6)
-    np.testing.assert_allclose(jax.vmap(run)(contents).trace[0], expected.trace, rtol=1e-6)
-    mixed = lambda content: jaxstyle.stylize(  # noqa: E731
+    run = lambda params, c: jaxstyle.stylize(params, c, style, recipe=RECIPE)  # noqa: E731
+    expected = run(params, contents[0]).trace
+    np.testing.assert_allclose(jax.jit(run)(params, contents[0]).trace, expected, rtol=1e-6)
+    found = jax.vmap(run, (None, 0))(params, contents)
+    np.testing.assert_allclose(found.trace[0], expected, rtol=1e-6)
+    mixed = lambda params, content: jaxstyle.stylize(  # noqa: E731
         params, content, (style, style), recipe=RECIPE, style_weights=jnp.array([0.3, 0.7])
     )
-    np.testing.assert_allclose(jax.jit(mixed)(contents[0]).trace, expected.trace, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(mixed)(params, contents[0]).trace, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, SCIPY], ids=["lbfgs", "scipy"])
@@ -324,20 +325,19 @@ def test_masks_and_mixtures_in_a_batch_are_a_loop(double):
     left[:, :20] = 1
     masks = np.stack([[left, 1 - left], [1 - left, left]])
     style_masks = (None, np.broadcast_to(np.eye(24, 28, dtype=np.float32), (2, 24, 28)))
-    recipe = dataclasses.replace(RECIPE, pyramid=jaxstyle.Pyramid(coarsest=20, steps=(3,)))
+    pyramid = dataclasses.replace(RECIPE, pyramid=jaxstyle.Pyramid(coarsest=20, steps=(3,)))
     shares = {"relu1_1": jnp.asarray([1.0, 0.0]), "relu2_1": jnp.asarray([[0.5, 0.5], [0.0, 1.0]])}
-
-    def all_of(masks, style_masks, relu2_1):
-        weights = {**shares, "relu2_1": relu2_1}
-        return {"masks": masks, "style_masks": style_masks, "style_weights": weights}
-
-    options = all_of(masks, style_masks, shares["relu2_1"])
-    batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, **options)
-    for i in range(2):
-        own = all_of(masks[i], (None, style_masks[1][i]), shares["relu2_1"][i])
-        styles_here = tuple(style[i] for style in styles)
-        one = jaxstyle.stylize(params, contents[i], styles_here, recipe=recipe, **own)
-        np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-6)
+    masked = {"masks": masks, "style_masks": style_masks}
+    for recipe, options in ((pyramid, masked), (RECIPE, {"style_weights": shares})):
+        batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, **options)
+        for i in range(2):
+            if "masks" in options:
+                own = {"masks": masks[i], "style_masks": (None, style_masks[1][i])}
+            else:
+                own = {"style_weights": {**shares, "relu2_1": shares["relu2_1"][i]}}
+            styles_here = tuple(style[i] for style in styles)
+            one = jaxstyle.stylize(params, contents[i], styles_here, recipe=recipe, **own)
+            np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-6)
 
 
 def test_textures_and_reconstructions(random_params, pictures):
