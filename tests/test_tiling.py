@@ -57,7 +57,7 @@ def compare(network, term_list, weights, params, images, tiles, masks=None, styl
     ],
 )
 def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pictures):
-    images = [jnp.asarray(pictures(i, 93, 75)) for i in range(3)]
+    images = [jnp.asarray(pictures(i, 61, 47)) for i in range(3)]
     network = jaxstyle.VGG19(pooling=pooling, padding=padding)
     # XLA's own convolution, since Winograd's takes minutes in the many small windows.
     with jax.default_matmul_precision("highest"):
