@@ -123,10 +123,14 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
         assert np.abs(found - image).max() > 8 / 255  # it is another picture than the photo
 
     # Again: nothing to do, and nothing is touched.
-    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
+    def times():  # but for the lock, which older versions of filelock write
+        files = [path for path in (folder / "out").rglob("*.*") if path.suffix != ".lock"]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = times()
     assert main(call) == 0
     assert "6 pairs, 6 of them in the journal" in capsys.readouterr().err
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
+    assert before == times()
 
     # Other settings of one pair, or other weights: refused, unless forced, and then only that.
     write_manifest(folder, 6, row2={"seed": 4, "init": "noise"}, row4={"size": 32})
