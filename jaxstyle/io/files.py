@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import stat
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from jaxstyle.io.errors import InputError
 
@@ -57,6 +57,27 @@ def check_source(path: PathType) -> None:
         raise InputError(f"{name} is empty; check the path")
     if not os.access(path, os.R_OK):
         raise InputError(f"{name} may not be read; change its permissions")
+
+
+def open_source(path: PathType) -> BinaryIO:
+    """Opens a file for reading that `check_source` lets pass, even if it is exchanged meanwhile.
+
+    Raises:
+        InputError: as `check_source`.
+    """
+    check_source(path)
+    # A pipe that has come into its place since would wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb")
+    except OSError as error:
+        raise InputError(
+            f"{describe_path(path)} cannot be read ({describe_error(error)}); check the path"
+        ) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{describe_path(path)} is not a regular file; give the path of one")
+    return file
 
 
 def check_target(path: PathType) -> None:
