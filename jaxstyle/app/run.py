@@ -317,12 +317,12 @@ def _load_masks(
 
 
 def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
-    """Reads a mask, `(H, W)` in [0, 1], for an image of `(H, W, 3)`.
+    """Reads a mask, `(H, W)` in [0, 1], for an image of `(H, W, 3)`; transparent is outside.
 
     Raises:
         InputError: if it cannot be read, has another aspect ratio, or is black all over.
     """
-    mask = load_image(path, size=max(image.shape[:2])).mean(-1)
+    mask = load_image(path, size=max(image.shape[:2]), background=0.0).mean(-1)
     if mask.shape != image.shape[:2]:
         raise InputError(
             f"{option} {path} has another aspect ratio than its picture: {mask.shape[1]}x"
@@ -330,6 +330,8 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
         )
     if not mask.max() > 0:
         raise InputError(f"{option} {path} is black all over: paint its region white")
+    if mask.min() == 1:
+        say(f"{option} {describe_path(path)} is white all over: it keeps the whole picture")
     return mask
 
 
