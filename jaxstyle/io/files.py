@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import secrets
@@ -84,6 +85,20 @@ def open_source(path: PathType) -> BinaryIO:
     return file
 
 
+def sha256_of(path: PathType) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    name = describe_path(path)
+    with open_source(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        except OSError as error:
+            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
+
+
 def check_target(path: PathType) -> None:
     """Checks that `write_atomically(path, ...)` can succeed, without writing anything.
 
@@ -125,6 +140,8 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
             os.fsync(file.fileno())
             with contextlib.suppress(OSError):  # no such file yet, or modes are not supported
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            if os.name == "nt":  # where an open file cannot be renamed
+                file.close()
             os.replace(temporary, target)
         _sync_folder(folder)
     except BaseException as error:
