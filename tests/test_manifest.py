@@ -155,13 +155,13 @@ def test_the_json_does_not_lead_outside_either(tmp_path):
     for target in ("../secret.json", "../new.json", str(tmp_path), "loop.json", "a.json"):
         (tmp_path / "out" / "a.json").symlink_to(target)
         (tmp_path / "out" / "loop.json").symlink_to("a.json")
-        with pytest.raises(InputError, match="output 'a.png' leaves the output folder"):
+        with pytest.raises(InputError, match=r"output 'a.png' leaves the output folder"):
             read(tmp_path, f"{HEADER}a,b,a.png\n")
         (tmp_path / "out" / "a.json").unlink()
         (tmp_path / "out" / "loop.json").unlink()
     (tmp_path / "out" / "a.json").symlink_to("elsewhere.json")  # inside
     assert len(read(tmp_path, f"{HEADER}a,b,a.png\n")) == 1
-    with pytest.raises(InputError, match="'elsewhere.png' collides with that of line 2$"):
+    with pytest.raises(InputError, match=r"'elsewhere.png' collides with that of line 2$"):
         read(tmp_path, f"{HEADER}a,b,a.png\na,b,elsewhere.png\n")
 
 

@@ -90,7 +90,7 @@ def plan_pairs(
         except InputError as error:
             errors.add(row.line, error)
             continue
-        pairs.append(Pair(row, job, _digest(row, job)))
+        pairs.append(Pair(row, job, _digest(job)))
     errors.check()
     return pairs
 
@@ -121,15 +121,17 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _digest(row: Row, job: Job) -> str:
-    """Tells two settings of a pair from each other."""
-    sources = {
-        "content": str(row.content),
-        "styles": list(map(str, row.styles)),
-        "masks": list(map(str, row.masks)),
-    }
-    settings = {**job.settings, **sources}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(job: Job) -> str:
+    """Tells two settings of a pair from each other; their pictures are told by their content."""
+    settings = dict(job.settings)
+    # Prose, and what the job has values of its own for.
+    unused = ("name", "source", "description", "size", "init")
+    settings["recipe"] = {k: v for k, v in settings["recipe"].items() if k not in unused}
+    if job.init == "content":
+        del settings["seed"]  # of no effect
+    roles = [job.content is not None, len(job.styles), len(job.masks), len(job.style_masks)]
+    text = json.dumps([settings, roles], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:

@@ -53,6 +53,7 @@ class Journal:
         self._path = path
         self._header = {"generator": generator, "journal": _FORMAT}
         self._size = 0  # of the file, as we left it
+        self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
         try:
             names = sorted(name for name in os.listdir(path.parent) if _NAMES.fullmatch(name))
@@ -97,6 +98,8 @@ class Journal:
                     f"line {number} of {describe_path(path)} is damaged; delete that line, and its "
                     "picture will be painted again"
                 )
+            if path == self._path:
+                self._own[output] = entry
             if _time(entry) >= _time(self.entries.get(output, {})):
                 self.entries[output] = entry
         if path == self._path:
@@ -117,11 +120,11 @@ class Journal:
         if not os.path.lexists(self._path):  # somebody has removed it while we run
             self._create()
         self._append(_line(entry))
-        self.entries[entry["output"]] = entry
+        self.entries[entry["output"]] = self._own[entry["output"]] = entry
 
     def _create(self) -> None:
-        """Writes a journal with all entries that are known."""
-        data = b"".join(map(_line, [self._header, *self.entries.values()]))
+        """Writes the journal, with the entries that it had if it was removed."""
+        data = b"".join(map(_line, [self._header, *self._own.values()]))
         write_atomically(self._path, data)
         self._size = len(data)
 

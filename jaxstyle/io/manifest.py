@@ -261,7 +261,7 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
         for column, value in values.items()
         if column not in ("content", "style", "output", "mask")
     }
-    if is_recipe_file(recipe := settings.get("recipe", "").strip()):
+    if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
         settings["recipe"] = str(folder / recipe)
     return Row(
         line,
