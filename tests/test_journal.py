@@ -10,7 +10,7 @@ from jaxstyle.io.journal import Journal, journal_path
 
 
 def open_journal(folder, process=0, processes=1):
-    return Journal(journal_path(folder, process, processes), "jaxstyle test")
+    return Journal(journal_path(folder, process, processes))
 
 
 FOREIGN = [

@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import gallery, report, resume, runtime
+from jaxstyle.app import gallery, outputs, report, resume, runtime
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
 from jaxstyle.app.painting import DeviceError, Painted, Painter
@@ -87,8 +87,16 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    share = options.process, options.processes
+    outputs.check_batch(
+        [pair.job for pair in pairs],
+        [journal_path(folder, *share), *resume.lock_paths(folder, *share)],
+        manifest=options.manifest,
+        page=options.report and report.page_path(options.report),
+        overwrite=options.overwrite,
+    )
     call = runtime.keep_compiled_programs()
-    with resume.lock_folder(folder, options.process, options.processes):
+    with resume.lock_folder(folder, *share):
         return _Runner(pairs, options, call).run()
 
 
@@ -120,7 +128,7 @@ class _Runner:
     def _open_journal(self) -> Journal:
         options = self.options
         path = journal_path(options.output_dir, options.process, options.processes)
-        return Journal(path, f"jaxstyle {jaxstyle.__version__}")
+        return Journal(path)
 
     def _mesh(self) -> Mesh | None:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
@@ -153,6 +161,10 @@ class _Runner:
 
     def _stop(self, number: int) -> None:
         self.signal = number
+
+    def _share(self) -> Sequence[Pair]:
+        """The pairs of this process, whatever sizes of batches its machine is good for."""
+        return self.pairs[self.options.process :: self.options.processes]
 
     def _is_stopped(self) -> bool:
         return self.signal is not None or self.trouble is not None
@@ -204,6 +216,9 @@ class _Runner:
         if self.options.retry_failed:
             wanted.add(resume.FAILED)
         self.missing = {output for output, state in states.items() if state in wanted}
+        mine = [pair for pair in self._share() if pair.row.output in self.missing]
+        name = str(self.options.manifest or self.options.output_dir)
+        resume.check_replaceable(mine, name, self.options.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
         mine, shapes = self._read_shapes(threads)
@@ -319,8 +334,7 @@ class _Runner:
         self, threads: ThreadPoolExecutor
     ) -> tuple[Sequence[Pair], dict[Any, Future[tuple[int, int]]]]:
         """Returns the pairs of this process, and the sizes of their pictures."""
-        # Of each process, whatever sizes of batches its machine is good for.
-        mine = self.pairs[self.options.process :: self.options.processes]
+        mine = self._share()
         pictures = {picture for pair in mine for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         with self._progress("pictures looked at") as show:

@@ -3,7 +3,7 @@
 import functools
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -52,6 +52,38 @@ def _previews(job: Job) -> Iterator[Path]:
         number = path.stem.rpartition("-")[2]
         if number.isdecimal() and int(number) <= steps and path == job.preview_path(int(number)):
             yield path
+
+
+def check_batch(
+    jobs: Sequence[Job],
+    kept: Sequence[Path],
+    *,
+    manifest: Path | None,
+    page: Path | None,
+    overwrite: bool,
+) -> None:
+    """Checks, before a batch, all that it will write against all that it reads.
+
+    Whether existing pictures may be replaced is checked later, for those that are painted.
+
+    Args:
+        jobs: of all rows.
+        kept: the journal and the locks.
+        manifest: the file, or None.
+        page: of the report, or None.
+        overwrite: allow existing files of others.
+
+    Raises:
+        InputError: if something would be lost.
+    """
+    pages = [] if page is None else [page]
+    results = [path for job in jobs for path in (job.output, job.metadata_path)]
+    read = dict.fromkeys(path for job in jobs for path in job.sources)
+    manifests = [] if manifest is None else [manifest]
+    check_outputs([*kept, *pages, *results], [*manifests, *read], overwrite=True)
+    if not overwrite:
+        for path in pages:
+            check_replaceable(path)
 
 
 def check_outputs(

@@ -122,7 +122,7 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(job: Job) -> str:
-    """Tells two settings of a pair from each other; their pictures are told by their content."""
+    """Tells settings apart; the content of pictures is compared elsewhere."""
     settings = dict(job.settings)
     # Prose, and what the job has values of its own for.
     unused = ("name", "source", "description", "size", "init")

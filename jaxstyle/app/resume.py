@@ -2,21 +2,28 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from jaxstyle.app.outputs import check_outputs
 from jaxstyle.app.pairs import Pair
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
+from jaxstyle.io.manifest import ManifestErrors
 
 _SECONDS_TO_LOOK = 30  # for other processes that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
 CHANGED = ("settings", "pretrained weights", "pictures")
+
+
+def lock_paths(folder: Path, process: int, processes: int) -> tuple[Path, Path]:
+    """Returns the files that a run locks: to look at the others, and its own."""
+    return folder / ".jaxstyle.lock", folder / f".jaxstyle-{process}-of-{processes}.lock"
 
 
 @contextlib.contextmanager
@@ -31,10 +38,10 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
     Raises:
         InputError: another run paints pairs of this one, or the folder cannot be locked.
     """
-    own = folder / f".jaxstyle-{process}-of-{processes}.lock"
+    looking, own = lock_paths(folder, process, processes)
     try:
         # Held only while the others are looked at, so that no two processes do it at once.
-        with filelock.FileLock(folder / ".jaxstyle.lock", timeout=_SECONDS_TO_LOOK):
+        with filelock.FileLock(looking, timeout=_SECONDS_TO_LOOK):
             for path in sorted(folder.glob(".jaxstyle-*-of-*.lock")):
                 share = re.fullmatch(r"\.jaxstyle-\d+-of-(\d+)\.lock", path.name)
                 if share and int(share[1]) != processes:
@@ -104,6 +111,29 @@ def _changed(pair: Pair, entry: Mapping[str, Any], weights: str) -> str | None:
         if not is_unchanged(path, found) and _describe(path) is not None:
             return CHANGED[2]
     return None
+
+
+def check_replaceable(pairs: Sequence[Pair], name: str, overwrite: bool) -> None:
+    """Refuses to replace files that jaxstyle did not write, or that describe other pictures.
+
+    Args:
+        pairs: that are to be painted.
+        name: of the manifest, for the message.
+        overwrite: allow it.
+
+    Raises:
+        InputError: with their lines.
+    """
+    errors = ManifestErrors(name)
+    for pair in pairs:
+        output, metadata = pair.job.output, pair.job.metadata_path
+        # What is no file cannot be replaced, and is an error of this pair alone.
+        files = [path for path in (output, metadata) if path.is_file()]
+        try:
+            check_outputs(files, (), described={metadata: output}, overwrite=overwrite)
+        except InputError as error:
+            errors.add(pair.row.line, error)
+    errors.check()
 
 
 def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:

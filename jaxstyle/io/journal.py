@@ -7,7 +7,6 @@ all of them.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,8 @@ from typing import Any
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, write_atomically
+from jaxstyle.io.metadata import checksum
+from jaxstyle.io.ownership import GENERATOR
 
 _NAMES = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
 _FORMAT = 2
@@ -39,19 +40,18 @@ class Journal:
         entries: output -> its latest entry, out of all journals of the folder.
     """
 
-    def __init__(self, path: Path, generator: str) -> None:
+    def __init__(self, path: Path) -> None:
         """Reads `path` and the other journals in its folder; creates `path` if it is missing.
 
         Args:
             path: from `journal_path`.
-            generator: the program and its version, for the header.
 
         Raises:
             InputError: a journal cannot be read or written, is another program's file, or has a
                 damaged line. Such a file is left as it is.
         """
         self._path = path
-        self._header = {"generator": generator, "journal": _FORMAT}
+        self._header = {"generator": GENERATOR, "journal": _FORMAT}
         self._size = 0  # of the file, as we left it
         self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
@@ -155,7 +155,7 @@ class Journal:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    whole = {**entry, "checksum": _checksum(entry)}
+    whole = {**entry, "checksum": checksum(entry)}
     return json.dumps(whole, allow_nan=False).encode() + b"\n"
 
 
@@ -163,15 +163,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """Returns the entry of a line without its checksum; None if the line is damaged."""
     try:
         entry = json.loads(line)
-        if isinstance(entry, dict) and entry.pop("checksum", None) == _checksum(entry):
+        if isinstance(entry, dict) and entry.pop("checksum", None) == checksum(entry):
             return entry
     except (ValueError, RecursionError):
         pass
     return None
-
-
-def _checksum(entry: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _time(entry: Mapping[str, Any]) -> float:
