@@ -633,7 +633,8 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     outputs = write_manifest(folder, 2)
     call = ["--size", "64", "--steps", "1", "--params", params_file, "--batch-size", "4"]
     monkeypatch.chdir(folder)
-    more = [*call, "--output-dir", "out", "--recipe", "small.json"]
+    shutil.copy("small.json", "mine.json")
+    more = [*call, "--output-dir", "out", "--recipe", "mine.json"]
     assert main(["batch", "m.jsonl", *more]) == 0
 
     def assert_all_there(*arguments):
@@ -642,11 +643,11 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
         assert "2 of them in the journal" in capsys.readouterr().err
 
     assert_all_there(
-        str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "small.json"
+        str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "mine.json"
     )
     (folder / "sub").mkdir()
     monkeypatch.chdir(folder / "sub")
-    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../small.json")
+    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../mine.json")
     # What a recipe is called, where it comes from, and its own size, which --size overrides.
     prose = {"name": "other", "source": "me", "description": "in better English", "size": 99}
     (folder / "same.json").write_text(json.dumps({**describe_recipe(SMALL), **prose}))
@@ -655,7 +656,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     shutil.copytree(folder, folder / "copy", copy_function=shutil.copyfile)
     there = str(folder / "copy")
     assert_all_there(
-        f"{there}/m.jsonl", "--output-dir", f"{there}/out", "--recipe", f"{there}/small.json"
+        f"{there}/m.jsonl", "--output-dir", f"{there}/out", "--recipe", f"{there}/mine.json"
     )
 
     # But another photo under the same name.

@@ -7,7 +7,6 @@ paints the same batches, and saves what is missing.
 
 import contextlib
 import dataclasses
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle.app import gallery, outputs, report, resume, runtime
+from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
 from jaxstyle.app.painting import DeviceError, Painted, Painter
@@ -36,7 +36,7 @@ from jaxstyle.app.pairs import (
     shape_of,
 )
 from jaxstyle.app.progress import show_progress, tell_program, time_left
-from jaxstyle.app.run import describe_losses, describe_run, timed
+from jaxstyle.app.sidecar import describe_losses, describe_run, timed
 from jaxstyle.io import (
     InputError,
     save_image,
@@ -108,7 +108,8 @@ class _Runner:
     def __init__(self, pairs: Sequence[Pair], options: Options, call: Callable[..., Any]) -> None:
         self.pairs = pairs
         self.options = options
-        self.signal: int | None = None  # that asked us to stop
+        self.interrupts = Interrupts(again="stop at once")
+        self.saving: list[Future[None]] = []
         self.trouble: str | None = None  # that ends the run: a full disk
         self.missing: set[str] = set()  # outputs
         self.sources: dict[str, Any] = {}  # output -> fingerprints of its pictures
@@ -122,13 +123,9 @@ class _Runner:
             params[each], info = load_params_and_info(pairs[0].job.params, preprocessing=each)
             self.infos[each] = {"source": info.source, "sha256": info.sha256}
         self.painter = Painter(params, self.mesh, call, self._is_stopped, self._show_progress)
-        self.journal = self._open_journal()
-        self.writing = threading.Lock()
-
-    def _open_journal(self) -> Journal:
-        options = self.options
         path = journal_path(options.output_dir, options.process, options.processes)
-        return Journal(path)
+        self.journal = Journal(path)
+        self.writing = threading.Lock()
 
     def _mesh(self) -> Mesh | None:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
@@ -142,32 +139,40 @@ class _Runner:
         return self.journal.entries.get(pair.row.output, {})
 
     def run(self) -> int:
+        """Paints what is missing in another thread, see `Interrupts`; then makes the report."""
+        with self.interrupts:
+            problem = self.interrupts.watch(self._work, self._is_saving)
+            if problem is not None and not isinstance(problem, _StoppedError):
+                raise problem
+            code = self._end()
+            if self.interrupts.abandoned:
+                leave(code)
+        return code
+
+    def _work(self) -> None:
         """Paints batch after batch, while others are read and written."""
         threads = ThreadPoolExecutor(_THREADS)
         try:
-            # After the steps that are being made; a second one stops at once.
-            with runtime.on_signal(self._stop, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                with contextlib.suppress(_StoppedError):
-                    self._find_missing(threads)
-                    self._say(
-                        f"{len(self.pairs)} pairs, {len(self.pairs) - len(self.missing)} of them "
-                        "in the journal, on "
-                        f"{1 if self.mesh is None else self.mesh.size} device(s)"
-                    )
-                    self._paint_missing(threads)
-                return self._end()
+            self._find_missing(threads)
+            devices = 1 if self.mesh is None else self.mesh.size
+            self._say(
+                f"{len(self.pairs)} pairs, {len(self.pairs) - len(self.missing)} of them in the "
+                f"journal, on {devices} device(s)"
+            )
+            self._paint_missing(threads)
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _stop(self, number: int) -> None:
-        self.signal = number
+    def _is_saving(self) -> bool:
+        """Whether a picture that is painted is not on disk yet; others have nothing to lose."""
+        return not all(future.done() for future in self.saving)
 
     def _share(self) -> Sequence[Pair]:
         """The pairs of this process, whatever sizes of batches its machine is good for."""
         return self.pairs[self.options.process :: self.options.processes]
 
     def _is_stopped(self) -> bool:
-        return self.signal is not None or self.trouble is not None
+        return self.interrupts.requested or self.trouble is not None
 
     def _say(self, text: str) -> None:
         if not self.options.quiet:
@@ -183,9 +188,9 @@ class _Runner:
         """
         begin = time.perf_counter()
         for done, future in enumerate(waiting, 1):
-            while not future.done() and self.signal is None:
+            while not future.done() and not self.interrupts.requested:
                 futures.wait([future], timeout=0.1)
-            if self.signal is not None:
+            if self.interrupts.requested:
                 raise _StoppedError
             if time.perf_counter() - begin > _PATIENCE:
                 show(done, len(waiting), "")
@@ -225,7 +230,6 @@ class _Runner:
         with self._progress("pairs") as self.show:
             batches = self._plan(mine, shapes)
             loaded: Future[Any] | None = None
-            saving: list[Future[None]] = []
             try:
                 for number, batch in enumerate(batches):
                     loading = loaded or threads.submit(self._load, batch)
@@ -233,17 +237,17 @@ class _Runner:
                     self._wait([loading])
                     lanes = loading.result()
                     loaded = threads.submit(self._load, following[0]) if following else None
-                    for future in saving:  # not more than one batch is waiting to be written
+                    for future in self.saving:  # only one batch is waiting to be written
                         future.result()
-                    saving = []
+                    self.saving = []
                     for painted in self.painter.paint(batch, lanes, self.missing):
-                        saving.append(threads.submit(self._save, painted))
+                        self.saving.append(threads.submit(self._save, painted))
                     if self._is_stopped():
                         break
             except DeviceError as error:
                 self.trouble = str(error)
             finally:
-                for future in saving:
+                for future in self.saving:
                     future.result()
 
     def _end(self) -> int:
@@ -258,9 +262,9 @@ class _Runner:
         if self.trouble is not None:
             say(f"error: stopped: {self.trouble}; start again to go on")
             status, code = f"stopped: {self.trouble}", 1
-        elif self.signal is not None:
+        elif self.interrupts.requested:
             say("interrupted; start again to go on")
-            status, code = "interrupted", 128 + self.signal
+            status, code = "interrupted", self.interrupts.code
         page = self.options.report
         if page is not None:
             code = self._report(page, status) or code
@@ -284,21 +288,22 @@ class _Runner:
         Returns:
             The exit code if there is no page, or else 0.
         """
-        before, begin = self.signal, time.perf_counter()
+        before, begin = min(self.interrupts.count, 1), time.perf_counter()
         try:
             with self._progress("pictures of the report") as show:
 
                 def look(done: int, total: int) -> None:
-                    if self.signal != before:
+                    if self.interrupts.count > before:
                         raise _StoppedError
                     if time.perf_counter() - begin > _PATIENCE:
                         show(done, total, "")
 
+                self.journal.refresh()
                 body = gallery.describe_batch(
                     folder,
                     self.options.output_dir,
                     self.pairs,
-                    self._open_journal().entries,
+                    self.journal.entries,
                     status=status,
                     command=self.options.command,
                     look=look,
@@ -309,7 +314,7 @@ class _Runner:
             return 1
         except _StoppedError:
             say("interrupted: there is no report; start again to make it")
-            return 128 + (self.signal or 0)
+            return self.interrupts.code
         return 0
 
     def _advance(self, entry: Mapping[str, Any]) -> None:
@@ -363,7 +368,7 @@ class _Runner:
         self.total = sum(pair.row.output in self.missing for pair in mine)
         self.show(0, self.total, "")
         for pair, problem in bad:
-            if self.signal is not None:
+            if self.interrupts.requested:
                 raise _StoppedError
             self._fail(pair, problem)
         return [
@@ -442,10 +447,11 @@ class _Runner:
             metadata = describe_run(
                 pair.job, result, shape, info, own, trace, tile=None, mesh=self.mesh
             )
-            write_json(pair.job.metadata_path, metadata)
+            picture = fingerprint(pair.job.output)
+            write_json(pair.job.metadata_path, {**metadata, "sha256": picture["sha256"]})
             entry = {
                 **self._origin(pair),
-                "picture": fingerprint(pair.job.output),
+                "picture": picture,
                 "json": fingerprint(pair.job.metadata_path),
                 "status": status.name.lower(),
                 "loss": float(result.loss),

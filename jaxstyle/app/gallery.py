@@ -1,6 +1,5 @@
 """The page about many pairs: what a run of `jaxstyle batch` has on disk, at a glance."""
 
-import json
 import os
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from jaxstyle.app.report import (
     settings_table,
 )
 from jaxstyle.io import InputError, load_image, read_shape
+from jaxstyle.io.metadata import read_json
 
 # Pixels that all pictures of a gallery have together, some ten megabytes; and the long edges that
 # they have at least and at most.
@@ -46,8 +46,8 @@ def describe_batch(
         entries: output -> entry of the journal; that of other settings does not count.
         status: how the run ended.
         command: that goes on with it.
-        look: called with the pictures that are embedded, and with their number, as often as there
-            is one more; an exception that it raises ends the work.
+        look: called often with the pictures that are embedded, and their number; an exception that
+            it raises ends the work.
     """
     digests = {pair.row.output: pair.digest for pair in pairs}
     entries = {
@@ -66,6 +66,7 @@ def describe_batch(
     failures: dict[str, str] = {}
     notes: list[str] = []  # for each pair
     for pair, own in zip(pairs, settings, strict=True):
+        look(0, len(pairs))
         entry = entries.get(pair.row.output, {})
         if "error" in entry:
             failures[pair.row.output] = str(entry["error"])
@@ -224,10 +225,9 @@ class _Thumbnails:
 def _read_json(path: Path) -> dict[str, Any]:
     """What stands beside a picture; nothing if it is gone, which is no reason to lose the page."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_json(path)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -13,7 +13,7 @@ from jaxstyle.app import runtime
 from jaxstyle.app.job import say
 from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
 from jaxstyle.app.progress import work_of_steps
-from jaxstyle.app.run import count_compilation, timed
+from jaxstyle.app.sidecar import count_compilation, timed
 from jaxstyle.io.files import describe_error
 from jaxstyle.transfer import StyleResult
 

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import jaxstyle
+from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
-from jaxstyle.app.run import load_mask
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.objective import layers_of
@@ -123,15 +123,10 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _digest(job: Job) -> str:
     """Tells settings apart; the content of pictures is compared elsewhere."""
-    settings = dict(job.settings)
-    # Prose, and what the job has values of its own for.
-    unused = ("name", "source", "description", "size", "init")
-    settings["recipe"] = {k: v for k, v in settings["recipe"].items() if k not in unused}
+    settings = job.identity
     if job.init == "content":
         del settings["seed"]  # of no effect
-    roles = [job.content is not None, len(job.styles), len(job.masks), len(job.style_masks)]
-    text = json.dumps([settings, roles], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:

@@ -1,13 +1,12 @@
 """Fingerprints of files: size and SHA-256, and the times that spare reading it again."""
 
 import functools
-import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.io.files import check_source
+from jaxstyle.io.files import check_source, sha256_of
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
@@ -59,5 +58,4 @@ def _times(status: os.stat_result) -> list[int]:
 @functools.lru_cache(maxsize=65536)
 def _sha256(path: Path, *_: int) -> str:
     """The SHA-256 of a file; read once, as long as its times stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)

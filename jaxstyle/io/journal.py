@@ -55,17 +55,29 @@ class Journal:
         self._size = 0  # of the file, as we left it
         self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
-        try:
-            names = sorted(name for name in os.listdir(path.parent) if _NAMES.fullmatch(name))
-            for name in names:
-                self._read(path.parent / name)
-        except OSError as error:
-            raise InputError(
-                f"cannot read the journal {describe_path(path)} ({describe_error(error)}); choose "
-                "another --output-dir"
-            ) from None
+        self._read_all(own=True)
         if self._size == 0:
             self._create()
+
+    def refresh(self) -> None:
+        """Reads the journals of other processes, which may have gone on.
+
+        Raises:
+            InputError: as at the start.
+        """
+        self._read_all(own=False)
+
+    def _read_all(self, own: bool) -> None:
+        folder, name = self._path.parent, self._path.name
+        try:
+            for each in sorted(filter(_NAMES.fullmatch, os.listdir(folder))):
+                if own or each != name:
+                    self._read(folder / each)
+        except OSError as error:
+            raise InputError(
+                f"cannot read the journals in {describe_path(folder)} ({describe_error(error)}); "
+                "choose another --output-dir"
+            ) from None
 
     def _read(self, path: Path) -> None:
         status = os.lstat(path)
