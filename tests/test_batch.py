@@ -26,8 +26,10 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app import batch, resume
+from jaxstyle.app import batch, gallery, resume
+from jaxstyle.app.batch import run_batch
 from jaxstyle.app.cli import main
+from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
 
 SMALL = dataclasses.replace(
@@ -334,7 +336,14 @@ def test_killed_twenty_times(folder, params_file):
     assert alive > 15
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_stops_and_the_next_start_goes_on(folder, params_file, number, code):
     outputs = write_manifest(folder, 9)
     process = start(folder, params_file, "--steps", "100")
@@ -769,3 +778,97 @@ def test_a_damaged_journal_is_named(folder, paint):
     number = int(re.search(r"line (\d)", said)[1])
     journal.write_bytes(b"".join(lines[: number - 1] + lines[number:]))
     assert "1 painted" in paint()[1]
+
+
+def test_a_picture_of_a_batch_is_the_same_alone(folder, params_file, paint, monkeypatch):
+    # 40 px are extended to 64: with other borders the loss is another one.
+    rows = {"row0": {"content": "c2.png"}, "row1": {"content": "c5.png"}}
+    outputs = write_manifest(folder, 2, **rows)
+    planned = []
+
+    def spy(pairs, options):
+        planned.extend(pairs)
+        return run_batch(pairs, options)
+
+    monkeypatch.setattr(batch, "run_batch", spy)
+    assert paint()[0] == 0
+    for pair, output in zip(planned, outputs, strict=True):
+        metadata = json.loads((folder / "out" / output).with_suffix(".json").read_text())
+        picture = jaxstyle.io.load_image(folder / "out" / output)
+        sha256 = hashlib.sha256((folder / "out" / output).read_bytes()).hexdigest()
+        assert metadata["sha256"] == sha256
+        assert metadata["multiple_of"] == pair.job.multiple_of == 32
+        assert metadata["command"].startswith("jaxstyle batch ")
+        assert (
+            metadata["files"]["content"]["sha256"]
+            == hashlib.sha256(pair.row.content.read_bytes()).hexdigest()
+        )
+        alone, other = folder / "alone.png", folder / "other.png"
+        assert run(dataclasses.replace(pair.job, output=alone, quiet=True)) == 0
+        assert run(dataclasses.replace(pair.job, output=other, quiet=True, multiple_of=1)) == 0
+        losses = [json.loads(path.with_suffix(".json").read_text())["loss"]
+                  for path in (alone, other)]  # fmt: skip
+        rounding = 64 * 64 * np.finfo(np.float32).eps  # a sum over so many positions
+        assert abs(losses[0] / metadata["loss"] - 1) < rounding
+        assert abs(losses[1] / metadata["loss"] - 1) > 10 * rounding
+        assert jaxstyle.io.load_image(alone).shape == picture.shape
+
+
+def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
+    """A folder that hangs, such as one on another machine, is not waited for."""
+    write_manifest(folder, 4)
+    (folder / "hanging.py").write_text(
+        "import sys, time\n"
+        "from jaxstyle.app import batch\n"
+        "from jaxstyle.app.cli import main\n"
+        "batch.shape_of = lambda *_: (print('looking', flush=True), time.sleep(100))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, str(folder / "hanging.py"), *arguments(folder, params_file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "looking\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 10  # nothing is computed: this is for a machine that is busy
+    assert process.returncode == 130
+    assert "start again to go on" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monkeypatch):
+    outputs = write_manifest(folder, 3)
+    read = gallery.load_image
+
+    def interrupted(*arguments, **settings):
+        signal.raise_signal(signal.SIGINT)
+        return read(*arguments, **settings)
+
+    monkeypatch.setattr(gallery, "load_image", interrupted)
+    if times == 2:  # the first one has come before: what is painted is on disk
+        save = batch._Runner._save
+
+        def stop(self, painted):
+            save(self, painted)
+            self.interrupts.first = signal.SIGINT
+
+        end = batch._Runner._end
+
+        def note(self):
+            self.interrupts.count = 1
+            return end(self)
+
+        monkeypatch.setattr(batch._Runner, "_save", stop)
+        monkeypatch.setattr(batch._Runner, "_end", note)
+    code, said = paint("--report", str(folder / "page"))
+    assert code == 130
+    assert "there is no report" in said
+    assert not (folder / "page" / "index.html").exists()
+    done = [entry["output"] for entry in journal_of(folder)]
+    assert 0 < len(done) <= 3
+    assert all((folder / "out" / output).is_file() for output in done)
+    assert set(done) <= set(outputs)
+    monkeypatch.undo()
+    assert paint("--report", str(folder / "page"))[0] == 0
+    assert (folder / "page" / "index.html").is_file()

@@ -21,8 +21,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes, terms
 from jaxstyle.app import batch as runner
-from jaxstyle.app import gallery
-from jaxstyle.app import checkpoint, progress, report
+from jaxstyle.app import checkpoint, gallery, progress, report
 from jaxstyle.app.cli import main
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import describe_recipe, load_image

@@ -305,6 +305,7 @@ def batch(
             "style_scale": style_scale,
             "color": color,
             "params": params,
+            "command": command,
         }
         return make_job(**{**common, **own})
 
