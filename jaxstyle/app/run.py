@@ -28,7 +28,7 @@ from jaxstyle.io import (
     InputError,
     save_image,
 )
-from jaxstyle.io.files import describe_error
+from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.solvers import ScipyLBFGSB, Status
 from jaxstyle.transfer import StyleResult
 
@@ -210,21 +210,21 @@ def _finish(
         metadata["status"] = "failed" if code == 1 else "interrupted"
     if code == 1 and problem is not None:
         metadata["problem"] = _reason(problem)
-        say(
-            f"error: the run failed after {trace[-1]['step']} steps: {_reason(problem)}; saving "
-            "the best picture so far"
-        )
     snapshots = dict(painting.snapshots)
     image = np.asarray(result.image)
-    saved = outputs.save_all(job, image, metadata, seconds, loaded.pictures, snapshots)
-    if painting.file is not None and not code and not saved:
+    saved, complete = outputs.save_all(job, image, metadata, seconds, loaded.pictures, snapshots)
+    if "problem" in metadata:
+        place = "" if saved is None else f"; the best picture so far is in {describe_path(saved)}"
+        say(f"error: the run failed after {trace[-1]['step']} steps: {metadata['problem']}{place}")
+    if painting.file is not None and complete and not code:
         painting.file.remove()
-    return code or saved
+    return code or (0 if complete else 1)
 
 
 def _reason(problem: BaseException) -> str:
     reason = describe_error(problem)
-    if not isinstance(problem, OSError | ValueError) and type(problem).__name__ not in reason:
+    told = isinstance(problem, OSError | ValueError | jax.errors.JaxRuntimeError)
+    if not told and type(problem).__name__ not in reason:
         reason = f"{type(problem).__name__}: {reason}"
     advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
     return reason + advice
