@@ -727,7 +727,7 @@ def test_shares_do_not_wait_for_each_other(tmp_path):
 
 
 def test_a_device_that_fails_ends_its_pairs_alone(folder, paint, monkeypatch):
-    outputs = write_manifest(folder, 8)
+    outputs = write_manifest(folder, 4)
     steps = jaxstyle.stylize_batch_steps
     calls = []
 
@@ -746,12 +746,12 @@ def test_a_device_that_fails_ends_its_pairs_alone(folder, paint, monkeypatch):
     assert "Traceback" not in said
     entries = journal_of(folder)
     errors = [entry["error"] for entry in entries if "error" in entry]
-    assert 0 < len(errors) < len(entries) == 8
+    assert 0 < len(errors) < len(entries) == 4
     assert set(errors) == {"the device failed: INTERNAL: something broke"}
     # Twice in a row it is not the pairs: what is painted stays, the others are left as they are.
     calls.clear()
     monkeypatch.setattr(jaxstyle, "stylize_batch_steps", failing({1, 2, 3}))
-    write_manifest(folder, 8, **{f"row{i}": {"seed": 1, "init": "noise"} for i in range(8)})
+    write_manifest(folder, 4, **{f"row{i}": {"weights": "style=7"} for i in range(4)})
     code, said = paint("--force")
     assert code == 1
     assert "error: stopped: the device failed" in said
@@ -782,8 +782,7 @@ def test_a_damaged_journal_is_named(folder, paint):
 
 def test_a_picture_of_a_batch_is_the_same_alone(folder, params_file, paint, monkeypatch):
     # 40 px are extended to 64: with other borders the loss is another one.
-    rows = {"row0": {"content": "c2.png"}, "row1": {"content": "c5.png"}}
-    outputs = write_manifest(folder, 2, **rows)
+    outputs = write_manifest(folder, 1, row0={"content": "c2.png"})
     planned = []
 
     def spy(pairs, options):
