@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -230,6 +231,23 @@ def test_a_folder_that_is_gone(command, monkeypatch, capsys, tmp_path):
     (found,) = Path().glob("out-*.png")
     assert repr(str(tmp_path / found)) in capsys.readouterr().err
     check_picture(found, "step_limit")
+
+
+def test_the_current_folder_is_gone(command, monkeypatch, capsys, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(other))
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("c.png", "s.png", "small.json"):
+        Path(name).rename(here / name)
+    monkeypatch.chdir(here)
+    painted_by(monkeypatch, lambda: shutil.rmtree(here))
+    assert main(command) == 1
+    (found,) = other.glob("out-*.png")
+    assert repr(str(found)) in capsys.readouterr().err
+    assert check_picture(found, "step_limit")["files"]["content"]["path"] == str(here / "c.png")
+    monkeypatch.chdir(tmp_path)
 
 
 def test_no_folder_takes_it(command, monkeypatch, capsys):

@@ -74,8 +74,10 @@ def _previews(job: Job) -> Iterator[Path]:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
     for path in job.output.parent.iterdir():
         number = path.stem.rpartition("-")[2]
-        if number.isdecimal() and int(number) <= steps and path == job.preview_path(int(number)):
-            yield path
+        if number.isascii() and number.isdecimal() and int(number) <= steps:
+            preview = job.preview_path(int(number))
+            if preview.name.casefold() == path.name.casefold():
+                yield preview
 
 
 def check_batch(

@@ -19,6 +19,7 @@ from jaxstyle.app.job import Job, say
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.app.sidecar import (
     count_compilation,
+    describe_files,
     describe_losses,
     describe_run,
     device_name,
@@ -68,6 +69,7 @@ def run(job: Job, look: Look | None = None) -> int:
         )
     file = None if job.checkpoint is None else CheckpointFile(job, loaded.weights)
     painting = _Painting(job, file, writes)
+    painting.files = describe_files(job)
     with Interrupts() as interrupts:
         with timed(seconds, "optimize"), count_compilation(seconds):
             problem = interrupts.watch(
@@ -80,12 +82,12 @@ def run(job: Job, look: Look | None = None) -> int:
         if problem is not None and not code:
             painting.check_has_result(problem)
             code = 1
-        if file is not None and code and not interrupts.abandoned:
-            file.save(quiet=code == 1)
         if not painting.has_result():
             code = _tell_failure(job, code)
         elif writes:
             code = _finish(job, painting, loaded, seconds, code, problem, tile, mesh)
+        if file is not None and code and not interrupts.abandoned:
+            file.save(quiet=code == 1)
         code = code or interrupts.code  # of a signal that came while it was saved
         if interrupts.abandoned:
             leave(code)
@@ -100,6 +102,7 @@ class _Painting:
         self.file = file
         self.writes = writes
         self.snapshots: dict[int, str] = {}
+        self.files: dict[str, Any] = {}  # as they were read
         self.complete = False
         self.latest: tuple[StyleResult, list[dict[str, Any]]] | None = None  # on the host
 
@@ -204,7 +207,15 @@ def _finish(
     assert painting.latest is not None  # noqa: S101
     result, trace = painting.latest
     metadata = describe_run(
-        job, result, result.image.shape, loaded.weights, seconds, trace, tile=tile, mesh=mesh
+        job,
+        result,
+        result.image.shape,
+        loaded.weights,
+        seconds,
+        trace,
+        tile=tile,
+        mesh=mesh,
+        files=painting.files,
     )
     if code:
         metadata["status"] = "failed" if code == 1 else "interrupted"
