@@ -151,7 +151,7 @@ def test_the_folder_is_on_disk_before_it_is_said(here, monkeypatch):
 
 CASES = {
     "preview over init": (["--init", "out-0002.png", "--preview-every", "2"], "out-0002.png"),
-    "preview of others": (["--preview-every", "2"], "out-0003.png"),
+    "preview of others": (["--preview-every", "2"], "out-000"),
     "recipe": (["--recipe", "mine.json", "--output", "mine.png"], "mine.json"),
     "JSON of others": (["--output", "package.png"], "package.json"),
     "report": (["--report", "site"], "site/index.html"),
