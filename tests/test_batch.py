@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -24,7 +26,10 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
+from jaxstyle.app import batch, gallery, resume
 from jaxstyle.app.cli import main
+from jaxstyle.app.repeat import job_of
+from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
 
 SMALL = dataclasses.replace(
@@ -81,7 +86,7 @@ def contents_of(folder):
 
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": 32})
-    # One step, since several would make the rounding of a pair that is painted alone large.
+    # One step: rounding grows with each, so no bound holds after many.
     call = arguments(folder, params_file, "--steps", "1")
     assert main(call) == 0
     said = capsys.readouterr().err
@@ -90,6 +95,7 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     entries = journal_of(folder)
     assert {entry["output"] for entry in entries} == set(outputs)
 
+    changes = []
     params = jaxstyle.io.load_params(params_file)
     for i, output in enumerate(outputs):
         size = 32 if i == 4 else 64
@@ -116,11 +122,14 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
             weights = metadata["recipe"]["weights"]
             weighted = sum(weights[name] * loss for name, loss in entry["terms"].items())
             np.testing.assert_allclose(entry["loss"], weighted, rtol=1e-4)
-        np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-4)
+        rounding = 64 * 64 * np.finfo(np.float32).eps  # a sum over so many positions
+        np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=rounding)
         found = jaxstyle.io.load_image(folder / "out" / output)
         assert found.shape == image.shape
-        np.testing.assert_allclose(found, expected.image[:height, :width], atol=0.51 / 255)
-        assert np.abs(found - image).max() > 8 / 255  # it is another picture than the photo
+        # To the nearest of 256 values, on either side of which rounding may take it.
+        np.testing.assert_allclose(found, expected.image[:height, :width], atol=1.1 / 255)
+        changes.append(np.abs(found - image).max())
+    assert max(changes) > 8 / 255  # they are other pictures than the photos
 
     # Again: nothing to do, and nothing is touched.
     def times():  # but for the lock, which older versions of filelock write
@@ -190,12 +199,16 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
         assert part in message
         assert "\n" not in message
 
-    # What failed is not tried again, unless asked for.
+    # What failed is not tried again, unless asked for, or its picture is another one now.
+    assert main(arguments(folder, params_file)) == 1
+    assert "0 painted" in (said := capsys.readouterr().err)
+    assert "line " not in said
     (folder / "truncated.png").write_bytes(whole)
     assert main(arguments(folder, params_file)) == 1
-    assert "0 painted" in capsys.readouterr().err
-    assert main(arguments(folder, params_file, "--retry-failed", "--quiet")) == 1
+    assert "1 painted" in capsys.readouterr().err
     assert (folder / "out" / outputs[4]).is_file()
+    assert main(arguments(folder, params_file, "--retry-failed", "--quiet")) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 5
     assert not (folder / "out" / outputs[1]).exists()
 
 
@@ -243,7 +256,7 @@ def test_a_full_disk_stops_and_says_so(folder, params_file, capsys, monkeypatch)
 
     def fsync(file):
         written.append(file)
-        if len(written) > 12:
+        if len(written) > 20:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(file)
 
@@ -334,7 +347,14 @@ def test_killed_twenty_times(folder, params_file):
     assert alive > 15
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_stops_and_the_next_start_goes_on(folder, params_file, number, code):
     outputs = write_manifest(folder, 9)
     process = start(folder, params_file, "--steps", "100")
@@ -435,15 +455,17 @@ def test_what_the_library_refuses_is_a_pair_that_fails(folder, params_file, caps
 def test_a_file_that_is_no_journal(folder, params_file, capsys):
     write_manifest(folder, 2)
     (folder / "out").mkdir()
-    (folder / "out" / "journal-1.jsonl").write_text('{"some": "log"}\n')
+    journal = folder / "out" / "journal.jsonl"
+    journal.write_text('{"some": "log"}\nand a line without an end')
     assert main(arguments(folder, params_file)) == 2
-    assert "journal-1.jsonl' is no journal" in capsys.readouterr().err
+    assert "journal.jsonl' is not a journal" in capsys.readouterr().err
+    assert journal.read_text() == '{"some": "log"}\nand a line without an end'
 
 
 def test_one_run_at_a_time(folder, params_file, capsys):
     write_manifest(folder, 4)
     first = start(folder, params_file, "--steps", "1000")
-    lock = folder / "out" / ".journal.lock"
+    lock = folder / "out" / ".jaxstyle-0-of-1.lock"
     for _ in range(600):
         if lock.exists():
             break
@@ -505,3 +527,349 @@ def test_five_hundred_pairs_do_not_grow(folder, params_file):
     print(f"resident after 200 pairs {early} kB, at the end {late} kB")
     assert late < 1.1 * early  # the allocator takes a few arenas more, then no more
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1.2 * early
+
+
+@pytest.fixture
+def paint(folder, params_file, capsys):
+    """Runs a batch of one step; returns its exit code and what it said."""
+
+    def run(*options):
+        capsys.readouterr()
+        code = main(arguments(folder, params_file, "--steps", "1", *options))
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
+    outputs = write_manifest(folder, 3)
+    assert paint()[0] == 0
+    pictures = [folder / "out" / output for output in outputs]
+    before = [path.read_bytes() for path in pictures]
+
+    def flip(path):
+        status, data = path.stat(), bytearray(path.read_bytes())
+        data[-20] ^= 4
+        path.write_bytes(data)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # nothing but its content
+
+    damages = [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        flip,
+        lambda path: path.write_bytes(before[(pictures.index(path) + 1) % 3]),  # another of ours
+        lambda path: path.unlink(),
+        lambda path: path.with_suffix(".json").unlink(),
+        lambda path: path.with_suffix(".json").write_bytes(b""),
+        lambda path: flip(path.with_suffix(".json")),
+    ]
+    while damages:
+        number = min(len(damages), 3)
+        for path in pictures[:number]:
+            damages.pop()(path)
+        code, said = paint()
+        assert code == 0, said
+        assert f"3 pairs, {3 - number} of them in the journal" in said
+        assert f"{number} painted" in said
+        assert [path.read_bytes() for path in pictures] == before
+        assert all(json.loads(path.with_suffix(".json").read_text())["loss"] for path in pictures)
+    # Copied and touched, it is the same one.
+    pictures[0].write_bytes(before[0])
+    assert "3 of them in the journal" in paint()[1]
+
+
+def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, paint, monkeypatch):
+    (output,) = write_manifest(folder, 1)
+    assert paint()[0] == 0
+    before = (folder / "out" / output).read_bytes()
+    with monkeypatch.context() as patch:
+
+        def killed(self, entry):
+            raise RuntimeError("killed")
+
+        patch.setattr(batch.Journal, "add", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            paint("--steps", "3", "--force")
+    assert (folder / "out" / output).read_bytes() != before
+    code, said = paint()
+    assert code == 0
+    assert "1 painted" in said
+    assert (folder / "out" / output).read_bytes() == before
+
+
+def test_what_is_not_ours_is_not_replaced(folder, paint):
+    outputs = write_manifest(folder, 3)
+    photo = (folder / "c0.png").read_bytes()
+    foreign = folder / "out" / outputs[1]
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(photo)
+    foreign.with_suffix(".json").write_text('{"my": "notes"}')
+    code, said = paint()
+    assert code == 2
+    assert f"{outputs[1]}' exists, and jaxstyle did not write it" in said
+    assert "line 2: " in said
+    assert "nothing was started" in said
+    assert foreign.read_bytes() == photo
+    assert not list((folder / "out").rglob("0.*"))
+    # Whoever puts a photo in the place of a picture that is painted has a photo there.
+    assert paint("--overwrite")[0] == 0
+    foreign.write_bytes(photo)
+    code, said = paint()
+    assert code == 2
+    assert f"{outputs[1]}' exists, and jaxstyle did not write it" in said
+    assert foreign.read_bytes() == photo
+    foreign.unlink()
+    foreign.with_suffix(".json").write_text('{"my": "notes"}')
+    code, said = paint()
+    assert code == 2
+    assert "1.json' exists, and jaxstyle did not write it" in said
+    assert foreign.with_suffix(".json").read_text() == '{"my": "notes"}'
+
+
+def test_what_is_read_is_not_replaced(folder, params_file, paint):
+    write_manifest(folder, 2, row1={"output": "m.png"})
+    (folder / "out" / "1").mkdir(parents=True)
+    contents = {path: path.read_bytes() for path in folder.glob("*.*")}
+    # The manifest, by a link or hard link, as the JSON of a picture, as the report or the journal.
+    for name in ("m.json", "journal.jsonl", "page/index.html", ".jaxstyle.lock"):
+        for link in (os.symlink, os.link):
+            path = folder / "out" / name
+            path.parent.mkdir(exist_ok=True)
+            link(folder / "m.jsonl", path)
+            code, said = paint("--overwrite", "--report", str(folder / "out" / "page"))
+            assert code == 2, (name, link, said)
+            assert path.exists()
+            assert contents == {path: path.read_bytes() for path in folder.glob("*.*")}
+            path.unlink()
+    # Its recipe.
+    (folder / "out" / "0").mkdir()
+    os.link(folder / "small.json", folder / "out" / "0" / "0.json")
+    code, said = paint("--overwrite")
+    assert code == 2
+    assert "is read and would be replaced" in said
+
+
+def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
+    outputs = write_manifest(folder, 2)
+    call = ["--size", "64", "--steps", "1", "--params", params_file, "--batch-size", "4"]
+    monkeypatch.chdir(folder)
+    shutil.copy("small.json", "mine.json")
+    more = [*call, "--output-dir", "out", "--recipe", "mine.json"]
+    assert main(["batch", "m.jsonl", *more]) == 0
+
+    def assert_all_there(*arguments):
+        capsys.readouterr()
+        assert main(["batch", *arguments, *call]) == 0
+        assert "2 of them in the journal" in capsys.readouterr().err
+
+    assert_all_there(
+        str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "mine.json"
+    )
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../mine.json")
+    # What a recipe is called, where it comes from, and its own size, which --size overrides.
+    prose = {"name": "other", "source": "me", "description": "in better English", "size": 99}
+    (folder / "same.json").write_text(json.dumps({**describe_recipe(SMALL), **prose}))
+    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../same.json")
+    # Another mount point, where all has other times.
+    shutil.copytree(folder, folder / "copy", copy_function=shutil.copyfile)
+    there = str(folder / "copy")
+    assert_all_there(
+        f"{there}/m.jsonl", "--output-dir", f"{there}/out", "--recipe", f"{there}/mine.json"
+    )
+
+    # But another photo under the same name.
+    shutil.copy(folder / "c5.png", folder / "c0.png")
+    monkeypatch.chdir(folder)
+    assert main(["batch", "m.jsonl", *more]) == 2
+    said = capsys.readouterr().err
+    assert f"1 pictures in 'out', such as {outputs[0]}, were made with other pictures" in said
+    assert main(["batch", "m.jsonl", *more, "--force"]) == 0
+    assert "1 painted" in capsys.readouterr().err
+    # One that is away is no other one: its picture is painted already.
+    (folder / "c0.png").unlink()
+    assert main(["batch", "m.jsonl", *more]) == 0
+    assert "2 of them in the journal" in capsys.readouterr().err
+
+
+def test_a_row_that_was_corrected_is_painted(folder, paint):
+    outputs = write_manifest(folder, 2, row0={"content": "nowhere.png"})
+    assert paint()[0] == 1
+    assert "error" in journal_of(folder)[0]
+    write_manifest(folder, 2)
+    code, said = paint()
+    assert code == 0
+    assert "1 painted" in said
+    assert "error" not in journal_of(folder)[-1]
+    assert journal_of(folder)[-1]["output"] == outputs[0]
+    # Whose picture is gone, that row has nothing to lose by other settings.
+    (folder / "out" / outputs[0]).unlink()
+    write_manifest(folder, 2, row0={"seed": 1, "init": "noise"})
+    assert paint()[0] == 0
+
+
+SHARES = {
+    "itself": ((0, 1), (0, 1)),
+    "a share beside all": ((0, 1), (0, 2)),
+    "all beside a share": ((1, 2), (0, 1)),
+    "shares of others": ((1, 2), (0, 3)),
+    "the same share": ((1, 2), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_no_two_runs_paint_the_same_pairs(name, tmp_path):
+    held, wanted = SHARES[name]
+    with (
+        resume.lock_folder(tmp_path, *held),
+        pytest.raises(jaxstyle.io.InputError, match="is in use by another run"),
+        resume.lock_folder(tmp_path, *wanted),
+    ):
+        pass
+    with resume.lock_folder(tmp_path, *wanted):
+        pass
+
+
+def test_shares_do_not_wait_for_each_other(tmp_path):
+    with contextlib.ExitStack() as stack:
+        for process in range(3):
+            stack.enter_context(resume.lock_folder(tmp_path, process, 3))
+
+
+def test_a_device_that_fails_ends_its_pairs_alone(folder, paint, monkeypatch):
+    outputs = write_manifest(folder, 4)
+    steps = jaxstyle.stylize_batch_steps
+    calls = []
+
+    def failing(times):
+        def run(*arguments, **settings):
+            calls.append(1)
+            if len(calls) in times:
+                raise jax.errors.JaxRuntimeError("INTERNAL: something\nbroke")
+            return steps(*arguments, **settings)
+
+        return run
+
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", failing({1}))
+    code, said = paint()
+    assert code == 1
+    assert "Traceback" not in said
+    entries = journal_of(folder)
+    errors = [entry["error"] for entry in entries if "error" in entry]
+    assert 0 < len(errors) < len(entries) == 4
+    assert set(errors) == {"the device failed: INTERNAL: something broke"}
+    # Twice in a row it is not the pairs: what is painted stays, the others are left as they are.
+    calls.clear()
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", failing({1, 2, 3}))
+    write_manifest(folder, 4, **{f"row{i}": {"weights": "style=7"} for i in range(4)})
+    code, said = paint("--force")
+    assert code == 1
+    assert "error: stopped: the device failed" in said
+    assert len(calls) == 2
+    calls.clear()
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", steps)
+    assert paint("--force", "--retry-failed")[0] == 0
+    assert all((folder / "out" / output).is_file() for output in outputs)
+
+
+def test_a_damaged_journal_is_named(folder, paint):
+    write_manifest(folder, 2)
+    assert paint()[0] == 0
+    journal = folder / "out" / "journal.jsonl"
+    data = bytearray(journal.read_bytes())
+    data[data.index(b'"loss": ') + 9] ^= 1
+    journal.write_bytes(data)
+    code, said = paint()
+    assert code == 2
+    assert re.search(r"error: line [23] of '.*journal.jsonl' is damaged; delete that line", said)
+    assert len(said.splitlines()) == 1
+    assert journal.read_bytes() == data
+    lines = data.splitlines(keepends=True)
+    number = int(re.search(r"line (\d)", said)[1])
+    journal.write_bytes(b"".join(lines[: number - 1] + lines[number:]))
+    assert "1 painted" in paint()[1]
+
+
+def test_a_picture_of_a_batch_is_the_same_alone(folder, paint, monkeypatch):
+    # 40 px are extended to 64: with other borders the loss is another one.
+    (output,) = write_manifest(folder, 1, row0={"content": "c2.png"})
+    monkeypatch.chdir(folder)
+    assert paint()[0] == 0
+    path = folder / "out" / output
+    metadata = json.loads(path.with_suffix(".json").read_text())
+    assert metadata["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert metadata["command"].startswith("jaxstyle batch ")
+    monkeypatch.chdir("/")
+    job = job_of(path.with_suffix(".json"), output=folder / "alone.png", quiet=True)
+    assert run(job) == 0
+    other = dataclasses.replace(job, output=folder / "other.png", multiple_of=1)
+    assert run(other) == 0
+    losses = [
+        json.loads((folder / f"{name}.json").read_text())["loss"] for name in ("alone", "other")
+    ]
+    rounding = 64 * 64 * np.finfo(np.float32).eps  # a sum over so many positions
+    assert abs(losses[0] / metadata["loss"] - 1) < rounding
+    assert abs(losses[1] / metadata["loss"] - 1) > 10 * rounding
+    shapes = [jaxstyle.io.load_image(each).shape for each in (path, job.output)]
+    assert shapes[0] == shapes[1]
+
+
+def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
+    """A folder that hangs, such as one on another machine, is not waited for."""
+    write_manifest(folder, 4)
+    (folder / "hanging.py").write_text(
+        "import sys, time\n"
+        "from jaxstyle.app import batch\n"
+        "from jaxstyle.app.cli import main\n"
+        "batch.shape_of = lambda *_: (print('looking', flush=True), time.sleep(100))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, str(folder / "hanging.py"), *arguments(folder, params_file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "looking\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 10  # nothing is computed: this is for a machine that is busy
+    assert process.returncode == 130
+    assert "start again to go on" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monkeypatch):
+    outputs = write_manifest(folder, 3)
+    read = gallery.load_image
+
+    def interrupted(*arguments, **settings):
+        signal.raise_signal(signal.SIGINT)
+        return read(*arguments, **settings)
+
+    monkeypatch.setattr(gallery, "load_image", interrupted)
+    if times == 2:  # the first one has come before: what is painted is on disk
+        save = batch._Runner._save
+
+        def stop(self, painted):
+            save(self, painted)
+            self.interrupts.first = signal.SIGINT
+
+        end = batch._Runner._end
+
+        def note(self):
+            self.interrupts.count = 1
+            return end(self)
+
+        monkeypatch.setattr(batch._Runner, "_save", stop)
+        monkeypatch.setattr(batch._Runner, "_end", note)
+    code, said = paint("--report", str(folder / "page"))
+    assert code == 130
+    assert "there is no report" in said
+    assert not (folder / "page" / "index.html").exists()
+    done = [entry["output"] for entry in journal_of(folder)]
+    assert 0 < len(done) <= 3
+    assert all((folder / "out" / output).is_file() for output in done)
+    assert set(done) <= set(outputs)
+    monkeypatch.undo()
+    assert paint("--report", str(folder / "page"))[0] == 0
+    assert (folder / "page" / "index.html").is_file()

@@ -17,6 +17,7 @@ from jaxstyle.app.memory import (
     format_memory,
 )
 from jaxstyle.app.report import Pictures
+from jaxstyle.app.working_size import crop, cropped, extend, extended
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.weights import load_params_and_info
@@ -32,6 +33,8 @@ class Loaded(NamedTuple):
     params: Any
     weights: dict[str, Any]
     """Source and hash of the network's."""
+    shape: tuple[int, int]
+    """Of the result: the content's, without what its working size adds."""
 
 
 def load(job: Job) -> Loaded:
@@ -44,8 +47,24 @@ def load(job: Job) -> Loaded:
     masks, style_masks = _load_masks(job, content, styles)
     preprocessing = job.recipe.network.preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
-    pictures = Pictures(content, styles, masks, style_masks, init)
-    return Loaded(pictures, params, {"source": info.source, "sha256": info.sha256})
+    pictures = _at_working_size(Pictures(content, styles, masks, style_masks, init), job)
+    weights = {"source": info.source, "sha256": info.sha256}
+    return Loaded(pictures, params, weights, (content.shape[0], content.shape[1]))
+
+
+def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
+    """Extends and crops pictures as a batch does, for a picture of one that is painted again."""
+    if job.multiple_of == 1:
+        return pictures
+    content, styles, masks, style_masks, init = pictures
+    shape = extended(content.shape, job.multiple_of)
+    return Pictures(
+        extend(content, shape),
+        tuple(crop(style, cropped(style.shape, job.multiple_of)) for style in styles),
+        None if masks is None else np.stack([extend(mask, shape) for mask in masks]),
+        style_masks,  # a batch has none, nor a picture to start from
+        init,
+    )
 
 
 def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:

@@ -25,15 +25,20 @@ class Interrupts:
 
     Outside of the main thread, which hears no signals, it does nothing.
 
+    Args:
+        again: what a second Ctrl-C does, for the answer to the first one.
+
     Attributes:
         first: the first signal that has come.
+        count: signals that have come.
         abandoned: whether `watch` has left its work behind, which goes on in its thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, again: str = "save what there is and stop now") -> None:
+        self.again = again
         self.first: int | None = None
         self.abandoned = False
-        self._count = 0
+        self.count = 0
         self._since = 0.0
         self._can_wait: Callable[[], bool] = lambda: False
         self._before: dict[int, Any] = {}
@@ -99,19 +104,19 @@ class Interrupts:
         return problems[0] if problems else None
 
     def _must_leave(self, has_result: bool) -> bool:
-        if self._count == 0:
+        if self.count == 0:
             return False
         waited = time.monotonic() - self._since
         patient = self.first == signal.SIGINT or waited < _PATIENCE
-        return self._count > 1 or not has_result or not patient
+        return self.count > 1 or not has_result or not patient
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self._count += 1
+        self.count += 1
         if self.first is not None:
             return
         self.first, self._since = number, time.monotonic()
         if self._can_wait():
-            again = "; press Ctrl-C again to save what there is and stop now"
+            again = f"; press Ctrl-C again to {self.again}"
             say(f"stopping after this step{again if number == signal.SIGINT else ''}")
 
 

@@ -53,6 +53,7 @@ class Job:
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
     recipe_file: Path | None = None  # that the recipe was read from
+    multiple_of: int = 1  # pixels: of the working size, see `working_size`
     tile: int | None = None
     memory: float | None = None  # bytes
     shard: str | None = None  # rows
@@ -77,6 +78,7 @@ class Job:
             "style_weights": self.style_weights,
             "style_scale": self.style_scale,
             "precision": self.precision,
+            "multiple_of": self.multiple_of,
         }
 
     @property

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -78,6 +78,38 @@ def _previews(job: Job) -> Iterator[Path]:
             preview = job.preview_path(int(number))
             if preview.name.casefold() == path.name.casefold():
                 yield preview
+
+
+def check_batch(
+    jobs: Sequence[Job],
+    kept: Sequence[Path],
+    *,
+    manifest: Path | None,
+    page: Path | None,
+    overwrite: bool,
+) -> None:
+    """Checks, before a batch, all that it will write against all that it reads.
+
+    Whether existing pictures may be replaced is checked later, for those that are painted.
+
+    Args:
+        jobs: of all rows.
+        kept: the journal and the locks.
+        manifest: the file, or None.
+        page: of the report, or None.
+        overwrite: allow existing files of others.
+
+    Raises:
+        InputError: if something would be lost.
+    """
+    pages = [] if page is None else [page]
+    results = [path for job in jobs for path in (job.output, job.metadata_path)]
+    read = dict.fromkeys(path for job in jobs for path in job.sources)
+    manifests = [] if manifest is None else [manifest]
+    check_outputs([*kept, *pages, *results], [*manifests, *read], overwrite=True)
+    if not overwrite:
+        for path in pages:
+            check_replaceable(path)
 
 
 def check_outputs(

@@ -17,12 +17,12 @@ import jaxstyle
 from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
+from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.objective import layers_of
 from jaxstyle.solvers import ScipyLBFGSB
 
-_STEP = 32  # pixels that working sizes are multiples of, so that there are few of them
 # Pixels that a batch has at most, beyond which there is nothing to be gained.
 _CPU_PIXELS = 8 * 128 * 128
 _ACCELERATOR_PIXELS = 16 * 512 * 512
@@ -90,7 +90,8 @@ def plan_pairs(
         except InputError as error:
             errors.add(row.line, error)
             continue
-        pairs.append(Pair(row, job, _digest(row, job)))
+        job = dataclasses.replace(job, multiple_of=MULTIPLE)
+        pairs.append(Pair(row, job, _digest(job)))
     errors.check()
     return pairs
 
@@ -121,14 +122,11 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _digest(row: Row, job: Job) -> str:
-    """Tells two settings of a pair from each other."""
-    sources = {
-        "content": str(row.content),
-        "styles": list(map(str, row.styles)),
-        "masks": list(map(str, row.masks)),
-    }
-    settings = {**job.settings, **sources}
+def _digest(job: Job) -> str:
+    """Tells settings apart; the content of pictures is compared elsewhere."""
+    settings = job.identity
+    if job.init == "content":
+        del settings["seed"]  # of no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -154,8 +152,8 @@ def make_batches(
     groups: dict[Any, list[Pair]] = {}
     for pair, (content, *styles) in pairs:
         key = (
-            _extended(content),
-            tuple(map(_cropped, styles)),
+            extended(content, MULTIPLE),
+            tuple(cropped(style, MULTIPLE) for style in styles),
             _common(pair.job),
             bool(pair.row.masks),
         )
@@ -189,31 +187,6 @@ def _common(job: Job) -> Any:
     return recipe, job.init, job.precision, len(job.styles)
 
 
-def _extended(shape: tuple[int, int]) -> tuple[int, int]:
-    """The working size of a content: its long edge as it is, the other a multiple of `_STEP`."""
-    longer = max(shape)
-    height, width = (n if n == longer else -(-n // _STEP) * _STEP for n in shape)
-    return height, width
-
-
-def _cropped(shape: tuple[int, int]) -> tuple[int, int]:
-    """That of a style."""
-    height, width = (max(n // _STEP * _STEP, min(n, _STEP)) for n in shape)
-    return height, width
-
-
-def _extend(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Continues an image by its reflection, to the right and below."""
-    border = [(0, to - n) for n, to in zip(image.shape, shape, strict=False)]
-    border += [(0, 0)] * (image.ndim - 2)
-    return np.pad(image, border, "symmetric")
-
-
-def _crop(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    top, left = ((n - to) // 2 for n, to in zip(image.shape, shape, strict=False))
-    return image[top : top + shape[0], left : left + shape[1]]
-
-
 def load_lane(pair: Pair, batch: Batch) -> Lane:
     """Reads a pair's pictures and brings them to the sizes of its batch.
 
@@ -225,7 +198,10 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
     content, *styles = images
     minimum = network.minimum_size(layers_of(pair.job.recipe.terms))
     expected = [batch.shape, *batch.style_shapes]
-    found = [_extended(content.shape[:2]), *(_cropped(style.shape[:2]) for style in styles)]
+    found = [
+        extended(content.shape, MULTIPLE),
+        *(cropped(style.shape, MULTIPLE) for style in styles),
+    ]
     if found != expected:
         raise InputError("a picture's size is another one than its header says; save it again")
     for shape in ((*content.shape[:2],), *batch.style_shapes):
@@ -237,11 +213,11 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
     masks = None
     if pair.row.masks:
         masks = np.stack(
-            [_extend(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
+            [extend(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
         )
     return Lane(
-        _extend(content, batch.shape),
-        tuple(_crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
+        extend(content, batch.shape),
+        tuple(crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
         masks,
         (content.shape[0], content.shape[1]),
     )

@@ -52,6 +52,7 @@ def job_of(path: Path, **others: Any) -> Job:
             "seed": metadata["seed"],
             "style_scale": metadata["style_scale"],
             "precision": metadata["precision"],
+            "multiple_of": metadata["multiple_of"],
             "tile": metadata["tile"],
         }
         weights = metadata["weights"]["sha256"]

@@ -152,7 +152,7 @@ class _Painting:
                 keep=None if file is None else lambda now: file.keep(now, trace, self.snapshots),
                 call=call,
             )
-            for step, result in _show_progress(steps, job, trace):
+            for step, result in _show_progress(steps, job, trace, loaded.shape):
                 self.latest = result, list(trace)
                 if look is not None:
                     look(step, result, trace)
@@ -250,13 +250,17 @@ def _chunk(job: Job, content: np.ndarray) -> int:
 
 
 def _show_progress(
-    steps: Iterator[tuple[int, StyleResult]], job: Job, trace: list[dict[str, Any]]
+    steps: Iterator[tuple[int, StyleResult]],
+    job: Job,
+    trace: list[dict[str, Any]],
+    shape: tuple[int, int],
 ) -> Iterator[tuple[int, StyleResult]]:
     """Passes `steps` on, copied to the host, notes each in `trace`, and tells of it."""
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     with show_progress(job.progress, job.quiet, "steps") as show:
         for step, on_device in steps:
             result = jax.device_get(on_device)  # whatever becomes of the device
+            result = result._replace(image=result.image[: shape[0], : shape[1]])
             total = result.trace.shape[-1]
             for entry in _new_entries(step, result, trace, time.perf_counter() - begin):
                 trace.append(entry)

@@ -53,6 +53,7 @@ def describe_run(
         "versions": describe_versions(),
         "device": device_name(),
         "precision": job.precision,
+        "multiple_of": job.multiple_of,
         "tile": tile,
         "shard": job.shard,
         "devices": 1 if mesh is None else mesh.size,
