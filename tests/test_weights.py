@@ -1,10 +1,12 @@
 """Weights: every format, every lie, and nothing run."""
 
+import copy
 import io
 import os
 import pickle
 import struct
 import sys
+import time
 import types
 import zipfile
 from pathlib import Path
@@ -409,6 +411,106 @@ def test_pickles_that_are_bombs():
             archive.writestr("x/data.pkl", content)
         with pytest.raises(InputError):
             read_torch(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"(" * 10**6,
+        b"(1" * (10**6 // 2),
+        b"]" + b"(e" * 400_000,
+        b"]q\0" * 250_000,
+        # A long list of pairs, or a long shape, in thousands of calls.
+        b"ccollections\nOrderedDict\nq\0](" + b"\x8c\1aN\x86" * 40_000
+        + b"e\x85q\1" + b"h\0h\1R" * 120_000,
+        b"ctorch._utils\n_rebuild_tensor_v2\nq\0(NK\0(" + b"K\1" * 100_000
+        + b"t)tq\1" + b"h\0h\1R" * 120_000,
+        # A name, or a storage's, of lists or tuples in each other, each twice.
+        b")q\1" + b"h\1h\1\x86q\1" * 60 + b"\x8c\1a\x93",
+        b")q\1" + b"h\1h\1\x86q\1" * 60 + b"Q",
+    ],
+    ids=["marks", "texts", "marks in turn", "memo", "pairs", "shape", "name", "storage"],
+)  # fmt: skip
+def test_time_and_memory_grow_with_the_bytes_of_a_pickle(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x04" + content + b"N.")
+    begin = time.process_time()
+    with pytest.raises(InputError):
+        read_torch(buffer.getvalue())
+    assert time.process_time() - begin < 4
+
+
+def test_one_storage_of_many_tensors_is_read_once():
+    """And kept once: a file of 8 MB would become 8 GB."""
+    matrix = np.arange(2**21, dtype=np.float32)
+    tensors = {f"t{i}": Tensor(matrix, "0") for i in range(1000)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", pickle_torch(tensors, legacy=False))
+        archive.writestr("x/data/0", matrix.tobytes())
+    begin = time.process_time()
+    found = read_torch(buffer.getvalue())
+    assert time.process_time() - begin < 2
+    assert len(found) == 1000
+    assert all(np.shares_memory(each, found["t0"]) for each in found.values())
+    np.testing.assert_array_equal(found["t999"], matrix)
+
+
+def test_members_of_an_archive_that_are_the_same_bytes(tmp_path):
+    """The central directory may name one member's place for all."""
+    matrix = np.zeros(2**16, np.float32)
+    tensors = {f"t{i}": Tensor(matrix, str(i)) for i in range(50)}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", pickle_torch(tensors, legacy=False))
+        archive.writestr("x/data/0", matrix.tobytes())
+        first = archive.infolist()[-1]
+        for number in range(1, 50):
+            again = copy.copy(first)
+            again.filename = again.orig_filename = f"x/data/{number}"
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+        archive._didModify = True
+    with pytest.raises(InputError):
+        read_torch(buffer.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "circle", "mat"])
+def test_bombs_of_other_formats_end_in_time(kind, tmp_path):
+    """Files of less than 1 MB that would unpack to gigabytes, or be walked for ever."""
+    path = tmp_path / "bomb"
+    big = np.zeros((3, 3, 512, 512), np.float32)
+    if kind == "npz":
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **{f"conv1_{1 + i % 4}_x{i}": big for i in range(32)})
+    elif kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            for i in range(32):
+                file.create_dataset(f"conv1_1/{i}", data=big, compression="gzip")
+    elif kind == "circle":
+        with h5py.File(path, "w") as file:
+            group = file.create_group("a")
+            for i in range(300):
+                group[f"conv1_1_{i}"] = group
+    else:
+        scipy.io.savemat(path, {"layers": np.zeros((4096, 4096), "u1")}, do_compression=True)
+        path = path if path.exists() else path.with_suffix(".mat")
+    assert path.stat().st_size < 2**21
+    begin = time.process_time()
+    with pytest.raises(InputError):
+        read_file(path)
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.h5"])
+def test_a_web_page_in_the_place_of_weights_is_called_so(name, tmp_path):
+    (tmp_path / name).write_text("<!DOCTYPE html><html><body>Not found</body></html>\n")
+    with pytest.raises(InputError, match="web page"):
+        read_file(tmp_path / name)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(InputError, match="Git LFS"):
+        read_file(tmp_path / name)
 
 
 def test_compressed_members_are_refused():

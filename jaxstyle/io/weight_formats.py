@@ -5,6 +5,8 @@ the input of the first one BGR for Caffe-trained weights.
 """
 
 import io
+import itertools
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import PathType, check_source, describe_path
+from jaxstyle.io.files import PathType, describe_path, open_source
+from jaxstyle.io.image_headers import describe_foreign
 from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
@@ -23,7 +26,8 @@ Arrays = Mapping[str, NDArray[Any]]
 Params = dict[str, dict[str, NDArray[np.float32]]]
 
 _MAX_FILE = 2**31  # bytes
-_MAX_ARRAY = 2**29  # bytes; the largest array, fc6's kernel, has 411 MB
+_MAX_ARRAYS = 2**28  # bytes that are unpacked; VGG19's convolutions have 160 MB in float64
+_MAX_ITEMS = 10_000  # groups and arrays of an HDF5 file
 
 
 class Weights(NamedTuple):
@@ -55,8 +59,7 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     Raises:
         InputError: for anything but a file of VGG19's convolutions.
     """
-    check_source(path)
-    with open(path, "rb") as file:
+    with open_source(path) as file:
         data = file.read(_MAX_FILE + 1)
     name = describe_path(path)
     if len(data) > _MAX_FILE:
@@ -85,6 +88,8 @@ def _read(data: bytes) -> Weights:
         return _guard("MatConvNet", _read_mat, data)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         return _guard("safetensors", _read_safetensors, data)
+    if foreign := describe_foreign(data[:512]):
+        raise InputError(f"it {foreign}")
     raise InputError(
         "unknown format; give a Keras .h5, a torch .pth, a MatConvNet .mat, an .npz or a "
         ".safetensors file of VGG19"
@@ -105,19 +110,22 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
     import h5py  # noqa: PLC0415  slow to import
 
     arrays: dict[str, NDArray[Any]] = {}
+    seen = itertools.count()
 
     def walk(group: Any, prefix: str, depth: int) -> None:
         for key in group:
             # Links lead out of the file or in circles; weights have hard links only.
             if not isinstance(group.get(key, getlink=True), h5py.HardLink) or depth > 4:
                 raise InputError("an HDF5 file with links or deep nesting is not read")
+            if next(seen) >= _MAX_ITEMS:
+                raise InputError("an HDF5 file with so many groups is not VGG19's")
             item, name = group[key], f"{prefix}/{key}"
             if isinstance(item, h5py.Group):
                 walk(item, name, depth + 1)
             elif _NAME.search(name) and item.shape:
-                if item.is_virtual or item.external or item.nbytes > _MAX_ARRAY:
-                    raise InputError(f"dataset {name!r:.60} is virtual, external or too large")
-                _check_shape(name, item.shape)
+                if item.is_virtual or item.external:
+                    raise InputError(f"dataset {name!r:.60} is virtual or external")
+                _check_shape(name, item.shape, item.dtype, arrays)
                 arrays[name] = item[()]
 
     with h5py.File(io.BytesIO(data), "r") as file:
@@ -125,25 +133,35 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _check_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Refuses an array before it is unpacked, if it cannot be one of a convolution."""
-    if len(shape) not in (1, 4) or max(shape) > 512:
+def _check_shape(name: str, shape: tuple[int, ...], dtype: Any, arrays: Arrays) -> None:
+    """Refuses an array before it is unpacked beside `arrays`, if no convolution can have it."""
+    if len(shape) not in (1, 4) or max(shape) > 512 or math.prod(shape) > 3 * 3 * 512 * 512:
         raise InputError(f"array {name!r:.60} has shape {shape}, which VGG19 has nowhere")
+    if dtype.kind != "f":  # strings would be as long as they like
+        raise InputError(f"array {name!r:.60} holds {dtype} instead of floating-point numbers")
+    size = math.prod(shape) * dtype.itemsize + sum(each.nbytes for each in arrays.values())
+    if size > _MAX_ARRAYS or len(arrays) > 500:
+        raise InputError("its arrays are too large or too many for VGG19")
 
 
 def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if not _NAME.search(name) and not name.startswith("features."):
                 continue
-            if info.file_size > _MAX_ARRAY:
-                raise InputError(f"array {name!r:.60} is too large")
             with archive.open(info) as member:
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-            if arrays[name].nbytes > info.file_size:
-                raise InputError(f"array {name!r:.60} is larger than its file")
+                version = np.lib.format.read_magic(member)
+                read_header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, fortran, dtype = read_header(member)
+                _check_shape(name, shape, dtype, arrays)
+                content = member.read(math.prod(shape) * dtype.itemsize)
+            array = np.frombuffer(content, dtype)  # of objects it is none, and raises
+            arrays[name] = array.reshape(shape, order="F" if fortran else "C")
     return arrays
 
 
@@ -193,7 +211,12 @@ def _from_torch(arrays: Arrays) -> Weights:
                 restored[f"{name}.bias"] = arrays[f"{key}_b"]
             except KeyError as error:
                 raise InputError(f"the 8-bit file lacks {error}") from None
-            if codes.dtype != np.uint8 or table.shape != (256,):
+            kernel, _ = CONV_SHAPES[name]
+            if (
+                codes.dtype != np.uint8
+                or codes.shape != (kernel[3], kernel[2], 3, 3)
+                or table.shape != (256,)
+            ):
                 raise InputError(f"the 8-bit kernel of {name} is not coded by a table of 256")
             restored[f"{name}.kernel"] = table[codes]
         return _named(restored, "an 8-bit file")._replace(exact=False)
