@@ -331,7 +331,7 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
     if not mask.max() > 0:
         raise InputError(f"{option} {path} is black all over: paint its region white")
     if mask.min() == 1:
-        say(f"{option} {describe_path(path)} is white all over: it keeps the whole picture")
+        say(f"{option} {path} is white all over: it keeps the whole picture")
     return mask
 
 

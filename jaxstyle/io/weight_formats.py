@@ -4,8 +4,10 @@ The format is told by the first bytes, never by the file's name. Kernels become 
 the input of the first one BGR for Caffe-trained weights.
 """
 
+import hashlib
 import io
 import itertools
+import json
 import math
 import re
 import zipfile
@@ -30,14 +32,26 @@ _MAX_ARRAYS = 2**28  # bytes that are unpacked; VGG19's convolutions have 160 MB
 _MAX_ITEMS = 10_000  # groups and arrays of an HDF5 file
 
 
+FORMAT = "jaxstyle-vgg19-sealed"
+"""What a converted file calls itself; those of older versions have no seal."""
+
+# Of all biases, which the exact kernels and those of 8 bits have in common: whoever has these was
+# trained by the Visual Geometry Group, not by torchvision.
+_ORIGINAL_BIASES = "1367bb96d0105501305a73d1852c7be996b0448a7b0867ff46b8f16bf3803439"
+
+
 class Weights(NamedTuple):
-    """What a file holds."""
+    """What a file holds.
+
+    `sha256` is not of the file but of the numbers, little-endian float32, kernel and bias by layer.
+    """
 
     params: Params
     source: str
     exact: bool
     preprocessing: str
     metadata: Mapping[str, str]
+    sha256: str
 
 
 # The positions of the convolutions in torchvision's `features`, a list that counts ReLUs and pools.
@@ -67,11 +81,45 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     try:
         with np.errstate(all="ignore"):  # what overflows is refused as infinity
             weights = _read(data)
+        _check_metadata(weights)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if preprocessing is not None:
         weights = weights._replace(preprocessing=preprocessing)
     return weights
+
+
+def seal(header: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of all that a safetensors header says, its own `seal` left out.
+
+    The metadata have the SHA-256 of the numbers, so that the seal is one of all of the file.
+
+    Args:
+        header: names, types, shapes and places of the arrays, and `__metadata__`.
+    """
+    metadata = {key: value for key, value in header["__metadata__"].items() if key != "seal"}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def has_original_biases(params: Params) -> bool:
+    """Tells whether they are those of the Visual Geometry Group's VGG19."""
+    return _hash(params, ("bias",)) == _ORIGINAL_BIASES
+
+
+def _hash(params: Params, kinds: tuple[str, ...] = ("kernel", "bias")) -> str:
+    digest = hashlib.sha256()
+    for layer in CONV_LAYERS:
+        for kind in kinds:
+            digest.update(np.ascontiguousarray(params[layer][kind], "<f4").data)
+    return digest.hexdigest()
+
+
+def _check_metadata(weights: Weights) -> None:
+    """Compares the numbers with what a converted file says of them."""
+    ours = weights.metadata.get("format", "").startswith("jaxstyle")
+    if ours and weights.metadata.get("sha256") != weights.sha256:
+        raise InputError("damaged: its content has another SHA-256 than its header says")
 
 
 def _read(data: bytes) -> Weights:
@@ -179,17 +227,19 @@ def _read_mat(data: bytes) -> Weights:
     # MatConvNet's images are RGB: the original's first kernel, channels turned round.
     first = weights.params["conv1_1"]
     first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
-    return weights
+    return weights._replace(sha256=_hash(weights.params))
 
 
 def _read_safetensors(data: bytes) -> Weights:
-    import json  # noqa: PLC0415
-
     import safetensors.numpy  # noqa: PLC0415  slow to import
 
-    arrays = safetensors.numpy.load(data)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
+    # By more than one word, each of which may be the one that is damaged.
+    sealed = "seal" in metadata or "generator" in metadata or metadata.get("format") == FORMAT
+    if sealed and metadata.get("seal") != seal(header):
+        raise InputError("damaged: its header has another SHA-256 than its seal says")
+    arrays = safetensors.numpy.load(data)
     if any(name.startswith("features.") for name in arrays):
         return _from_torch(arrays)
     weights = _named(arrays, metadata.get("source", "a .safetensors file"))
@@ -226,8 +276,11 @@ def _from_torch(arrays: Arrays) -> Weights:
             match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", name)
             if match and int(match[1]) in _TORCH_INDICES:
                 named[f"{_TORCH_INDICES[int(match[1])]}.{match[2]}"] = array
-        # The names say nothing of the preprocessing. Nearly all such files are torchvision's.
-        return _named(named, "a torch file")._replace(preprocessing="torchvision")
+        # The names say nothing of the preprocessing. Nearly all such files are torchvision's, but
+        # some, such as vgg19-d01eb7cb.pth, are converted from Caffe.
+        weights = _named(named, "a torch file")
+        original = has_original_biases(weights.params)
+        return weights if original else weights._replace(preprocessing="torchvision")
     return _named(arrays, "a torch file")
 
 
@@ -261,4 +314,4 @@ def _named(arrays: Arrays, source: str) -> Weights:
             params[layer][kind] = np.ascontiguousarray(array, np.float32)
             if not np.isfinite(params[layer][kind]).all():
                 raise InputError(f"the {kind} of {layer} holds NaN or infinity")
-    return Weights(params, source, True, "caffe", {})
+    return Weights(params, source, True, "caffe", {}, _hash(params))
