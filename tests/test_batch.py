@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -24,6 +26,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
+from jaxstyle.app import batch, resume
 from jaxstyle.app.cli import main
 from jaxstyle.io import describe_recipe
 
@@ -183,12 +186,16 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
         assert part in message
         assert "\n" not in message
 
-    # What failed is not tried again, unless asked for.
+    # What failed is not tried again, unless asked for, or its picture is another one now.
+    assert main(arguments(folder, params_file)) == 1
+    assert "0 painted" in (said := capsys.readouterr().err)
+    assert "line " not in said
     (folder / "truncated.png").write_bytes(whole)
     assert main(arguments(folder, params_file)) == 1
-    assert "0 painted" in capsys.readouterr().err
-    assert main(arguments(folder, params_file, "--retry-failed", "--quiet")) == 1
+    assert "1 painted" in capsys.readouterr().err
     assert (folder / "out" / outputs[4]).is_file()
+    assert main(arguments(folder, params_file, "--retry-failed", "--quiet")) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 5
     assert not (folder / "out" / outputs[1]).exists()
 
 
@@ -428,15 +435,17 @@ def test_what_the_library_refuses_is_a_pair_that_fails(folder, params_file, caps
 def test_a_file_that_is_no_journal(folder, params_file, capsys):
     write_manifest(folder, 2)
     (folder / "out").mkdir()
-    (folder / "out" / "journal-1.jsonl").write_text('{"some": "log"}\n')
+    journal = folder / "out" / "journal.jsonl"
+    journal.write_text('{"some": "log"}\nand a line without an end')
     assert main(arguments(folder, params_file)) == 2
-    assert "journal-1.jsonl' is no journal" in capsys.readouterr().err
+    assert "journal.jsonl' is not a journal" in capsys.readouterr().err
+    assert journal.read_text() == '{"some": "log"}\nand a line without an end'
 
 
 def test_one_run_at_a_time(folder, params_file, capsys):
     write_manifest(folder, 4)
     first = start(folder, params_file, "--steps", "1000")
-    lock = folder / "out" / ".journal.lock"
+    lock = folder / "out" / ".jaxstyle-0-of-1.lock"
     for _ in range(600):
         if lock.exists():
             break
@@ -498,3 +507,265 @@ def test_five_hundred_pairs_do_not_grow(folder, params_file):
     print(f"resident after 200 pairs {early} kB, at the end {late} kB")
     assert late < 1.1 * early  # the allocator takes a few arenas more, then no more
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1.2 * early
+
+
+@pytest.fixture
+def paint(folder, params_file, capsys):
+    """Runs a batch of one step; returns its exit code and what it said."""
+
+    def run(*options):
+        capsys.readouterr()
+        code = main(arguments(folder, params_file, "--steps", "1", *options))
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
+    outputs = write_manifest(folder, 3)
+    assert paint()[0] == 0
+    pictures = [folder / "out" / output for output in outputs]
+    before = [path.read_bytes() for path in pictures]
+
+    def flip(path):
+        status, data = path.stat(), bytearray(path.read_bytes())
+        data[-20] ^= 4
+        path.write_bytes(data)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # nothing but its content
+
+    damages = [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        flip,
+        lambda path: path.write_bytes(before[(pictures.index(path) + 1) % 3]),  # another of ours
+        lambda path: path.unlink(),
+        lambda path: path.with_suffix(".json").unlink(),
+        lambda path: path.with_suffix(".json").write_bytes(b""),
+        lambda path: flip(path.with_suffix(".json")),
+    ]
+    while damages:
+        number = min(len(damages), 3)
+        for path in pictures[:number]:
+            damages.pop()(path)
+        code, said = paint()
+        assert code == 0, said
+        assert f"3 pairs, {3 - number} of them in the journal" in said
+        assert f"{number} painted" in said
+        assert [path.read_bytes() for path in pictures] == before
+        assert all(json.loads(path.with_suffix(".json").read_text())["loss"] for path in pictures)
+    # Copied and touched, it is the same one.
+    pictures[0].write_bytes(before[0])
+    assert "3 of them in the journal" in paint()[1]
+
+
+def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, paint, monkeypatch):
+    (output,) = write_manifest(folder, 1)
+    assert paint()[0] == 0
+    before = (folder / "out" / output).read_bytes()
+    with monkeypatch.context() as patch:
+
+        def killed(self, entry):
+            raise RuntimeError("killed")
+
+        patch.setattr(batch.Journal, "add", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            paint("--steps", "3", "--force")
+    assert (folder / "out" / output).read_bytes() != before
+    code, said = paint()
+    assert code == 0
+    assert "1 painted" in said
+    assert (folder / "out" / output).read_bytes() == before
+
+
+def test_what_is_not_ours_is_not_replaced(folder, paint):
+    outputs = write_manifest(folder, 3)
+    photo = (folder / "c0.png").read_bytes()
+    foreign = folder / "out" / outputs[1]
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(photo)
+    foreign.with_suffix(".json").write_text('{"my": "notes"}')
+    code, said = paint()
+    assert code == 2
+    assert f"{outputs[1]}' exists, and jaxstyle did not write it" in said
+    assert "line 2: " in said
+    assert "nothing was started" in said
+    assert foreign.read_bytes() == photo
+    assert not list((folder / "out").rglob("0.*"))
+    # Whoever puts a photo in the place of a picture that is painted has a photo there.
+    assert paint("--overwrite")[0] == 0
+    foreign.write_bytes(photo)
+    code, said = paint()
+    assert code == 2
+    assert f"{outputs[1]}' exists, and jaxstyle did not write it" in said
+    assert foreign.read_bytes() == photo
+    foreign.unlink()
+    foreign.with_suffix(".json").write_text('{"my": "notes"}')
+    code, said = paint()
+    assert code == 2
+    assert "1.json' exists, and jaxstyle did not write it" in said
+    assert foreign.with_suffix(".json").read_text() == '{"my": "notes"}'
+
+
+def test_what_is_read_is_not_replaced(folder, params_file, paint):
+    write_manifest(folder, 2, row1={"output": "m.png"})
+    (folder / "out" / "1").mkdir(parents=True)
+    contents = {path: path.read_bytes() for path in folder.glob("*.*")}
+    # The manifest, by a link or hard link, as the JSON of a picture, as the report or the journal.
+    for name in ("m.json", "journal.jsonl", "page/index.html", ".jaxstyle.lock"):
+        for link in (os.symlink, os.link):
+            path = folder / "out" / name
+            path.parent.mkdir(exist_ok=True)
+            link(folder / "m.jsonl", path)
+            code, said = paint("--overwrite", "--report", str(folder / "out" / "page"))
+            assert code == 2, (name, link, said)
+            assert path.exists()
+            assert contents == {path: path.read_bytes() for path in folder.glob("*.*")}
+            path.unlink()
+    # Its recipe.
+    (folder / "out" / "0").mkdir()
+    os.link(folder / "small.json", folder / "out" / "0" / "0.json")
+    code, said = paint("--overwrite")
+    assert code == 2
+    assert "is read and would be replaced" in said
+
+
+def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
+    outputs = write_manifest(folder, 2)
+    call = ["--size", "64", "--steps", "1", "--params", params_file, "--batch-size", "4"]
+    monkeypatch.chdir(folder)
+    shutil.copy("small.json", "mine.json")
+    more = [*call, "--output-dir", "out", "--recipe", "mine.json"]
+    assert main(["batch", "m.jsonl", *more]) == 0
+
+    def assert_all_there(*arguments):
+        capsys.readouterr()
+        assert main(["batch", *arguments, *call]) == 0
+        assert "2 of them in the journal" in capsys.readouterr().err
+
+    assert_all_there(
+        str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "mine.json"
+    )
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../mine.json")
+    # What a recipe is called, where it comes from, and its own size, which --size overrides.
+    prose = {"name": "other", "source": "me", "description": "in better English", "size": 99}
+    (folder / "same.json").write_text(json.dumps({**describe_recipe(SMALL), **prose}))
+    assert_all_there("../m.jsonl", "--output-dir", "../out", "--recipe", "../same.json")
+    # Another mount point, where all has other times.
+    shutil.copytree(folder, folder / "copy", copy_function=shutil.copyfile)
+    there = str(folder / "copy")
+    assert_all_there(
+        f"{there}/m.jsonl", "--output-dir", f"{there}/out", "--recipe", f"{there}/mine.json"
+    )
+
+    # But another photo under the same name.
+    shutil.copy(folder / "c5.png", folder / "c0.png")
+    monkeypatch.chdir(folder)
+    assert main(["batch", "m.jsonl", *more]) == 2
+    said = capsys.readouterr().err
+    assert f"1 pictures in 'out', such as {outputs[0]}, were made with other pictures" in said
+    assert main(["batch", "m.jsonl", *more, "--force"]) == 0
+    assert "1 painted" in capsys.readouterr().err
+    # One that is away is no other one: its picture is painted already.
+    (folder / "c0.png").unlink()
+    assert main(["batch", "m.jsonl", *more]) == 0
+    assert "2 of them in the journal" in capsys.readouterr().err
+
+
+def test_a_row_that_was_corrected_is_painted(folder, paint):
+    outputs = write_manifest(folder, 2, row0={"content": "nowhere.png"})
+    assert paint()[0] == 1
+    assert "error" in journal_of(folder)[0]
+    write_manifest(folder, 2)
+    code, said = paint()
+    assert code == 0
+    assert "1 painted" in said
+    assert "error" not in journal_of(folder)[-1]
+    assert journal_of(folder)[-1]["output"] == outputs[0]
+    # Whose picture is gone, that row has nothing to lose by other settings.
+    (folder / "out" / outputs[0]).unlink()
+    write_manifest(folder, 2, row0={"seed": 1, "init": "noise"})
+    assert paint()[0] == 0
+
+
+SHARES = {
+    "itself": ((0, 1), (0, 1)),
+    "a share beside all": ((0, 1), (0, 2)),
+    "all beside a share": ((1, 2), (0, 1)),
+    "shares of others": ((1, 2), (0, 3)),
+    "the same share": ((1, 2), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_no_two_runs_paint_the_same_pairs(name, tmp_path):
+    held, wanted = SHARES[name]
+    with (
+        resume.lock_folder(tmp_path, *held),
+        pytest.raises(jaxstyle.io.InputError, match="is in use by another run"),
+        resume.lock_folder(tmp_path, *wanted),
+    ):
+        pass
+    with resume.lock_folder(tmp_path, *wanted):
+        pass
+
+
+def test_shares_do_not_wait_for_each_other(tmp_path):
+    with contextlib.ExitStack() as stack:
+        for process in range(3):
+            stack.enter_context(resume.lock_folder(tmp_path, process, 3))
+
+
+def test_a_device_that_fails_ends_its_pairs_alone(folder, paint, monkeypatch):
+    outputs = write_manifest(folder, 8)
+    steps = jaxstyle.stylize_batch_steps
+    calls = []
+
+    def failing(times):
+        def run(*arguments, **settings):
+            calls.append(1)
+            if len(calls) in times:
+                raise jax.errors.JaxRuntimeError("INTERNAL: something\nbroke")
+            return steps(*arguments, **settings)
+
+        return run
+
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", failing({1}))
+    code, said = paint()
+    assert code == 1
+    assert "Traceback" not in said
+    entries = journal_of(folder)
+    errors = [entry["error"] for entry in entries if "error" in entry]
+    assert 0 < len(errors) < len(entries) == 8
+    assert set(errors) == {"the device failed: INTERNAL: something broke"}
+    # Twice in a row it is not the pairs: what is painted stays, the others are left as they are.
+    calls.clear()
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", failing({1, 2, 3}))
+    write_manifest(folder, 8, **{f"row{i}": {"seed": 1, "init": "noise"} for i in range(8)})
+    code, said = paint("--force")
+    assert code == 1
+    assert "error: stopped: the device failed" in said
+    assert len(calls) == 2
+    calls.clear()
+    monkeypatch.setattr(jaxstyle, "stylize_batch_steps", steps)
+    assert paint("--force", "--retry-failed")[0] == 0
+    assert all((folder / "out" / output).is_file() for output in outputs)
+
+
+def test_a_damaged_journal_is_named(folder, paint):
+    write_manifest(folder, 2)
+    assert paint()[0] == 0
+    journal = folder / "out" / "journal.jsonl"
+    data = bytearray(journal.read_bytes())
+    data[data.index(b'"loss": ') + 9] ^= 1
+    journal.write_bytes(data)
+    code, said = paint()
+    assert code == 2
+    assert re.search(r"error: line [23] of '.*journal.jsonl' is damaged; delete that line", said)
+    assert len(said.splitlines()) == 1
+    assert journal.read_bytes() == data
+    lines = data.splitlines(keepends=True)
+    number = int(re.search(r"line (\d)", said)[1])
+    journal.write_bytes(b"".join(lines[: number - 1] + lines[number:]))
+    assert "1 painted" in paint()[1]

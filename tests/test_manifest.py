@@ -95,8 +95,8 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
         ('{"content": "a", "style": " ", "output": "c.png"}', "style is missing"),
         ('{"content": 0, "style": "b", "output": " "}', "output is missing"),
-        ('{"content": "out/d.png", "style": "b", "output": "d.png"}', "would replace a picture"),
-        ('{"content": "a", "style": "out/d.json", "output": "d.png"}', "would replace a picture"),
+        ('{"content": "out/d.png", "style": "b", "output": "d.png"}', "would replace a file"),
+        ('{"content": "a", "style": "out/d.json", "output": "d.png"}', "would replace a file"),
     ],
 )
 def test_json_lines_that_are_wrong(line, message, tmp_path):
@@ -127,12 +127,17 @@ def test_links_do_not_lead_outside(tmp_path):
         with pytest.raises(InputError, match="leaves the output folder"):
             read(tmp_path, f"{HEADER}a,b,{output}\n")
     (tmp_path / "out" / "loop").symlink_to(tmp_path / "out" / "loop")
-    with pytest.raises(InputError, match="leaves the output folder"):
-        read(tmp_path, f"{HEADER}a,b,loop/../../c.png\n")
+    (tmp_path / "out" / "there").symlink_to("back")
+    (tmp_path / "out" / "back").symlink_to("there")
+    (tmp_path / "out" / "round.png").symlink_to("round.png")
+    loops = ("loop/../../c.png", "loop/../d.png", "loop/d.png", "there/d.png", "round.png")
+    for output in loops:
+        with pytest.raises(InputError, match="leaves the output folder"):
+            read(tmp_path, f"{HEADER}a,b,{output}\n")
     (tmp_path / "photo.png").symlink_to(tmp_path / "out" / "d.png")
     (tmp_path / "out" / "e.png").symlink_to(tmp_path / "out" / "f.png")
     for row in ("photo.png,b,d.png", "a,out/f.png,e.png"):
-        with pytest.raises(InputError, match="would replace a picture"):
+        with pytest.raises(InputError, match="would replace a file"):
             read(tmp_path, f"{HEADER}{row}\n")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").symlink_to(outside / "a.png")
@@ -142,6 +147,52 @@ def test_links_do_not_lead_outside(tmp_path):
         read(tmp_path, f"{HEADER}out/loop/a.png,in/b.png,d.png\n", root=str(tmp_path))
     with pytest.raises(InputError, match=r"a.png' is not below"):
         read(tmp_path, row, root=str(tmp_path / "in"))
+
+
+def test_the_json_does_not_lead_outside_either(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    for target in ("../secret.json", "../new.json", str(tmp_path), "loop.json", "a.json"):
+        (tmp_path / "out" / "a.json").symlink_to(target)
+        (tmp_path / "out" / "loop.json").symlink_to("a.json")
+        with pytest.raises(InputError, match=r"output 'a.png' leaves the output folder"):
+            read(tmp_path, f"{HEADER}a,b,a.png\n")
+        (tmp_path / "out" / "a.json").unlink()
+        (tmp_path / "out" / "loop.json").unlink()
+    (tmp_path / "out" / "a.json").symlink_to("elsewhere.json")  # inside
+    assert len(read(tmp_path, f"{HEADER}a,b,a.png\n")) == 1
+    with pytest.raises(InputError, match=r"'elsewhere.png' collides with that of line 2$"):
+        read(tmp_path, f"{HEADER}a,b,a.png\na,b,elsewhere.png\n")
+
+
+def test_recipes_are_files_like_pictures(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    header = "content,style,output,recipe\n"
+    rows = "a,b,1.png,mine.json\na,b,2.png, sub/Mine.TOML \na,b,3.png,gatys\na,b,4.png,\n"
+    path = write(tmp_path / "in", header + rows)
+    monkeypatch.chdir("/")
+    found = read_manifest(path, output_dir=tmp_path / "out", root=str(tmp_path / "in"))
+    recipes = [row.settings.get("recipe") for row in found]
+    folder = tmp_path / "in"
+    assert recipes == [str(folder / "mine.json"), str(folder / "sub/Mine.TOML"), "gatys", None]
+    assert found[0].files == [folder / "a", folder / "b", folder / "mine.json"]
+    assert found[2].files == [folder / "a", folder / "b"]
+    (tmp_path / "in" / "link.json").symlink_to("../other.json")
+    for recipe in ("../other.json", str(tmp_path / "other.json"), "link.json"):
+        write(tmp_path / "in", f"{header}a,b,1.png,{recipe}\n")
+        assert len(read_manifest(path, output_dir=tmp_path / "out")) == 1
+        with pytest.raises(InputError, match=r"line 2: '.*\.json' is not below"):
+            read_manifest(path, output_dir=tmp_path / "out", root=str(tmp_path / "in"))
+    # Nor is a recipe replaced by the JSON next to a picture.
+    with pytest.raises(InputError, match="would replace a file"):
+        read(tmp_path, f"{header}a,b,1.png,out/1.json\n")
+
+
+def test_names_that_differ_in_case_say_so(tmp_path):
+    with pytest.raises(InputError, match=r"that of line 2, where case is ignored$"):
+        read(tmp_path, HEADER + "a,b,c.png\na,b,C.png\n")
+    with pytest.raises(InputError, match=r"that of line 2$"):
+        read(tmp_path, HEADER + "a,b,c.png\na,b,c.jpg\n")
 
 
 def test_ten_thousand_rows_take_no_time(tmp_path):

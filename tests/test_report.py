@@ -21,7 +21,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes, terms
 from jaxstyle.app import batch as runner
-from jaxstyle.app import checkpoint, progress, report
+from jaxstyle.app import checkpoint, gallery, progress, report
 from jaxstyle.app.cli import main
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import describe_recipe, load_image
@@ -351,9 +351,9 @@ def test_a_gallery(folder, params_file, capsys, monkeypatch):
     save = runner._Runner._save
     with monkeypatch.context() as patch:
 
-        def stop(self, *result):
-            save(self, *result)
-            self._stop(signal.SIGINT)
+        def stop(self, painted):
+            save(self, painted)
+            self.interrupts.first = signal.SIGINT
 
         patch.setattr(runner._Runner, "_save", stop)
         assert main(batch(params_file, "--report", "page")) == 130
@@ -411,19 +411,29 @@ def entries_of(folder):
     return {entry["output"]: entry for entry in map(json.loads, lines)}
 
 
-def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures):
+def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, monkeypatch):
     names = [f"{i}.png" for i in range(6)]
     for i, name in enumerate(names):
         image = (255 * pictures(20 + i, 48, 64)).astype(np.uint8)
         Image.fromarray(image).save(folder / name)
     rows = [{"content": names[i], "style": names[5 - i], "output": f"p{i}.png"} for i in range(6)]
     write_manifest(folder, rows)
-    assert main(batch(params_file, "--report", "page", "--steps", "1", "--quiet")) == 0
-    (folder / "out" / "p3.png").write_bytes(b"damaged")
-    (folder / "out" / "p4.json").unlink()
-    # Somebody's own: nothing in them stops the page.
-    (folder / "out" / "p3.json").write_text('{"seconds": [1], "versions": 2}')
-    (folder / "out" / "p2.json").write_text('{"seconds": {"load": "x"}, "device": null}')
+    describe = gallery.describe_batch
+
+    def describe_damaged(page, output_dir, pairs, entries, **more):
+        (folder / "out" / "p3.png").write_bytes(b"damaged")
+        (folder / "out" / "p4.json").unlink()
+        # Somebody's own: nothing in them stops the page.
+        (folder / "out" / "p3.json").write_text('{"seconds": [1], "versions": 2}')
+        (folder / "out" / "p2.json").write_text('{"seconds": {"load": "x"}, "device": null}')
+        entries = {output: dict(entry) for output, entry in entries.items()}
+        del entries["p0.png"]["loss"], entries["p0.png"]["seconds"]
+        entries["p1.png"] |= {"loss": "1", "status": None, "seconds": []}
+        entries["p2.png"] |= {"loss": float("nan"), "status": "converged", "time": "now"}
+        entries["other.png"] = {}
+        return describe(page, output_dir, pairs, entries, **more)
+
+    monkeypatch.setattr(gallery, "describe_batch", describe_damaged)
     assert main(batch(params_file, "--report", "page", "--steps", "1", "--quiet")) == 0
     page = read(folder / "page")
     groups = page.text("div", **{"class": "row one"})
@@ -432,11 +442,12 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures):
         assert group.startswith(row["content"])
         assert group.endswith(row["style"])
     assert "lost" in groups[3]
-    assert len(page.all("a", **{"class": "cell"})) == 5
+    cells = page.all("a", **{"class": "cell"})
+    assert [attributes["data-text"] for attributes, _ in cells][:2] == ["p0.png", "p1.png, None"]
+    assert len(cells) == 5
 
 
 def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
-    from jaxstyle.app import gallery
     from jaxstyle.app.job import make_job
     from jaxstyle.app.pairs import plan_pairs
     from jaxstyle.io.manifest import cross_product
@@ -507,8 +518,8 @@ def test_json_of_a_batch(folder, params_file, capsys):
         assert pair["painted"] + pair["failed"] == i
         assert pair["total"] == 4
         entry = dict(entries[pair["output"]])
-        for key in ("digest", "weights", "time"):
-            del entry[key]
+        for key in ("digest", "weights", "sources", "picture", "json", "time", "checksum"):
+            entry.pop(key, None)
         assert entry.items() <= pair.items()
     assert "error" in pairs[0]
     assert last.items() >= {"status": "done", "painted": 3, "failed": 1, "total": 4}.items()

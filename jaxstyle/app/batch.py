@@ -5,26 +5,26 @@ together does not depend on what is painted already, so a run that was killed an
 paints the same batches, and saves what is missing.
 """
 
+import contextlib
 import dataclasses
-import functools
-import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import gallery, report, runtime
+from jaxstyle.app import gallery, outputs, report, resume, runtime
+from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
+from jaxstyle.app.painting import DeviceError, Painted, Painter
 from jaxstyle.app.pairs import (
     Batch,
     Lane,
@@ -34,22 +34,23 @@ from jaxstyle.app.pairs import (
     make_batches,
     pictures_of,
     shape_of,
-    stack_shares,
 )
-from jaxstyle.app.progress import show_progress, tell_program, time_left, work_of_steps
-from jaxstyle.app.run import count_compilation, describe_losses, describe_run, timed
+from jaxstyle.app.progress import show_progress, tell_program, time_left
+from jaxstyle.app.sidecar import describe_losses, describe_run, timed
 from jaxstyle.io import (
     InputError,
     save_image,
     write_json,
 )
-from jaxstyle.io.files import check_target, describe_error
-from jaxstyle.io.journal import Journal
+from jaxstyle.io.files import check_target
+from jaxstyle.io.fingerprint import fingerprint
+from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.solvers import Status
 
 _THREADS = 4  # that read and write pictures
-_CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
+_PATIENCE = 1.0  # seconds after which a wait is shown
+_REPORTED = ("output", "status", "loss", "seconds", "error")  # of an entry, to a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Options:
     """What a run of many pairs needs to know, besides the pairs."""
 
     output_dir: Path
+    manifest: Path | None = None
     batch_size: int | None = None
     devices: int | None = None
     memory: float | None = None
@@ -64,6 +66,7 @@ class Options:
     processes: int = 1
     force: bool = False
     retry_failed: bool = False
+    overwrite: bool = False  # files of others
     report: Path | None = None  # a folder
     command: str = ""  # that goes on
     progress: str = "auto"  # plain, json
@@ -71,131 +74,187 @@ class Options:
 
 
 def run_batch(pairs: Sequence[Pair], options: Options) -> int:
-    """Paints what is missing; returns the exit code: 0, 1 if a pair failed, 130 or 143.
+    """Paints what is missing; returns the exit code: 0, 1 if a pair failed, 128 + a signal.
 
     Raises:
-        InputError: before anything is painted: a folder that cannot be written or is in use, or
-            results that were made with other settings or weights.
+        InputError: before anything is painted: a folder that cannot be written or is in use, files
+            that would be lost, or pictures that were made with other settings, weights or photos.
     """
     folder = options.output_dir
+    if options.report is not None:
+        report.check_folder(options.report)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
-    if options.report is not None:
-        report.check_folder(options.report)
+    share = options.process, options.processes
+    outputs.check_batch(
+        [pair.job for pair in pairs],
+        [journal_path(folder, *share), *resume.lock_paths(folder, *share)],
+        manifest=options.manifest,
+        page=options.report and report.page_path(options.report),
+        overwrite=options.overwrite,
+    )
     call = runtime.keep_compiled_programs()
-    name = "journal"
-    if options.processes > 1:
-        name += f"-{options.process}-of-{options.processes}"
-    lock = filelock.FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InputError(f"--output-dir {folder} is in use by another run; wait for it") from None
-    except OSError as error:
-        raise InputError(f"--output-dir {folder} may not be written: {error.strerror}") from None
-    try:
-        return _Runner(pairs, options, name, call).run()
-    finally:
-        lock.release()
+    with resume.lock_folder(folder, *share):
+        return _Runner(pairs, options, call).run()
+
+
+class _StoppedError(Exception):
+    """A signal has come, and what we wait for is not needed any more."""
 
 
 class _Runner:
-    def __init__(
-        self, pairs: Sequence[Pair], options: Options, name: str, call: Callable[..., Any]
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], options: Options, call: Callable[..., Any]) -> None:
+        self.pairs = pairs
         self.options = options
-        self.call = call  # of compiled programs
-        self.signal: int | None = None  # that asked us to stop
+        self.interrupts = Interrupts(again="stop at once")
+        self.saving: list[Future[None]] = []
         self.trouble: str | None = None  # that ends the run: a full disk
+        self.missing: set[str] = set()  # outputs
+        self.sources: dict[str, Any] = {}  # output -> fingerprints of its pictures
         self.painted = self.failed = self.total = 0  # of the pairs that this process has to paint
         self.begin = time.perf_counter()
         self.show: Callable[..., None]
-        self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
         self.mesh = self._mesh()
-        self.params: dict[str, tuple[Any, dict[str, Any]]] = {}
-        for preprocessing in {pair.job.recipe.network.preprocessing for pair in pairs}:
-            params, info = load_params_and_info(pairs[0].job.params, preprocessing=preprocessing)
-            self.params[preprocessing] = params, {"source": info.source, "sha256": info.sha256}
-        header = {"journal": 1, "version": jaxstyle.__version__}
-        self.open_journal = functools.partial(Journal, options.output_dir, f"{name}.jsonl", header)
-        self.journal = self.open_journal()
+        params: dict[str, Any] = {}
+        self.infos: dict[str, dict[str, Any]] = {}  # of the weights, by preprocessing
+        for each in {pair.job.recipe.network.preprocessing for pair in pairs}:
+            params[each], info = load_params_and_info(pairs[0].job.params, preprocessing=each)
+            self.infos[each] = {"source": info.source, "sha256": info.sha256}
+        self.painter = Painter(params, self.mesh, call, self._is_stopped, self._show_progress)
+        path = journal_path(options.output_dir, options.process, options.processes)
+        self.journal = Journal(path)
         self.writing = threading.Lock()
-        self._refuse_changes(pairs)
-        self.pairs = pairs
-        self.missing = {pair.row.output for pair in pairs if self._is_missing(pair)}
 
     def _mesh(self) -> Mesh | None:
         devices = runtime.take_devices(jax.local_devices(), self.options.devices)
         return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
-    def _refuse_changes(self, pairs: Sequence[Pair]) -> None:
-        if self.options.force:
-            return
-        for key, what in (("digest", "settings"), ("weights", "pretrained weights")):
-            changed = [
-                pair.row.output
-                for pair in pairs
-                if (entry := self._entry(pair)) and entry.get(key) != self._origin(pair)[key]
-            ]
-            if changed:
-                raise InputError(
-                    f"{len(changed)} pictures in {self.options.output_dir}, such as {changed[0]}, "
-                    f"were made with other {what}; --force paints them again, or take another "
-                    "--output-dir"
-                )
-
-    def _origin(self, pair: Pair) -> dict[str, str]:
-        """What a picture was made of, as its entry in the journal tells."""
-        _, info = self.params[pair.job.recipe.network.preprocessing]
-        return {"digest": pair.digest, "weights": info["sha256"]}
+    def _info(self, pair: Pair) -> dict[str, Any]:
+        """Source and hash of the weights that a pair is painted with."""
+        return self.infos[pair.job.recipe.network.preprocessing]
 
     def _entry(self, pair: Pair) -> Mapping[str, Any]:
         return self.journal.entries.get(pair.row.output, {})
 
-    def _is_missing(self, pair: Pair) -> bool:
-        entry = self._entry(pair)
-        if any(entry.get(key) != value for key, value in self._origin(pair).items()):
-            return True
-        if "error" in entry:
-            return self.options.retry_failed
-        return not pair.job.output.is_file()
-
     def run(self) -> int:
+        """Paints what is missing in another thread, see `Interrupts`; then makes the report."""
+        with self.interrupts:
+            problem = self.interrupts.watch(self._work, self._is_saving)
+            if problem is not None and not isinstance(problem, _StoppedError):
+                raise problem
+            code = self._end()
+            if self.interrupts.abandoned:
+                leave(code)
+        return code
+
+    def _work(self) -> None:
         """Paints batch after batch, while others are read and written."""
-        known = len(self.pairs) - len(self.missing)
-        say_or_not = (lambda text: None) if self.options.quiet else say
-        say_or_not(
-            f"{len(self.pairs)} pairs, {known} of them in the journal, on "
-            f"{1 if self.mesh is None else self.mesh.size} device(s)"
-        )
-        with (
-            ThreadPoolExecutor(_THREADS) as threads,
-            # After the steps that are being made; a second one stops at once.
-            runtime.on_signal(self._stop, signal.SIGINT, signal.SIGTERM),
-            show_progress(self.options.progress, self.options.quiet, "pairs") as self.show,
-        ):
-            batches = self._plan(threads)
+        threads = ThreadPoolExecutor(_THREADS)
+        try:
+            self._find_missing(threads)
+            devices = 1 if self.mesh is None else self.mesh.size
+            self._say(
+                f"{len(self.pairs)} pairs, {len(self.pairs) - len(self.missing)} of them in the "
+                f"journal, on {devices} device(s)"
+            )
+            self._paint_missing(threads)
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _is_saving(self) -> bool:
+        """Whether a picture that is painted is not on disk yet; others have nothing to lose."""
+        return not all(future.done() for future in self.saving)
+
+    def _share(self) -> Sequence[Pair]:
+        """The pairs of this process, whatever sizes of batches its machine is good for."""
+        return self.pairs[self.options.process :: self.options.processes]
+
+    def _is_stopped(self) -> bool:
+        return self.interrupts.requested or self.trouble is not None
+
+    def _say(self, text: str) -> None:
+        if not self.options.quiet:
+            say(text)
+
+    def _wait(
+        self, waiting: Sequence[Future[Any]], show: Callable[..., None] = lambda *_: None
+    ) -> None:
+        """Waits for what the threads do, showing how far they are if it takes long.
+
+        Raises:
+            _StoppedError: when a signal has come.
+        """
+        begin = time.perf_counter()
+        for done, future in enumerate(waiting, 1):
+            while not future.done() and not self.interrupts.requested:
+                futures.wait([future], timeout=0.1)
+            if self.interrupts.requested:
+                raise _StoppedError
+            if time.perf_counter() - begin > _PATIENCE:
+                show(done, len(waiting), "")
+
+    def _progress(self, unit: str) -> contextlib.AbstractContextManager[Callable[..., None]]:
+        return show_progress(self.options.progress, self.options.quiet, unit)
+
+    def _find_missing(self, threads: ThreadPoolExecutor) -> None:
+        """Finds which pairs are to be painted, and refuses to lose anything.
+
+        Raises:
+            InputError: see `run_batch`.
+        """
+        looking = {
+            pair.row.output: threads.submit(
+                resume.state_of, pair, self._entry(pair), self._info(pair)["sha256"]
+            )
+            for pair in self.pairs
+        }
+        with self._progress("pairs checked") as show:
+            self._wait(list(looking.values()), show)
+        states = {output: future.result() for output, future in looking.items()}
+        wanted = {resume.MISSING}
+        if self.options.force:
+            wanted.update(resume.CHANGED)
+        else:
+            resume.refuse_changes(self.options.output_dir, states)
+        if self.options.retry_failed:
+            wanted.add(resume.FAILED)
+        self.missing = {output for output, state in states.items() if state in wanted}
+        mine = [pair for pair in self._share() if pair.row.output in self.missing]
+        name = str(self.options.manifest or self.options.output_dir)
+        resume.check_replaceable(mine, name, self.options.overwrite)
+
+    def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
+        mine, shapes = self._read_shapes(threads)
+        with self._progress("pairs") as self.show:
+            batches = self._plan(mine, shapes)
             loaded: Future[Any] | None = None
-            saving: list[Future[None]] = []
-            for number, batch in enumerate(batches):
-                loading = loaded or threads.submit(self._load, batch)
-                following = batches[number + 1 : number + 2]
-                lanes = loading.result()
-                loaded = threads.submit(self._load, following[0]) if following else None
-                for future in saving:  # not more than one batch is waiting to be written
+            try:
+                for number, batch in enumerate(batches):
+                    loading = loaded or threads.submit(self._load, batch)
+                    following = batches[number + 1 : number + 2]
+                    self._wait([loading])
+                    lanes = loading.result()
+                    loaded = threads.submit(self._load, following[0]) if following else None
+                    for future in self.saving:  # only one batch is waiting to be written
+                        future.result()
+                    self.saving = []
+                    for painted in self.painter.paint(batch, lanes, self.missing):
+                        self.saving.append(threads.submit(self._save, painted))
+                    if self._is_stopped():
+                        break
+            except DeviceError as error:
+                self.trouble = str(error)
+            finally:
+                for future in self.saving:
                     future.result()
-                saving = []
-                for pair, result, seconds in self._paint(batch, lanes):
-                    saving.append(threads.submit(self._save, pair, result, seconds))
-                if self.signal is not None or self.trouble is not None:
-                    break
-            for future in saving:
-                future.result()
+
+    def _end(self) -> int:
+        """Says how it went, and makes the report; returns the exit code."""
         failures = sum("error" in self._entry(pair) for pair in self.pairs)
         taken = time.perf_counter() - self.begin
-        say_or_not(
+        self._say(
             f"{self.painted} painted in {taken:.0f} s ({self.painted / taken:.2f} a second), "
             f"{failures} failed{', see the journal' if failures else ''}"
         )
@@ -203,16 +262,12 @@ class _Runner:
         if self.trouble is not None:
             say(f"error: stopped: {self.trouble}; start again to go on")
             status, code = f"stopped: {self.trouble}", 1
-        elif self.signal is not None:
+        elif self.interrupts.requested:
             say("interrupted; start again to go on")
-            status, code = "interrupted", 128 + self.signal
+            status, code = "interrupted", self.interrupts.code
         page = self.options.report
         if page is not None:
-            try:
-                self._report(page, status)
-            except InputError as error:
-                say(f"error: there is no report: {error}")
-                code = code or 1
+            code = self._report(page, status) or code
         tell_program(
             self.options.progress,
             {
@@ -227,26 +282,46 @@ class _Runner:
         )
         return code
 
-    def _stop(self, number: int) -> None:
-        self.signal = number
+    def _report(self, folder: Path, status: str) -> int:
+        """Writes the page; other processes may have gone on with the same pairs.
 
-    def _report(self, folder: Path, status: str) -> None:
-        """Writes the page; other processes may have gone on with the same pairs."""
-        body = gallery.describe_batch(
-            folder,
-            self.options.output_dir,
-            self.pairs,
-            self.open_journal().entries,
-            status=status,
-            command=self.options.command,
-        )
-        report.write_page(folder, f"{len(self.pairs)} pairs", body)
+        Returns:
+            The exit code if there is no page, or else 0.
+        """
+        before, begin = min(self.interrupts.count, 1), time.perf_counter()
+        try:
+            with self._progress("pictures of the report") as show:
+
+                def look(done: int, total: int) -> None:
+                    if self.interrupts.count > before:
+                        raise _StoppedError
+                    if time.perf_counter() - begin > _PATIENCE:
+                        show(done, total, "")
+
+                self.journal.refresh()
+                body = gallery.describe_batch(
+                    folder,
+                    self.options.output_dir,
+                    self.pairs,
+                    self.journal.entries,
+                    status=status,
+                    command=self.options.command,
+                    look=look,
+                )
+                report.write_page(folder, f"{len(self.pairs)} pairs", body)
+        except InputError as error:
+            say(f"error: there is no report: {error}")
+            return 1
+        except _StoppedError:
+            say("interrupted: there is no report; start again to make it")
+            return self.interrupts.code
+        return 0
 
     def _advance(self, entry: Mapping[str, Any]) -> None:
         """Tells of a pair that is in the journal now."""
         seconds = time.perf_counter() - self.begin
         self._show_progress()
-        told = {key: value for key, value in entry.items() if key not in ("digest", "weights")}
+        told = {key: entry[key] for key in _REPORTED if key in entry}
         counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
         tell_program(self.options.progress, {**told, **counts, "elapsed": round(seconds, 3)})
 
@@ -260,12 +335,21 @@ class _Runner:
             text = f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s"
         self.show(number, self.total, text, begun)
 
-    def _plan(self, threads: ThreadPoolExecutor) -> list[Batch]:
-        """Returns the batches of this process in which a pair is missing."""
-        # Of each process, whatever sizes of batches its machine is good for.
-        mine = self.pairs[self.options.process :: self.options.processes]
+    def _read_shapes(
+        self, threads: ThreadPoolExecutor
+    ) -> tuple[Sequence[Pair], dict[Any, Future[tuple[int, int]]]]:
+        """Returns the pairs of this process, and the sizes of their pictures."""
+        mine = self._share()
         pictures = {picture for pair in mine for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
+        with self._progress("pictures looked at") as show:
+            self._wait(list(shapes.values()), show)
+        return mine, shapes
+
+    def _plan(
+        self, mine: Sequence[Pair], shapes: Mapping[Any, Future[tuple[int, int]]]
+    ) -> list[Batch]:
+        """Returns the batches of this process in which a pair is missing."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
         for pair in mine:
@@ -284,6 +368,8 @@ class _Runner:
         self.total = sum(pair.row.output in self.missing for pair in mine)
         self.show(0, self.total, "")
         for pair, problem in bad:
+            if self.interrupts.requested:
+                raise _StoppedError
             self._fail(pair, problem)
         return [
             batch
@@ -291,13 +377,22 @@ class _Runner:
             if any(pair.row.output in self.missing for pair in batch.pairs)
         ]
 
+    def _origin(self, pair: Pair) -> dict[str, Any]:
+        """What a picture is made of, for its entry in the journal."""
+        return {
+            "output": pair.row.output,
+            "digest": pair.digest,
+            "weights": self._info(pair)["sha256"],
+            "sources": self.sources.pop(pair.row.output, None) or resume.describe_sources(pair),
+        }
+
     def _fail(self, pair: Pair, error: object) -> None:
         """Notes that a pair has failed, if it is one of those to be painted."""
         if pair.row.output not in self.missing:
             return
         message = str(error)
         say(f"line {pair.row.line}: {pair.row.output}: {message}")
-        entry = {"output": pair.row.output, **self._origin(pair), "error": message}
+        entry = {**self._origin(pair), "error": message}
         try:
             with self.writing:
                 self.journal.add(entry)
@@ -311,114 +406,29 @@ class _Runner:
         lanes: list[Lane | None] = []
         for pair in batch.pairs:
             try:
+                if pair.row.output in self.missing:
+                    # Before it is read: what is replaced meanwhile has changed, at the next start.
+                    self.sources[pair.row.output] = resume.describe_sources(pair)
                 lanes.append(load_lane(pair, batch))
-            except InputError as error:
-                self._fail(pair, error)
+            except (InputError, MemoryError) as error:
+                self._fail(pair, str(error) or "there is not enough memory to read its pictures")
                 lanes.append(None)
         return lanes
 
-    def _paint(
-        self, batch: Batch, lanes: Sequence[Lane | None]
-    ) -> Iterator[tuple[Pair, Any, dict[str, float]]]:
-        """Yields what is missing of a batch: pair, result with `image`, and seconds."""
-        whole = next((lane for lane in lanes if lane is not None), None)
-        if whole is None:
-            return
-        # A lane that failed, or that is left over, repeats another: all lanes are independent.
-        filled = [lane or whole for lane in lanes]
-        size = min(batch.size, self.limits.get(batch.shape, batch.size))
-        start = 0
-        while start < len(batch.pairs):
-            part = slice(start, start + size)
-            chosen, chosen_lanes = batch.pairs[part], filled[part]
-            if not any(pair.row.output in self.missing for pair in chosen):
-                start += size
-                continue
-            short = size - len(chosen)
-            seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
-            try:
-                with timed(seconds, "optimize"), count_compilation(seconds):
-                    results = self._run(
-                        [*chosen, *chosen[-1:] * short], [*chosen_lanes, *chosen_lanes[-1:] * short]
-                    )
-            except (RuntimeError, MemoryError) as error:
-                if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                if size == 1:
-                    self._fail(batch.pairs[start], "out of memory; use a smaller size")
-                    start += 1
-                    continue
-                size //= 2
-                self.limits[batch.shape] = size
-                say(f"out of memory: going on with {size} pairs at a time")
-                continue
-            except ValueError as error:  # the library refuses their settings
-                for pair, lane in zip(chosen, lanes[part], strict=True):
-                    if lane is not None:
-                        self._fail(pair, describe_error(error))
-                start += size
-                continue
-            if results is None:
-                return
-            seconds["optimize"] -= seconds["compile"]
-            each = {name: value / len(chosen) for name, value in seconds.items()}
-            for offset, pair in enumerate(chosen):
-                index = start + offset
-                if lanes[index] is not None and pair.row.output in self.missing:
-                    result = jax.tree.map(lambda leaf, i=offset: leaf[i], results)
-                    height, width = filled[index].shape
-                    yield pair, result._replace(image=result.image[:height, :width]), each
-            start += size
-
-    def _run(self, pairs: Sequence[Pair], lanes: Sequence[Lane]) -> Any:
-        """Runs one program on so many lanes; None if it was asked to stop."""
-        job = pairs[0].job
-        recipe = job.recipe
-        params, _ = self.params[recipe.network.preprocessing]
-        contents = np.stack([lane.content for lane in lanes])
-        styles = tuple(
-            np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
-        )
-        masks = None
-        if lanes[0].masks is not None:
-            masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
-        steps = jaxstyle.stylize_batch_steps(
-            params,
-            contents,
-            styles,
-            recipe=recipe,
-            weights={
-                name: np.array([pair.job.recipe.weights[name] for pair in pairs], np.float32)
-                for name in recipe.weights
-            },
-            style_weights=stack_shares([pair.job for pair in pairs]),
-            masks=masks,
-            init=job.init,
-            key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
-            mesh=self.mesh,
-            every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
-            call=self.call,
-        )
-        here = len({pair.row.output for pair in pairs} & self.missing)
-        result = None
-        with runtime.precision(job.precision):
-            for step, best in steps:
-                if self.signal is not None or self.trouble is not None:
-                    return None
-                result = best
-                work = work_of_steps(recipe, best.trace.shape[-1], contents.shape[1:])
-                self._show_progress(here * sum(work[:step]) / sum(work))
-        return jax.device_get(result)
-
-    def _save(self, pair: Pair, result: Any, seconds: dict[str, float]) -> None:
+    def _save(self, painted: Painted) -> None:
         """Writes picture and JSON, and then the journal."""
+        pair, result, seconds, problem = painted
+        if result is None:
+            self._fail(pair, problem)
+            return
         if self.trouble is not None:
             return
         status = Status(int(result.status))
-        if status == Status.NON_FINITE_START or not np.isfinite(result.image).all():
+        finite = np.isfinite(result.loss) and np.isfinite(result.image).all()
+        if status == Status.NON_FINITE_START or not finite:
             self._fail(pair, "the loss is not finite at the start; use smaller weights")
             return
-        _, info = self.params[pair.job.recipe.network.preprocessing]
+        info = self._info(pair)
         trace = [
             {"step": step, **describe_losses(result, step)}
             for step in range(1, len(result.trace) + 1)
@@ -437,10 +447,12 @@ class _Runner:
             metadata = describe_run(
                 pair.job, result, shape, info, own, trace, tile=None, mesh=self.mesh
             )
-            write_json(pair.job.metadata_path, metadata)
+            picture = fingerprint(pair.job.output)
+            write_json(pair.job.metadata_path, {**metadata, "sha256": picture["sha256"]})
             entry = {
-                "output": pair.row.output,
                 **self._origin(pair),
+                "picture": picture,
+                "json": fingerprint(pair.job.metadata_path),
                 "status": status.name.lower(),
                 "loss": float(result.loss),
                 "seconds": round(sum(own.values()), 3),

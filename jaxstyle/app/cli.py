@@ -208,6 +208,7 @@ def batch(
     process: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
+    overwrite: bool = False,
     report: str | None = None,
     progress: Literal["auto", "plain", "json"] = "auto",
     quiet: bool = False,
@@ -244,12 +245,15 @@ def batch(
         memory: How much all pairs of a batch may take together, such as 4GB; by default what
             there is. A single one is painted in any case.
         devices: Use so many of this machine's devices; by default all.
-        root: Refuse a manifest with pictures outside of this folder.
+        root: Refuse a manifest with pictures or recipes outside of this folder.
         coordinator: As for `stylize`; or leave it out, and give each process its own number.
         processes: Number of processes that share the manifest and the output folder.
         process: Which of them this is, from 0.
-        force: Paint pictures again that were made with other settings or weights.
+        force: Paint pictures again that were made with other settings, pretrained weights or
+            pictures.
         retry_failed: Try again what has failed before.
+        overwrite: Replace existing files that jaxstyle did not write. Files that the run reads
+            are never replaced.
         report: A folder for index.html, a page with all pictures, small, and what has failed;
             it is written at the end, and after Ctrl-C.
         progress: As for `stylize`; `json` writes an object for each pair that is done or failed.
@@ -308,6 +312,7 @@ def batch(
     join(coordinator, processes, process)
     options = Options(
         output_dir=folder,
+        manifest=Path(manifest) if manifest else None,
         batch_size=batch_size,
         devices=devices,
         memory=parse_memory(memory) if memory else None,
@@ -315,6 +320,7 @@ def batch(
         processes=jax.process_count() if coordinator else processes or 1,
         force=force,
         retry_failed=retry_failed,
+        overwrite=overwrite,
         report=Path(report) if report else None,
         command=command,
         progress=progress,

@@ -1,9 +1,8 @@
 """The page about many pairs: what a run of `jaxstyle batch` has on disk, at a glance."""
 
-import json
 import os
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from jaxstyle.app.report import (
     settings_table,
 )
 from jaxstyle.io import InputError, load_image, read_shape
+from jaxstyle.io.metadata import read_json
 
 # Pixels that all pictures of a gallery have together, some ten megabytes; and the long edges that
 # they have at least and at most.
@@ -35,6 +35,7 @@ def describe_batch(
     *,
     status: str,
     command: str,
+    look: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
     """Returns the body of the page about many pairs, out of what is on disk.
 
@@ -45,6 +46,8 @@ def describe_batch(
         entries: output -> entry of the journal; that of other settings does not count.
         status: how the run ended.
         command: that goes on with it.
+        look: called often with the pictures that are embedded, and their number; an exception that
+            it raises ends the work.
     """
     digests = {pair.row.output: pair.digest for pair in pairs}
     entries = {
@@ -63,6 +66,7 @@ def describe_batch(
     failures: dict[str, str] = {}
     notes: list[str] = []  # for each pair
     for pair, own in zip(pairs, settings, strict=True):
+        look(0, len(pairs))
         entry = entries.get(pair.row.output, {})
         if "error" in entry:
             failures[pair.row.output] = str(entry["error"])
@@ -88,7 +92,7 @@ def describe_batch(
         [
             f"<header><h1>{escape(output_dir.resolve().name)}</h1>",
             f"<p>{describe_status(status)}: {', '.join(counts)}</p></header>",
-            section("Pictures", _gallery(folder, pairs, entries, notes)),
+            section("Pictures", _gallery(folder, pairs, entries, notes, look)),
             section("Failures", facts(rows)) if rows else "",
             command_section(command),
             '<div class="columns">',
@@ -109,6 +113,7 @@ def _gallery(
     pairs: Sequence[Pair],
     entries: Mapping[str, Mapping[str, Any]],
     notes: Sequence[str],
+    look: Callable[[int, int], None],
 ) -> str:
     """Contents by styles; where most of that would be empty, a row of pictures by content."""
     contents = list(dict.fromkeys(pair.row.content for pair in pairs))
@@ -118,23 +123,21 @@ def _gallery(
     smallest, largest = _GALLERY_EDGES
     edge = min(max(int((_GALLERY_PIXELS / number) ** 0.5), smallest), largest)
 
+    read = _Thumbnails(edge, number, look)
     ids = {content: f"c{number}" for number, content in enumerate(contents)}
-    heads = {
-        content: f'<th scope="row">{_source(content, edge, name)}</th>'
-        for content, name in ids.items()
-    }
+    heads = {content: _source(content, read, name) for content, name in ids.items()}
     cells: dict[tuple[Path, tuple[Path, ...]], str] = {}
     for pair, note in zip(pairs, notes, strict=True):
         place = pair.row.content, pair.row.styles
         entry = entries.get(pair.row.output, {})
-        cell = _cell(folder, pair, entry, note, edge, ids[pair.row.content])
+        cell = _cell(folder, pair, entry, note, read, ids[pair.row.content])
         cells[place] = cells.get(place, "") + cell
     if table:
         head = "".join(
-            f'<th scope="col">{"".join(_source(path, edge) for path in row)}</th>' for row in styles
+            f'<th scope="col">{"".join(_source(path, read) for path in row)}</th>' for row in styles
         )
         body = "".join(
-            f"<tr>{heads[content]}"
+            f'<tr><th scope="row">{heads[content]}</th>'
             + "".join(f"<td>{cells.get((content, row), '')}</td>" for row in styles)
             + "</tr>"
             for content in contents
@@ -150,13 +153,18 @@ def _gallery(
             f'<div>{cell}<div class="soft">{escape(names)}</div></div>'
         )
     return "".join(
-        f'<div class="row one">{_source(content, edge, ids[content])}{"".join(group)}</div>'
+        f'<div class="row one">{heads[content]}{"".join(group)}</div>'
         for content, group in grouped.items()
     )
 
 
 def _cell(
-    folder: Path, pair: Pair, entry: Mapping[str, Any], note: str, edge: int, content: str
+    folder: Path,
+    pair: Pair,
+    entry: Mapping[str, Any],
+    note: str,
+    read: Callable[[Path], str],
+    content: str,
 ) -> str:
     """A pair's picture, or what has become of it."""
     extra = f'<div class="soft">{escape(note)}</div>' if note else ""
@@ -167,13 +175,14 @@ def _cell(
     if "status" not in entry:
         return f'<div class="waiting soft">not painted yet</div>{extra}'
     try:
-        picture = _read_thumbnail(pair.job.output, edge)
+        picture = read(pair.job.output)
     except InputError as error:
         return f'<div class="failed"><b class="bad">lost</b> {escape(error)}</div>{extra}'
-    told = f"loss {entry['loss']:.4g}"
-    if entry["status"] != "step_limit":
-        told += f", {str(entry['status']).replace('_', ' ')}"
-    text = ", ".join(filter(None, (pair.row.output, told, f"{entry['seconds']:.1f} s", note)))
+    loss = _number(entry, "loss", "loss {:.4g}")
+    status = str(entry["status"])
+    told = ", ".join(filter(None, (loss, status.replace("_", " ") * (status != "step_limit"))))
+    seconds = _number(entry, "seconds", "{:.1f} s")
+    text = ", ".join(filter(None, (pair.row.output, told, seconds, note)))
     return (
         f'<a class="cell" href="{escape(_link(pair.job.output, folder))}" '
         f'data-content="{content}" data-text="{escape(text)}">'
@@ -182,29 +191,43 @@ def _cell(
     )
 
 
-def _source(path: Path, edge: int, name: str = "") -> str:
+def _number(entry: Mapping[str, Any], key: str, text: str) -> str:
+    """What an entry says, or nothing where it does not say it."""
+    value = entry.get(key)
+    return text.format(value) if isinstance(value, int | float) else ""
+
+
+def _source(path: Path, read: Callable[[Path], str], name: str = "") -> str:
     """A content or style of a gallery; without a picture if it cannot be read."""
     try:
         identity = f' id="{name}"' if name else ""
-        image = f'<img{identity} src="{_read_thumbnail(path, edge)}" alt="">'
+        image = f'<img{identity} src="{read(path)}" alt="">'
     except InputError:
         image = ""
     caption = f"<figcaption>{escape(path.name)}</figcaption>"
     return f'<figure title="{escape(path)}">{image}{caption}</figure>'
 
 
-def _read_thumbnail(path: Path, edge: int) -> str:
-    size = min(edge, max(read_shape(path)))
-    return embed(load_image(path, size=size), edge)
+class _Thumbnails:
+    """Reads pictures as data URIs, of a long edge of at most `edge` pixels."""
+
+    def __init__(self, edge: int, total: int, look: Callable[[int, int], None]) -> None:
+        self.edge, self.total, self.look = edge, total, look
+        self.done = 0
+
+    def __call__(self, path: Path) -> str:
+        self.done += 1
+        self.look(min(self.done, self.total), self.total)
+        size = min(self.edge, max(read_shape(path)))
+        return embed(load_image(path, size=size), self.edge)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """What stands beside a picture; nothing if it is gone, which is no reason to lose the page."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_json(path)
+    except InputError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import jaxstyle
+from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
-from jaxstyle.app.run import load_mask
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.objective import layers_of
@@ -90,7 +90,7 @@ def plan_pairs(
         except InputError as error:
             errors.add(row.line, error)
             continue
-        pairs.append(Pair(row, job, _digest(row, job)))
+        pairs.append(Pair(row, job, _digest(job)))
     errors.check()
     return pairs
 
@@ -121,14 +121,11 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _digest(row: Row, job: Job) -> str:
-    """Tells two settings of a pair from each other."""
-    sources = {
-        "content": str(row.content),
-        "styles": list(map(str, row.styles)),
-        "masks": list(map(str, row.masks)),
-    }
-    settings = {**job.settings, **sources}
+def _digest(job: Job) -> str:
+    """Tells settings apart; the content of pictures is compared elsewhere."""
+    settings = job.identity
+    if job.init == "content":
+        del settings["seed"]  # of no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -32,7 +32,7 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(file=_Stderr())  # type: ignore[arg-type]
     silent = quiet or mode == "json"
     drawn = mode == "auto" and console.is_terminal and not console.is_dumb_terminal
     wide = console.width >= _WIDE
@@ -55,6 +55,22 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
                 say(f"{done}/{total} {unit}  {text}".rstrip())
 
         yield show
+
+
+class _Stderr:
+    """The error output, for rich; that its terminal has gone is no reason to stop."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def tell_program(mode: str, entry: Mapping[str, Any]) -> None:

@@ -1,72 +1,123 @@
-"""What has been done, one JSON object a line, appended after each picture is safely on disk.
+"""What a batch has painted: a JSON object per line, appended after each picture is on disk.
 
-Whoever kills the program loses no more than the line that was being written, which is dropped
-when the journal is next opened. Several processes have a journal each and read them all.
+Every line has a checksum, so a damaged line is found. A line that was cut off when the program was
+killed is dropped when the journal is next opened. Each process has a journal of its own and reads
+all of them.
 """
 
 import contextlib
 import errno
 import json
 import os
+import re
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.files import describe_error, describe_path, write_atomically
+from jaxstyle.io.metadata import checksum
+from jaxstyle.io.ownership import GENERATOR
+
+_NAMES = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
+_FORMAT = 2
+_LONGEST_HEADER = 1024  # bytes
+_LATEST = 1e11  # seconds since 1970
+
+
+def journal_path(folder: Path, process: int = 0, processes: int = 1) -> Path:
+    """Returns where a process that paints its share of a batch keeps its journal."""
+    share = "" if processes == 1 else f"-{process}-of-{processes}"
+    return folder / f"journal{share}.jsonl"
 
 
 class Journal:
-    """A journal, and what the others of its folder say; `add` writes.
+    """A journal, and what the others of its folder hold; `add` writes.
 
     Attributes:
         entries: output -> its latest entry, out of all journals of the folder.
     """
 
-    def __init__(self, folder: Path, name: str, header: Mapping[str, Any]) -> None:
-        """Reads `folder/name` and all other `journal*.jsonl` there, and begins it if need be.
+    def __init__(self, path: Path) -> None:
+        """Reads `path` and the other journals in its folder; creates `path` if it is missing.
+
+        Args:
+            path: from `journal_path`.
 
         Raises:
-            InputError: if it cannot be read or written, or is no journal.
+            InputError: a journal cannot be read or written, is another program's file, or has a
+                damaged line. Such a file is left as it is.
         """
-        self._path = folder / name
+        self._path = path
+        self._header = {"generator": GENERATOR, "journal": _FORMAT}
+        self._size = 0  # of the file, as we left it
+        self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
+        self._read_all(own=True)
+        if self._size == 0:
+            self._create()
+
+    def refresh(self) -> None:
+        """Reads the journals of other processes, which may have gone on.
+
+        Raises:
+            InputError: as at the start.
+        """
+        self._read_all(own=False)
+
+    def _read_all(self, own: bool) -> None:
+        folder, name = self._path.parent, self._path.name
         try:
-            for path in sorted(folder.glob("journal*.jsonl")):
-                self._read(path, repair=path == self._path)
-            empty = not self._path.exists() or self._path.stat().st_size == 0
+            for each in sorted(filter(_NAMES.fullmatch, os.listdir(folder))):
+                if own or each != name:
+                    self._read(folder / each)
         except OSError as error:
             raise InputError(
-                f"cannot read the journal {describe_path(self._path)} ({describe_error(error)}); "
+                f"cannot read the journals in {describe_path(folder)} ({describe_error(error)}); "
                 "choose another --output-dir"
             ) from None
-        if empty:
-            self._append(header)
 
-    def _read(self, path: Path, repair: bool) -> None:
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if repair and len(whole) < len(data):
-            os.truncate(path, len(whole))
-        for number, line in enumerate(whole.splitlines()):
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            if not isinstance(entry, Mapping):
+    def _read(self, path: Path) -> None:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(
+                f"{describe_path(path)} is a link, a folder or a device, not a journal; move it "
+                "away, or choose another --output-dir"
+            )
+        if status.st_size == 0:
+            return
+        with path.open("rb") as file:
+            line = file.readline(_LONGEST_HEADER)
+            header = _parse(line)
+            if header is None or "journal" not in header or not line.endswith(b"\n"):
                 raise InputError(
-                    f"line {number + 1} of {describe_path(path)} is damaged; remove that line, "
-                    "and what it told of is done again"
+                    f"{describe_path(path)} is not a journal of jaxstyle, or its first line is "
+                    "damaged; move it away, or choose another --output-dir"
                 )
-            if number == 0 and "journal" not in entry:
+            if header["journal"] != _FORMAT:
                 raise InputError(
-                    f"{describe_path(path)} is no journal of jaxstyle; remove it, or choose "
+                    f"{describe_path(path)} is a journal of another version of jaxstyle; choose "
                     "another --output-dir"
                 )
-            output = entry.get("output")
-            if isinstance(output, str) and _time(entry) >= _time(self.entries.get(output, {})):
+            *lines, rest = file.read().split(b"\n")
+            size = file.tell() - len(rest)
+        for number, line in enumerate(lines, 2):
+            entry = _parse(line)
+            if entry is None or not isinstance(output := entry.get("output"), str):
+                raise InputError(
+                    f"line {number} of {describe_path(path)} is damaged; delete that line, and its "
+                    "picture will be painted again"
+                )
+            if path == self._path:
+                self._own[output] = entry
+            if _time(entry) >= _time(self.entries.get(output, {})):
                 self.entries[output] = entry
+        if path == self._path:
+            if rest:  # cut off when we were killed
+                os.truncate(path, size)
+            self._size = size
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Writes an entry, which has an `output`, and returns when it is on disk.
@@ -78,14 +129,26 @@ class Journal:
         # do not tell which entry is the latest.
         before = _time(self.entries.get(entry["output"], {}))
         entry = {**entry, "time": round(max(time.time(), before + 0.001), 3)}
-        self._append(entry)
-        self.entries[entry["output"]] = entry
+        if not os.path.lexists(self._path):  # somebody has removed it while we run
+            self._create()
+        self._append(_line(entry))
+        self.entries[entry["output"]] = self._own[entry["output"]] = entry
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, allow_nan=False).encode() + b"\n"
+    def _create(self) -> None:
+        """Writes the journal, with the entries that it had if it was removed."""
+        data = b"".join(map(_line, [self._header, *self._own.values()]))
+        write_atomically(self._path, data)
+        self._size = len(data)
+
+    def _append(self, line: bytes) -> None:
         try:
             with self._path.open("ab", buffering=0) as file:
                 at = file.tell()
+                if at != self._size:
+                    raise InputError(
+                        f"another program has changed the journal {describe_path(self._path)} "
+                        "during the run; start again"
+                    )
                 try:
                     if file.write(line) != len(line):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -95,6 +158,7 @@ class Journal:
                     with contextlib.suppress(OSError):
                         file.truncate(at)
                     raise
+                self._size = at + len(line)
         except OSError as error:
             raise InputError(
                 f"cannot write the journal {describe_path(self._path)} ({describe_error(error)}); "
@@ -102,7 +166,23 @@ class Journal:
             ) from None
 
 
+def _line(entry: Mapping[str, Any]) -> bytes:
+    whole = {**entry, "checksum": checksum(entry)}
+    return json.dumps(whole, allow_nan=False).encode() + b"\n"
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Returns the entry of a line without its checksum; None if the line is damaged."""
+    try:
+        entry = json.loads(line)
+        if isinstance(entry, dict) and entry.pop("checksum", None) == checksum(entry):
+            return entry
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
 def _time(entry: Mapping[str, Any]) -> float:
-    """Seconds since 1970; 0 where an entry tells none."""
-    time = entry.get("time", 0)
-    return time if isinstance(time, int | float) else 0.0
+    """Seconds since 1970; 0 where an entry has none."""
+    found = entry.get("time")
+    return found if isinstance(found, int | float) and 0 <= found < _LATEST else 0.0

@@ -11,7 +11,7 @@ import glob
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,18 @@ class Row:
     masks: tuple[Path, ...]
     settings: Mapping[str, Any]  # column -> text, or a list of texts where COLUMNS says several
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that are read: pictures, and the recipe if it is a file."""
+        recipe = self.settings.get("recipe", "")
+        recipes = [Path(recipe)] if is_recipe_file(recipe) else []
+        return [self.content, *self.styles, *self.masks, *recipes]
+
+
+def is_recipe_file(name: str) -> bool:
+    """Tells a recipe's file from the name of one that is built in."""
+    return name.lower().endswith((".json", ".toml"))
+
 
 class ManifestErrors:
     """Collects what is wrong with rows, to tell all of it at once."""
@@ -82,12 +94,13 @@ class ManifestErrors:
 def read_manifest(
     path: str | os.PathLike[str], *, output_dir: str | os.PathLike[str], root: str | None = None
 ) -> list[Row]:
-    """Reads a manifest. Paths of pictures are relative to its folder.
+    """Reads a manifest. Paths of pictures and recipes are relative to its folder.
 
     Args:
         path: a `.csv` or `.jsonl` file.
-        output_dir: outputs must stay inside, whatever `..` and symbolic links say.
-        root: pictures must stay inside this folder; None for anywhere.
+        output_dir: outputs, and the JSON next to them, must stay inside, whatever `..` and
+            symbolic links say.
+        root: pictures and recipes must stay inside this folder; None for anywhere.
 
     Raises:
         InputError: the file cannot be read; or with each bad row: a column or value that is
@@ -248,6 +261,8 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
         for column, value in values.items()
         if column not in ("content", "style", "output", "mask")
     }
+    if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
+        settings["recipe"] = str(folder / recipe)
     return Row(
         line,
         folder / str(values["content"]),
@@ -261,56 +276,71 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
 def _check_paths(
     rows: Sequence[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
 ) -> None:
-    inside = output_dir.resolve()
-    taken: dict[str, int] = {}
-    folders: dict[Path, Path] = {}  # resolved once each: there are few folders and many files
-
-    def resolve(path: Path) -> Path:
-        if path.parent not in folders:
-            folders[path.parent] = path.parent.resolve()
-        return folders[path.parent] / path.name
-
-    def names(path: Path) -> set[str]:
-        """Of a file: its own, and where a link leads."""
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            found = {str(resolve(path)).casefold()}
-            return found | ({os.path.realpath(path).casefold()} if path.is_symlink() else set())
-        return set()  # there is no such file
-
-    sources: set[str] = set()
-    for row in rows:
-        sources.update(*map(names, (row.content, *row.styles, *row.masks)))
+    inside = Path(os.path.realpath(output_dir))
+    places = _finder()
+    taken: dict[str, tuple[int, Path]] = {}
+    sources = {
+        str(place).casefold() for row in rows for path in row.files for place in places(path)
+    }
     for row in rows:
         output = inside / row.output
-        try:
-            resolved = resolve(output)
-            leaves = not resolved.is_relative_to(inside) or output.name in ("", ".", "..")
-            leaves |= output.is_symlink() and not output.resolve().is_relative_to(inside)
-        except (OSError, RuntimeError, ValueError):
-            leaves = True
-        if leaves or Path(row.output).is_absolute():
+        # The picture, and the JSON next to it.
+        found = [places(output), places(output.with_suffix(".json")) if output.name else []]
+        if Path(row.output).is_absolute() or not all(_are_below(each, inside) for each in found):
             errors.add(row.line, f"output {row.output!r:.90} leaves the output folder")
             continue
-        # The picture, and the JSON beside it; some file systems do not tell A from a.
-        for path in (resolved, resolved.with_suffix(".json")):
-            key = str(path).casefold()
-            if not sources.isdisjoint(names(path)):
-                errors.add(row.line, f"output {row.output!r:.90} would replace a picture to read")
-                break
-            if key in taken:
-                errors.add(
-                    row.line, f"output {row.output!r:.90} collides with that of line {taken[key]}"
-                )
-                break
-        else:
-            taken |= {
-                str(resolved).casefold(): row.line,
-                str(resolved.with_suffix(".json")).casefold(): row.line,
-            }
-        if root is not None:
-            for path in (row.content, *row.styles, *row.masks):
-                below = False
-                with contextlib.suppress(OSError, RuntimeError, ValueError):
-                    below = path.resolve().is_relative_to(root.resolve())
-                if not below:
+        keys = {str(place).casefold(): place for each in found for place in each}
+        if not sources.isdisjoint(keys):
+            errors.add(row.line, f"output {row.output!r:.90} would replace a file that is read")
+            continue
+        # Names that differ in case only are refused everywhere: copied to a file system that
+        # ignores case, one picture would replace the other.
+        if other := next((taken[key] for key in keys if key in taken), None):
+            line, place = other
+            case = "" if place in keys.values() else ", where case is ignored"
+            errors.add(
+                row.line, f"output {row.output!r:.90} collides with that of line {line}{case}"
+            )
+            continue
+        taken |= {key: (row.line, place) for key, place in keys.items()}
+    if root is not None:
+        below = Path(os.path.realpath(root))
+        for row in rows:
+            for path in row.files:
+                if not _are_below(places(path), below):
                     errors.add(row.line, f"{describe_path(path)} is not below {root}")
+
+
+def _finder() -> Callable[[Path], list[Path]]:
+    """Returns a function that finds the places of a file: its own, and where a link leads.
+
+    There are none for a path that leads nowhere, such as through a loop of links.
+    """
+    folders: dict[Path, Path] = {}  # once each: there are few folders and many files
+
+    def places(path: Path) -> list[Path]:
+        if path.name in ("", ".", ".."):
+            return []
+        try:
+            if path.parent not in folders:
+                folders[path.parent] = _real_path(path.parent)
+            own = folders[path.parent] / path.name
+            return [own, _real_path(path)] if path.is_symlink() else [own]
+        except (OSError, ValueError):
+            return []
+
+    return places
+
+
+def _real_path(path: Path) -> Path:
+    # `Path.resolve` does not refuse a loop of links from Python 3.13 on.
+    with contextlib.suppress(FileNotFoundError):
+        return Path(os.path.realpath(path, strict=True))
+    found = Path(os.path.realpath(path))
+    existing = next(each for each in (found, *found.parents) if os.path.lexists(each))
+    os.path.realpath(existing, strict=True)
+    return found
+
+
+def _are_below(places: Sequence[Path], folder: Path) -> bool:
+    return bool(places) and all(folder in place.parents for place in places)
