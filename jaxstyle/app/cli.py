@@ -602,6 +602,8 @@ def _weights() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files, whatever their bytes
     try:
         if arguments[:1] == ["weights"] and arguments[1:]:
             return _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
