@@ -49,13 +49,14 @@ class Interrupts:
                 number = getattr(signal, name, None)
                 handler = None if number is None else signal.getsignal(number)
                 # Under nohup, and for a shell's background jobs, some are ignored: so they stay.
-                if number is not None and handler not in (None, signal.SIG_IGN):
+                if number is not None and handler != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # None: set by a library, as JAX does for SIGTERM where several processes run.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @property
     def requested(self) -> bool:

@@ -74,8 +74,10 @@ def _previews(job: Job) -> Iterator[Path]:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
     for path in job.output.parent.iterdir():
         number = path.stem.rpartition("-")[2]
-        if number.isdecimal() and int(number) <= steps and path == job.preview_path(int(number)):
-            yield path
+        if number.isascii() and number.isdecimal() and int(number) <= steps:
+            preview = job.preview_path(int(number))
+            if preview.name.casefold() == path.name.casefold():
+                yield preview
 
 
 def check_batch(
@@ -171,8 +173,12 @@ def save_all(
     seconds: dict[str, float],
     pictures: report.Pictures,
     snapshots: Mapping[int, str],
-) -> int:
-    """Saves everything, the picture first, and says so; returns the exit code."""
+) -> tuple[Path | None, bool]:
+    """Saves everything, the picture first, and says so.
+
+    Returns:
+        Where the picture is, and whether everything is where it was wanted.
+    """
     trace = metadata["trace"]
     # The JSON tells how long saving the picture took.
     with timed(seconds, "save"):
@@ -180,8 +186,8 @@ def save_all(
     metadata["seconds"] = round_seconds(seconds)
     if saved is None:
         tell_program(job.progress, {"output": None, "status": metadata["status"]})
-        return 1
-    code = int(saved != job.output)
+        return None, False
+    complete = saved == job.output
     job = dataclasses.replace(job, output=saved)
     metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
     page = None if job.report is None else report.page_path(job.report)
@@ -201,7 +207,7 @@ def save_all(
         ("report", page, write_page),
     ):
         if path is not None and not _is_written(name, path, write, job.overwrite):
-            code = 1
+            complete = False
     told = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
     tell_program(
         job.progress, {"output": str(job.output), "report": str(page) if page else None, **told}
@@ -212,7 +218,7 @@ def save_all(
             f"{metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
             f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
         )
-    return code
+    return saved, complete
 
 
 def _is_written(name: str, path: Path, write: Callable[[], None], overwrite: bool) -> bool:

@@ -4,12 +4,11 @@ import contextlib
 import datetime
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxstyle.app.job import say
+from jaxstyle.app.job import discard, say
 from jaxstyle.recipes import Recipe
 
 _LINES = 20  # where there is no bar
@@ -64,13 +63,17 @@ class _Stderr:
         return getattr(sys.stderr, name)
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
+        try:
             return sys.stderr.write(text)
-        return len(text)
+        except OSError:
+            discard(sys.stderr)
+            return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             sys.stderr.flush()
+        except OSError:
+            discard(sys.stderr)
 
 
 def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
@@ -81,7 +84,7 @@ def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
         print(json.dumps(_finite(entry), allow_nan=False), flush=True)
     except OSError:
         # Whoever read it has gone, or a disk is full, which is no reason to lose the picture.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
 
 
 def _finite(value: Any) -> Any:

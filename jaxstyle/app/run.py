@@ -19,6 +19,7 @@ from jaxstyle.app.job import Job, say
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.app.sidecar import (
     count_compilation,
+    describe_files,
     describe_losses,
     describe_run,
     device_name,
@@ -28,7 +29,7 @@ from jaxstyle.io import (
     InputError,
     save_image,
 )
-from jaxstyle.io.files import describe_error
+from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.solvers import ScipyLBFGSB, Status
 from jaxstyle.transfer import StyleResult
 
@@ -68,6 +69,7 @@ def run(job: Job, look: Look | None = None) -> int:
         )
     file = None if job.checkpoint is None else CheckpointFile(job, loaded.weights)
     painting = _Painting(job, file, writes)
+    painting.files = describe_files(job)
     with Interrupts() as interrupts:
         with timed(seconds, "optimize"), count_compilation(seconds):
             problem = interrupts.watch(
@@ -80,12 +82,12 @@ def run(job: Job, look: Look | None = None) -> int:
         if problem is not None and not code:
             painting.check_has_result(problem)
             code = 1
-        if file is not None and code and not interrupts.abandoned:
-            file.save(quiet=code == 1)
         if not painting.has_result():
             code = _tell_failure(job, code)
         elif writes:
             code = _finish(job, painting, loaded, seconds, code, problem, tile, mesh)
+        if file is not None and code and not interrupts.abandoned:
+            file.save(quiet=code == 1)
         code = code or interrupts.code  # of a signal that came while it was saved
         if interrupts.abandoned:
             leave(code)
@@ -100,6 +102,7 @@ class _Painting:
         self.file = file
         self.writes = writes
         self.snapshots: dict[int, str] = {}
+        self.files: dict[str, Any] = {}  # as they were read
         self.complete = False
         self.latest: tuple[StyleResult, list[dict[str, Any]]] | None = None  # on the host
 
@@ -204,27 +207,35 @@ def _finish(
     assert painting.latest is not None  # noqa: S101
     result, trace = painting.latest
     metadata = describe_run(
-        job, result, result.image.shape, loaded.weights, seconds, trace, tile=tile, mesh=mesh
+        job,
+        result,
+        result.image.shape,
+        loaded.weights,
+        seconds,
+        trace,
+        tile=tile,
+        mesh=mesh,
+        files=painting.files,
     )
     if code:
         metadata["status"] = "failed" if code == 1 else "interrupted"
     if code == 1 and problem is not None:
         metadata["problem"] = _reason(problem)
-        say(
-            f"error: the run failed after {trace[-1]['step']} steps: {_reason(problem)}; saving "
-            "the best picture so far"
-        )
     snapshots = dict(painting.snapshots)
     image = np.asarray(result.image)
-    saved = outputs.save_all(job, image, metadata, seconds, loaded.pictures, snapshots)
-    if painting.file is not None and not code and not saved:
+    saved, complete = outputs.save_all(job, image, metadata, seconds, loaded.pictures, snapshots)
+    if "problem" in metadata:
+        place = "" if saved is None else f"; the best picture so far is in {describe_path(saved)}"
+        say(f"error: the run failed after {trace[-1]['step']} steps: {metadata['problem']}{place}")
+    if painting.file is not None and complete and not code:
         painting.file.remove()
-    return code or saved
+    return code or (0 if complete else 1)
 
 
 def _reason(problem: BaseException) -> str:
     reason = describe_error(problem)
-    if not isinstance(problem, OSError | ValueError) and type(problem).__name__ not in reason:
+    told = isinstance(problem, OSError | ValueError | jax.errors.JaxRuntimeError)
+    if not told and type(problem).__name__ not in reason:
         reason = f"{type(problem).__name__}: {reason}"
     advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
     return reason + advice

@@ -28,10 +28,12 @@ def describe_run(
     *,
     tile: int | None,
     mesh: Mesh | None,
+    files: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`.
 
-    With it the picture can be made again from any folder, see `jaxstyle.app.repeat`.
+    With it the picture can be made again from any folder, see `jaxstyle.app.repeat`. `files` are
+    what `describe_files` returned before the run; files may have changed since.
     """
     return {
         "output": job.output.name,
@@ -46,8 +48,8 @@ def describe_run(
         "init": job.init,
         "seed": job.seed,
         "weights": weights_info,
-        "files": describe_files(job),
-        "working_directory": os.getcwd(),
+        "files": describe_files(job) if files is None else files,
+        "working_directory": _working_directory(),
         "versions": describe_versions(),
         "device": device_name(),
         "precision": job.precision,
@@ -61,6 +63,13 @@ def describe_run(
         "loss": float(result.loss),
         "trace": trace,
     }
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # somebody has removed it
+        return None
 
 
 def describe_files(job: Job) -> dict[str, Any]:
