@@ -22,6 +22,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -31,8 +32,10 @@ import tomli_w
 from PIL import Image
 
 from jaxstyle import recipes
+from jaxstyle.app import repeat
 from jaxstyle.io import InputError, describe_recipe, load_image, read_recipe, read_shape
 from jaxstyle.io import images as images_module
+from jaxstyle.io.files import sha256_of
 from jaxstyle.io.journal import Journal
 from jaxstyle.io.manifest import read_manifest
 from jaxstyle.io.metadata import read_json, write_json
@@ -45,6 +48,29 @@ _WORDS = (
     *(b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0", b"\xff\xff", bytes(4), b"\xff" * 4, b"\xff" * 8),
     *(b"\xff\xff\xff\x7f", b"\x7f\xff\xff\xff", b"\0\0\1\0", b"-1", b"1e999", b"NaN", b"null"),
     *(b"[", b"{", b'"', b"\n", b",", b"|", b"..", b"/", b"99999999999999999999"),
+)
+
+
+_VALUES: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        0,
+        -1,
+        2**70,
+        1e308,
+        0.5,
+        "",
+        "a",
+        "\0",
+        "\ud800",
+        "\n",
+        "a" * 5000,
+        [],
+        {},
+        [[]],
+    ),
+    *([1, "a"], {"a": 1}, {"": {}}, ["/dev/zero"], "/", "/dev/zero", ".", float("nan")),
 )
 
 
@@ -153,6 +179,26 @@ def _outputs() -> list[bytes]:
     return [whole, json.dumps(plain).encode()]
 
 
+def _repeated() -> list[bytes]:
+    # Files that are there, with their hashes: what comes after they are compared is read too.
+    here = {"path": str(Path(__file__).resolve()), "sha256": sha256_of(Path(__file__))}
+    files = {"content": here, "styles": [here, here], "init": None, "params": None}
+    files |= {"masks": [], "style_masks": []}
+    shares: list[Any] = [None, [1.0, 2.0], {"relu1_1": [0.0, 1.0]}]
+    rest = {"output": "out.png", "size": [64, 48], "init": "content", "seed": 0, "tile": None}
+    rest |= {"style_scale": 1.0, "precision": "float32", "weights": {"sha256": "0" * 64}}
+    recipe = describe_recipe(recipes.DEFAULT)
+    return [
+        json.dumps({**rest, "style_weights": each, "files": files, "recipe": recipe}).encode()
+        for each in shares
+    ]
+
+
+def _repeat(path: Path) -> Any:
+    with mock.patch.object(repeat, "_find_params"):  # it reads 80 MB
+        return repeat.job_of(path)
+
+
 def _journals() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal.jsonl"
@@ -190,6 +236,7 @@ READERS: dict[str, Reader] = {
     "recipe": Reader(_recipes, "a.json", read_recipe),
     "toml": Reader(_toml, "a.toml", read_recipe),
     "output": Reader(_outputs, "a.json", lambda path: (read_json(path), read_recipe(path))),
+    "repeat": Reader(_repeated, "a.json", _repeat),
     "csv": Reader(lambda: [_CSV], "a.csv", lambda path: read_manifest(path, output_dir="out")),
     "jsonl": Reader(lambda: [_JSONL], "a.jsonl", lambda path: read_manifest(path, output_dir="o")),
     "journal": Reader(_journals, "journal.jsonl", Journal),
@@ -201,6 +248,24 @@ READERS: dict[str, Reader] = {
     "checkpoint": Reader(_checkpoints, "a.safetensors", read_tensors),
     "ours": Reader(_ours, "a", is_ours),
 }
+
+
+def mutate_json(data: bytes, rng: np.random.Generator) -> bytes:
+    """Puts something else in the place of one value of a JSON file; others are left alone."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return data
+    owner: Any = None
+    key: Any = None
+    here = value
+    while isinstance(here, dict | list) and here and (owner is None or rng.integers(0, 4)):
+        keys = list(here) if isinstance(here, dict) else range(len(here))
+        owner, key = here, keys[int(rng.integers(0, len(keys)))]
+        here = owner[key]
+    if owner is not None:
+        owner[key] = _VALUES[int(rng.integers(0, len(_VALUES)))]
+    return json.dumps(value).encode()
 
 
 def mutate(data: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
@@ -241,7 +306,11 @@ def fuzz(name: str, runs: int, folder: Path, seed: int) -> bool:
     accepted, slowest, crashes = 0, 0.0, dict[str, int]()
     begin = time.perf_counter()
     for number in range(runs):
-        data = mutate(seeds[int(rng.integers(0, len(seeds)))], seeds, rng)
+        data = seeds[int(rng.integers(0, len(seeds)))]
+        if rng.integers(0, 2):
+            data = mutate_json(data, rng)
+        if data in seeds or rng.integers(0, 2):
+            data = mutate(data, seeds, rng)
         path.write_bytes(data)
         start, problem = time.perf_counter(), None
         try:
