@@ -98,3 +98,19 @@ def test_other_weights_of_the_network(painted, capsys):
     del shown["command"], shown["checksum"]
     assert str(painted) not in json.dumps(shown)
     assert shown["files"]["styles"][1]["path"] == "t.png"
+
+
+def test_a_size_that_is_none_is_one_line(tmp_path, capsys):
+    files = {"styles": [], "masks": [], "style_masks": [], "content": None, "init": None}
+    metadata = {
+        "files": {**files, "params": None},
+        "recipe": describe_recipe(SHALLOW),
+        "style_weights": None,
+        "output": "a.png",
+        "size": [],
+    }
+    write_json(tmp_path / "a.json", metadata)
+    assert main(["repeat", str(tmp_path / "a.json")]) == 2
+    error = capsys.readouterr().err
+    assert "does not tell how its picture was painted" in error
+    assert error.count("\n") == 1

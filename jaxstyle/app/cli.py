@@ -571,25 +571,28 @@ def _convert(
     *,
     output: str | None = None,
     preprocessing: Literal["caffe", "torchvision"] | None = None,
+    default: bool = False,
 ) -> int:
     """Convert a file of VGG19 weights and put it into the cache.
 
     Reads Keras .h5, torch .pth (without running anything in it), MatConvNet .mat, .npz and
-    .safetensors.
+    .safetensors. Runs take it if it is the original, or if the cache had none; it takes the place
+    of another default only with `--default`.
 
     Args:
         file: The file.
         output: Where to write, instead of the cache.
         preprocessing: What the weights were trained on, if the file does not tell.
+        default: Take it in all runs from now on, in the place of another default.
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 
-    print(convert(file, output=output, preprocessing=preprocessing))
+    print(convert(file, output=output, preprocessing=preprocessing, default=default))
     return 0
 
 
 def _verify(file: Annotated[str | None, tyro.conf.Positional] = None) -> int:
-    """Check a converted file, by default the cached one, against its own hash.
+    """Check a file of weights, by default the cached one, and say what vouches for its numbers.
 
     Args:
         file: The file.
@@ -642,6 +645,8 @@ def _weights() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files, whatever their bytes
     try:
         if arguments[:1] == ["weights"] and arguments[1:]:
             return _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")

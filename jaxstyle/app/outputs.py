@@ -32,7 +32,7 @@ from jaxstyle.io import (
     write_atomically,
     write_json,
 )
-from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.files import describe_error, describe_path, show_path
 from jaxstyle.io.metadata import read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -193,7 +193,7 @@ def save_all(
     page = None if job.report is None else report.page_path(job.report)
 
     def plot() -> None:
-        curve = plot_losses(trace, job.recipe.weights, f"{job.output.name}: loss")
+        curve = plot_losses(trace, job.recipe.weights, f"{show_path(job.output.name)}: loss")
         write_atomically(job.plot_path, curve)
 
     def write_page() -> None:

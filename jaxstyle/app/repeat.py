@@ -56,7 +56,9 @@ def job_of(path: Path, **others: Any) -> Job:
             "tile": metadata["tile"],
         }
         weights = metadata["weights"]["sha256"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{name} does not tell how its picture was painted (no {error}); give the JSON that "
             "jaxstyle has written beside a picture"

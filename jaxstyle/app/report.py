@@ -76,7 +76,7 @@ def write_page(folder: Path, title: str, body: str) -> None:
         raise InputError(
             f"cannot make --report {describe_path(folder)} ({describe_error(error)})"
         ) from None
-    write_atomically(page_path(folder), page.encode("utf-8", "replace"))
+    write_atomically(page_path(folder), page.encode("utf-8", "backslashreplace"))
 
 
 def embed(image: np.ndarray, edge: int) -> str:

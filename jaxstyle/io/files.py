@@ -27,6 +27,12 @@ def describe_path(path: PathType) -> str:
     return repr(os.fsdecode(path))
 
 
+def show_path(path: PathType) -> str:
+    """Returns a path as text to print, draw or write as UTF-8, whatever bytes its name has."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def describe_error(error: BaseException) -> str:
     """The reason in an exception, without the path, as one printable line of 120 characters."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxstyle.io.errors import InputError
 
 _MAX_BYTES = 2**30  # of a variable; VGG19's 575 MB are in one
+_MAX_RATIO = 16  # of a variable to what it is packed into
 _MAX_DEPTH = 8  # of cells and structs in each other; MatConvNet's layers have 3
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
@@ -40,11 +41,12 @@ def read_mat(data: bytes, name: str) -> Any:
     for kind, body in reader.elements(memoryview(data)[128:]):
         matrix = body if kind == _MATRIX else memoryview(b"")
         if kind == _COMPRESSED:
-            # An element can be larger than any array of VGG19 only if it wants to do harm.
+            # Weights hardly shrink; what is many times larger only wants to do harm.
             inflate = zlib.decompressobj()
-            unpacked = memoryview(inflate.decompress(body, _MAX_BYTES))
+            limit = min(_MAX_BYTES, _MAX_RATIO * len(body) + 2**16)
+            unpacked = memoryview(inflate.decompress(body, limit))
             if inflate.unconsumed_tail:
-                raise InputError("a variable of more than 1 GiB")
+                raise InputError("a variable that is packed too well to be weights, or too large")
             matrix = reader.take(reader.elements(unpacked), _MATRIX)
         if reader.name(matrix) == name:
             return reader.matrix(matrix, 0)

@@ -14,15 +14,14 @@ import platform
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from jaxstyle import pyramid, solvers, terms, vgg
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import check_source, describe_error, describe_path, write_atomically
+from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
 from jaxstyle.io.ownership import GENERATOR
 from jaxstyle.recipes import Recipe
 
@@ -112,24 +111,17 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises:
         InputError: if there is none in it, or a wrong one.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAXIMUM_BYTES + 1)
-        if len(data) > _MAXIMUM_BYTES:
-            raise InputError(f"{path} is too large for a recipe")
-        text = data.decode()
-        settings = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except OSError as error:
-        raise InputError(f"cannot read recipe {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not a recipe as JSON or TOML: {error}") from None
-    if isinstance(settings, Mapping) and isinstance(settings.get("recipe"), Mapping):
-        check_unchanged(settings, describe_path(path))
+    name = f"recipe {describe_path(path)}"
+    toml = os.fsdecode(path).lower().endswith(".toml")
+    settings = _read_object(path, name, tomllib.loads if toml else json.loads)
+    if isinstance(settings.get("recipe"), Mapping):
+        check_unchanged(settings, name)
         settings = settings["recipe"]
-    if not isinstance(settings, Mapping):
-        raise InputError(f"{path} is not a recipe: it must be a table of settings")
-    return build_recipe(settings)
+    try:
+        return build_recipe(settings)
+    except InputError as error:  # it quotes what stands in the file, of whatever kind and length
+        text = "".join(c if c.isprintable() else "?" for c in str(error))
+        raise InputError(text if len(text) <= 400 else text[:397] + "...") from None
 
 
 def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
@@ -324,22 +316,29 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
     """
     name = describe_path(path)
-    check_source(path)
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAXIMUM_BYTES + 1)
-        if len(data) > _MAXIMUM_BYTES:
-            raise InputError(f"{name} is too large")
-        content = json.loads(data)
-    except OSError as error:
-        raise InputError(f"cannot read {name} ({describe_error(error)})") from None
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} is not JSON ({describe_error(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{name} is not a JSON object")
+    content = _read_object(path, name, json.loads)
     check_unchanged(content, name)
+    return content
+
+
+def _read_object(
+    path: str | os.PathLike[str], name: str, parse: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Reads the table of a JSON or TOML file that `name` describes."""
+    with open_source(path) as file:
+        try:
+            data = file.read(_MAXIMUM_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
+    if len(data) > _MAXIMUM_BYTES:
+        raise InputError(f"{name} is too large")
+    kind = "TOML" if parse is tomllib.loads else "JSON"
+    try:
+        content = parse(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{name} is not a {kind} table")
     return content
 
 

