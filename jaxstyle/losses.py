@@ -195,7 +195,8 @@ def total_variation_sum(
     """
     image = as_array(image, "image", _IMAGE)
     image = image.astype(sum_dtype(image))
-    if not as_number(power, "power") > 0:
+    power = as_number(power, "power")
+    if power <= 0:
         raise ValueError(f"power must be positive, not {power}")
     if weight is not None:
         weight = as_factor(weight, "weight", image.shape[:2], image.dtype)[:-1, :-1]

@@ -49,7 +49,6 @@ def _features(network: VGG19, params: Params, image: Any, layers: Sequence[str])
 
 
 _IMAGE: Shape = ("H", "W", 3)
-_TERM = ("name", "layers", "target_image", "statistics", "loss")
 
 
 def _check_terms(terms: Any) -> tuple[Any, ...]:
@@ -59,8 +58,10 @@ def _check_terms(terms: Any) -> tuple[Any, ...]:
     if not terms:
         raise ValueError("terms is empty: an objective needs at least one term")
     for term in terms:
-        if isinstance(term, type) or not all(hasattr(term, name) for name in _TERM):
-            raise ValueError(f"{term!r} is not a term: a term has {', '.join(_TERM)}")
+        if isinstance(term, type) or not isinstance(term, Term):
+            raise ValueError(
+                f"{term!r} is not a term: it needs name, layers, target_image, statistics and loss"
+            )
     names = [term.name for term in terms]
     if len(set(names)) < len(names):
         raise ValueError(f"terms must have different names, not {', '.join(names)}")

@@ -23,7 +23,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,7 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _FIFTHS = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 
+@runtime_checkable
 class Term(Protocol):
     """What `prepare_targets` and `evaluate` need of a term; see the module's docstring."""
 
@@ -109,7 +110,10 @@ def mix(
 def _tuple_of(values: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(values, tuple | list):
         kind = type(values).__name__
-        raise ValueError(f"{what} must be a tuple, not {kind}: settings are static and hashable")
+        raise ValueError(
+            f"{what} must be a tuple, not {kind}: settings are static; what is traced are the "
+            "weights of whole terms"
+        )
     return tuple(values)
 
 
