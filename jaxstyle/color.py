@@ -4,11 +4,14 @@ Gatys, Bethge, Hertzmann & Shechtman, "Preserving Color in Neural Artistic Style
 Images are `(H, W, 3)` sRGB in [0, 1].
 """
 
+import functools
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxstyle.checks import as_array, sum_dtype
 
 # FCC NTSC: luma of sRGB values as they are (gamma-compressed), and two axes of chroma.
 _RGB_TO_YIQ = np.array(
@@ -21,27 +24,32 @@ _RGB_TO_YIQ = np.array(
 # How far the diagonal of a covariance is from singular, in units of squared pixel values: half
 # a step of 8 bits.
 _FLAT = (0.5 / 255) ** 2
+_IMAGE = ("H", "W", 3)
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
     """Gives `image` the chroma of `content`, and keeps its luma (YIQ).
 
     Args:
-        image: `(H, W, 3)` sRGB in [0, 1].
-        content: `(H, W, 3)` sRGB in [0, 1].
+        image: `(H, W, 3)` floating-point sRGB in [0, 1].
+        content: `(H, W, 3)` floating-point sRGB in [0, 1].
 
     Returns:
-        `(H, W, 3)`; not clipped.
+        `(H, W, 3)`, of the dtype of `image`; not clipped.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
+    image, content = as_array(image, "image", _IMAGE), as_array(content, "content", _IMAGE)
     if image.shape != content.shape:
         raise ValueError(f"image of shape {image.shape}, but the content has {content.shape}")
+    dtype = sum_dtype(image, content)
+    wide = content.astype(dtype)
     # Of all colours with that chroma the one with the luma of the image: grey is added.
-    luma = jnp.asarray(_RGB_TO_YIQ[0], image.dtype)
-    change = (image - content) @ luma
-    return content + change[..., None]
+    luma = jnp.asarray(_RGB_TO_YIQ[0], dtype)
+    change = _matmul(image.astype(dtype) - wide, luma)
+    return (wide + change[..., None]).astype(image.dtype)
 
 
 def match_color(
@@ -49,35 +57,59 @@ def match_color(
 ) -> jax.Array:
     """Gives `style` the mean and covariance of the colours of `content`, by a linear map.
 
+    Before their roots are taken, the covariances get half a step of 8 bits, squared, on their
+    diagonals. So the map and its derivatives are finite for grey and flat pictures too.
+
     Args:
-        style: `(h, w, 3)` sRGB in [0, 1].
-        content: `(H, W, 3)` sRGB in [0, 1].
+        style: `(h, w, 3)` floating-point sRGB in [0, 1].
+        content: `(H, W, 3)` floating-point sRGB in [0, 1].
         method: `pca` takes the symmetric square roots of the covariances, `cholesky` their
             triangular ones. The former moves the colours less.
 
     Returns:
-        `(h, w, 3)`; not clipped, so that mean and covariance are those of the content.
+        `(h, w, 3)`, of the dtype of `style`; not clipped, so that mean and covariance are those of
+        the content.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown method, or a wrong shape or dtype.
     """
     if method not in ("pca", "cholesky"):
         raise ValueError(f"method {method!r} is not one of pca, cholesky")
+    style, content = as_array(style, "style", _IMAGE), as_array(content, "content", _IMAGE)
+    dtype = sum_dtype(style, content)
+    root = jnp.linalg.cholesky if method == "cholesky" else _symmetric_root
 
-    def moments(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        flat = image.reshape(-1, 3)
-        mean = flat.mean(0)
-        return mean, (flat - mean).T @ (flat - mean) / len(flat)
+    def moments(image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        flat = image.astype(dtype).reshape(-1, 3)
+        mean = flat.mean(0, keepdims=True)
+        covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
+        return flat, mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
 
-    def root(covariance: jax.Array) -> jax.Array:
-        if method == "cholesky":
-            return jnp.linalg.cholesky(covariance)
-        values, vectors = jnp.linalg.eigh(covariance)
-        return (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
-
-    # Against the singular covariance of a grey or flat style, which has nothing to be stretched.
-    ridge = _FLAT * jnp.eye(3, dtype=style.dtype)
+    # For the decompositions; products say it themselves.
     with jax.default_matmul_precision("highest"):
-        (style_mean, style_covariance), (mean, covariance) = moments(style), moments(content)
-        transform = root(covariance + ridge) @ jnp.linalg.inv(root(style_covariance + ridge))
-        return (style - style_mean) @ transform.T + mean
+        (flat, style_mean, style_covariance), (_, mean, covariance) = map(moments, (style, content))
+        transform = _matmul(root(covariance), jnp.linalg.inv(root(style_covariance)))
+        matched = _matmul(flat - style_mean, transform.T) + mean
+    return matched.reshape(style.shape).astype(style.dtype)
+
+
+@jax.custom_jvp
+def _symmetric_root(matrix: jax.Array) -> jax.Array:
+    """The symmetric square root of a positive definite `(3, 3)`."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    return _matmul(vectors * jnp.sqrt(jnp.maximum(values, 0))[None], vectors.T)
+
+
+@_symmetric_root.defjvp
+def _symmetric_root_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Solves `R dR + dR R = dA`; the derivative of `eigh` is infinite where eigenvalues are equal.
+
+    As of a grey or flat picture, or one whose channels have nothing to do with each other.
+    """
+    root = _symmetric_root(*primals)
+    identity = jnp.eye(3, dtype=root.dtype)
+    system = jnp.kron(root, identity) + jnp.kron(identity, root)
+    tangent = jnp.linalg.solve(system, tangents[0].reshape(9))
+    return root, tangent.reshape(3, 3)

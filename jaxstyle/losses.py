@@ -1,9 +1,15 @@
 """Losses of style transfer: pure functions from arrays to a scalar, and the sums behind them.
 
-Features are `(h, w, c)` of any scale, one image at a time; images are sRGB in [0, 1]. Sums are
-taken in float32 or better, whatever the dtype of the features. `weight`, where a function takes
-one, is a non-negative weight per position, `(h, w)`; the functions that take one are *sums* over
-positions, so that sums over parts of an image add up to the sum over the whole.
+Features are `(h, w, c)` floating point of any scale, one image at a time; images are sRGB in
+[0, 1]. `weight`, where a function takes one, is a non-negative weight per position, `(h, w)`; the
+functions that take one are *sums* over positions, so that sums over parts of an image add up to
+the sum over the whole.
+
+Half-precision arguments become float32 before anything is subtracted, weighted or summed, and the
+results are float32 or better; a weight never decides their dtype. Products of matrices take
+float32 operands as they are, whatever `jax.default_matmul_precision` says: with operands rounded
+to bfloat16, a TPU's default, square roots of covariances diverge, and close to the style the
+gradient of a Gram matrix is off by 1 %, that of `covariance_distance` by 3 %.
 
 With F the `(h * w, c)` features of the image, P of the content, N = c and M = h * w, equation
 numbers are those of Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural
@@ -11,20 +17,40 @@ Networks", CVPR 2016.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.checks import Shape, as_array, as_factor, as_integer, as_number, sum_dtype
 from jaxstyle.sharding import split_axis_first
 
+_MAPS = ("h", "w", "c")
+_IMAGE = ("H", "W", "c")
+_MATRIX = ("c", "c")
 
-def _accumulator(x: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
 
-
-def _check_same_shape(x: jax.Array, target: jax.Array, what: str) -> None:
+def _difference(x: Any, target: Any, what: str, shape: Shape | None) -> jax.Array:
+    """`x - target`, in the dtype of sums."""
+    x, target = as_array(x, what, shape), as_array(target, "the target", shape)
     if x.shape != target.shape:
         raise ValueError(f"{what} of shape {x.shape}, but the target has shape {target.shape}")
+    dtype = sum_dtype(x, target)
+    return x.astype(dtype) - target.astype(dtype)
+
+
+def _weighted(maps: jax.Array, weight: Any) -> jax.Array:
+    """`(h, w, c)` times the weight of each position."""
+    if weight is None:
+        return maps
+    return maps * as_factor(weight, "weight", maps.shape[:2], maps.dtype)[..., None]
+
+
+def _matrix(matrix: Any, what: str) -> jax.Array:
+    matrix = as_array(matrix, what, _MATRIX)
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{what} must be (c, c), not of shape {matrix.shape}")
+    return matrix.astype(sum_dtype(matrix))
 
 
 def gram_sum(features: jax.Array, *, weight: jax.Array | None = None) -> jax.Array:
@@ -38,14 +64,13 @@ def gram_sum(features: jax.Array, *, weight: jax.Array | None = None) -> jax.Arr
         `(c, c)`, symmetric.
 
     Raises:
-        ValueError: if the features are not of rank 3.
+        ValueError: for a wrong shape or dtype.
     """
-    if features.ndim != 3:
-        raise ValueError(f"features must be (h, w, c), not {features.shape}; batch with jax.vmap")
-    flat = _flatten(features)
+    features = as_array(features, "features", _MAPS)
     if weight is None:
-        return _self_product(flat)
-    return _product(flat * _flatten(weight[..., None]).astype(flat.dtype), flat)
+        return _self_product(_flatten(features))
+    features = features.astype(sum_dtype(features))
+    return _product(_flatten(_weighted(features, weight)), _flatten(features))
 
 
 def _flatten(maps: jax.Array) -> jax.Array:
@@ -53,7 +78,10 @@ def _flatten(maps: jax.Array) -> jax.Array:
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    return jnp.matmul(left.T, right, preferred_element_type=_accumulator(right))
+    return _matmul(left.T, right, preferred_element_type=sum_dtype(right))
+
+
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
@@ -83,9 +111,10 @@ def gram_matrix(features: jax.Array) -> jax.Array:
         `(c, c)`, `F^T F / M`.
 
     Raises:
-        ValueError: if the features are not of rank 3.
+        ValueError: for a wrong shape or dtype.
     """
-    return gram_sum(features) / (features.shape[0] * features.shape[1])
+    height, width, _ = as_array(features, "features", _MAPS).shape
+    return gram_sum(features) / (height * width)
 
 
 def squared_error_sum(
@@ -102,11 +131,10 @@ def squared_error_sum(
         `()`.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
-    _check_same_shape(features, target, "features")
-    square = jnp.square((features - target).astype(_accumulator(features)))
-    return jnp.sum(square if weight is None else square * weight[..., None])
+    square = jnp.square(_difference(features, target, "features", _MAPS))
+    return jnp.sum(_weighted(square, weight))
 
 
 def content_loss(features: jax.Array, target: jax.Array) -> jax.Array:
@@ -120,7 +148,7 @@ def content_loss(features: jax.Array, target: jax.Array) -> jax.Array:
         `()`, `1/2 sum (F - P)^2`.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
     return 0.5 * squared_error_sum(features, target)
 
@@ -136,10 +164,17 @@ def style_loss(gram: jax.Array, target: jax.Array) -> jax.Array:
         `()`, `sum (G - A)^2 / (4 N^2)`. The paper's `1 / M^2` is in `gram_matrix`.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
-    _check_same_shape(gram, target, "Gram matrix")
-    return jnp.sum(jnp.square(gram - target)) / (4 * gram.shape[-1] ** 2)
+    for matrix, what in ((gram, "the Gram matrix"), (target, "the target")):
+        if jnp.ndim(matrix) == 3:
+            raise ValueError(
+                f"{what} has the shape of features, {jnp.shape(matrix)}, not (c, c): call "
+                "gram_matrix on the features first"
+            )
+        _matrix(matrix, what)
+    difference = _difference(gram, target, "the Gram matrix", _MATRIX)
+    return jnp.sum(jnp.square(difference)) / (4 * len(difference) ** 2)
 
 
 def total_variation_sum(
@@ -156,18 +191,22 @@ def total_variation_sum(
         `()`.
 
     Raises:
-        ValueError: if the image is not of rank 3.
+        ValueError: for a wrong shape or dtype, or a power that is not positive.
     """
-    if image.ndim != 3:
-        raise ValueError(f"image must be (H, W, c), not {image.shape}; batch with jax.vmap")
-    image = image.astype(_accumulator(image))
+    image = as_array(image, "image", _IMAGE)
+    image = image.astype(sum_dtype(image))
+    power = as_number(power, "power")
+    if power <= 0:
+        raise ValueError(f"power must be positive, not {power}")
+    if weight is not None:
+        weight = as_factor(weight, "weight", image.shape[:2], image.dtype)[:-1, :-1]
     corner = image[:-1, :-1]
     square = jnp.square(image[1:, :-1] - corner) + jnp.square(image[:-1, 1:] - corner)
     if power != 1:
         # u^power has an infinite derivative at 0 for power < 1: flat pixels get none.
         positive = square > 0
         square = jnp.where(positive, jnp.where(positive, square, 1) ** power, 0)
-    return jnp.sum(square if weight is None else square * weight[:-1, :-1, None])
+    return jnp.sum(_weighted(square, weight))
 
 
 def total_variation(image: jax.Array, *, power: float = 1.0) -> jax.Array:
@@ -184,7 +223,7 @@ def total_variation(image: jax.Array, *, power: float = 1.0) -> jax.Array:
         `()`.
 
     Raises:
-        ValueError: if the image is not of rank 3.
+        ValueError: for a wrong shape or dtype, or a power that is not positive.
     """
     return total_variation_sum(image, power=power)
 
@@ -201,10 +240,14 @@ def nine_point_variation_sums(
     Returns:
         `()` the sum along both axes, over all pixels; `()` that along both diagonals, over the
         `(H+1) x (W+1)` squares of 2x2 pixels; and `()` the number of those squares.
+
+    Raises:
+        ValueError: for a wrong shape or dtype.
     """
-    image = image.astype(_accumulator(image))
-    height, width, _ = image.shape
-    weight = jnp.ones((height, width), image.dtype) if weight is None else weight
+    image = as_array(image, "image", _IMAGE)
+    image = image.astype(sum_dtype(image))
+    weight = jnp.ones(image.shape[:2], image.dtype) if weight is None else weight
+    weight = as_factor(weight, "weight", image.shape[:2], image.dtype)
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     center = padded[1:-1, 1:-1]
     axes = jnp.square(padded[1:-1, 2:] - center) + jnp.square(padded[2:, 1:-1] - center)
@@ -232,12 +275,11 @@ def moment_sums(
         `(c,)` and `(c, c)`.
 
     Raises:
-        ValueError: if the features are not of rank 3.
+        ValueError: for a wrong shape or dtype.
     """
-    gram = gram_sum(features, weight=weight)
-    features = features.astype(_accumulator(features))
-    weighted = features if weight is None else features * weight[..., None]
-    return jnp.sum(weighted, (0, 1)), gram
+    features = as_array(features, "features", _MAPS)
+    weighted = _weighted(features.astype(sum_dtype(features)), weight)
+    return jnp.sum(weighted, (0, 1)), gram_sum(features, weight=weight)
 
 
 def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
@@ -251,22 +293,26 @@ def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
 
     Args:
         matrix: `(c, c)`, symmetric and positive semidefinite.
-        iterations: their number.
+        iterations: their number, at least 1; static.
 
     Returns:
         `(c, c)`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, or fewer iterations.
     """
-    identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
+    if as_integer(iterations, "iterations") < 1:
+        raise ValueError(f"iterations must be at least 1, not {iterations}")
+    matrix = _matrix(matrix, "matrix")
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
     norm = _frobenius_norm(matrix)
 
     def iterate(_: int, roots: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         root, inverse = roots
-        correction = 1.5 * identity - 0.5 * (inverse @ root)
-        return root @ correction, correction @ inverse
+        correction = 1.5 * identity - 0.5 * _matmul(inverse, root)
+        return _matmul(root, correction), _matmul(correction, inverse)
 
-    # Less than full precision, such as TF32, has larger negative eigenvalues.
-    with jax.default_matmul_precision("highest"):
-        root, _ = jax.lax.fori_loop(0, iterations, iterate, (matrix / norm, identity))
+    root, _ = jax.lax.fori_loop(0, iterations, iterate, (matrix / norm, identity))
     return root * jnp.sqrt(norm)
 
 
@@ -292,6 +338,9 @@ def trace_of_square_root(matrix: jax.Array, iterations: int) -> jax.Array:
 
     Returns:
         `()`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, or fewer iterations than 1.
     """
     return jnp.trace(square_root(matrix, iterations=iterations))
 
@@ -307,12 +356,11 @@ def _trace_of_square_root_jvp(
 
     def iterate(_: int, both: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         sign, inverse = both
-        correction = 1.5 * identity - 0.5 * (sign @ sign)
-        return sign @ correction, inverse @ correction
+        correction = 1.5 * identity - 0.5 * _matmul(sign, sign)
+        return _matmul(sign, correction), _matmul(inverse, correction)
 
-    with jax.default_matmul_precision("highest"):
-        _, inverse = jax.lax.fori_loop(0, iterations, iterate, (root / norm, identity / norm))
-    return jnp.trace(root), 0.5 * jnp.sum(inverse * tangent)
+    _, inverse = jax.lax.fori_loop(0, iterations, iterate, (root / norm, identity / norm))
+    return jnp.trace(root), 0.5 * jnp.sum(inverse * tangent.astype(root.dtype))
 
 
 def covariance_distance(
@@ -331,9 +379,18 @@ def covariance_distance(
 
     Returns:
         `()`, `tr(K + A - 2 (A^1/2 K A^1/2)^1/2)`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, or fewer iterations than 1.
     """
-    with jax.default_matmul_precision("highest"):
-        product = target_root @ covariance @ target_root
+    covariance, target = _matrix(covariance, "covariance"), _matrix(target, "target")
+    target_root = _matrix(target_root, "target_root")
+    if not covariance.shape == target.shape == target_root.shape:
+        raise ValueError(
+            f"covariance, target and target_root have shapes {covariance.shape}, {target.shape} "
+            f"and {target_root.shape}: they must be the same"
+        )
+    product = _matmul(_matmul(target_root, covariance), target_root)
     cross = trace_of_square_root(0.5 * (product + product.T), iterations)
     return jnp.trace(covariance) + jnp.trace(target) - 2 * cross
 
@@ -351,10 +408,9 @@ def scaled_squared_error(x: jax.Array, target: jax.Array) -> jax.Array:
         `()`, `sum (x - t)^2 / (sum |x - t| + 1e-8)`.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
-    _check_same_shape(x, target, "x")
-    difference = x - target
+    difference = _difference(x, target, "x", None)
     return scaled_ratio(jnp.sum(jnp.square(difference)), jnp.sum(jnp.abs(difference)))
 
 
@@ -367,8 +423,13 @@ def scaled_ratio(square: jax.Array, absolute: jax.Array) -> jax.Array:
 
     Returns:
         `()`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype.
     """
-    return square / (absolute + 1e-8)
+    square, absolute = as_array(square, "square", ()), as_array(absolute, "absolute", ())
+    dtype = sum_dtype(square, absolute)
+    return square.astype(dtype) / (absolute.astype(dtype) + 1e-8)
 
 
 def absolute_error_sum(
@@ -385,11 +446,15 @@ def absolute_error_sum(
         `()`.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: for a wrong shape or dtype.
     """
-    _check_same_shape(features, target, "features")
-    absolute = jnp.abs((features - target).astype(_accumulator(features)))
-    return jnp.sum(absolute if weight is None else absolute * weight[..., None])
+    absolute = jnp.abs(_difference(features, target, "features", _MAPS))
+    return jnp.sum(_weighted(absolute, weight))
+
+
+def _check_size(size: int, features: jax.Array) -> None:
+    if not 1 <= as_integer(size, "size") <= min(features.shape[:2]):
+        raise ValueError(f"size must be from 1 to h and w, not {size} for {features.shape}")
 
 
 def patches(features: jax.Array, *, size: int = 3) -> jax.Array:
@@ -401,7 +466,12 @@ def patches(features: jax.Array, *, size: int = 3) -> jax.Array:
 
     Returns:
         `(h - size + 1, w - size + 1, size^2 c)`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, or a size that does not fit.
     """
+    features = as_array(features, "features", _MAPS)
+    _check_size(size, features)
     height, width = (extent - size + 1 for extent in features.shape[:2])
     shifted = [features[i : i + height, j : j + width] for i in range(size) for j in range(size)]
     return jnp.concatenate(shifted, axis=-1)
@@ -424,25 +494,39 @@ def nearest_patches(
 
     Returns:
         `(h - size + 1, w - size + 1)` indices into `style_patches`. Their derivative is zero.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, or a size that does not fit.
     """
-    features = jax.lax.stop_gradient(features)
-    norms = jnp.linalg.norm(style_patches, axis=-1, keepdims=True)
-    kernels = style_patches / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)
+    features = jax.lax.stop_gradient(as_array(features, "features", _MAPS))
+    _check_size(size, features)
+    width = size**2 * features.shape[2]
+    style_patches = jax.lax.stop_gradient(as_array(style_patches, "style_patches", ("K", width)))
+    number = len(style_patches)
+    allowed = as_factor(allowed, "allowed", (number,), bool)[None]
+    dtype = sum_dtype(features, style_patches)
+    narrow = features.dtype if features.dtype == style_patches.dtype else dtype
+    norms = jnp.sqrt(jnp.sum(jnp.square(style_patches.astype(dtype)), axis=1))[None]
+    norms = jnp.where(norms > 0, norms, 1)
+    features, kernels = features.astype(narrow), style_patches.astype(narrow).T
 
     def row(start: jax.Array) -> jax.Array:
         strip = jax.lax.dynamic_slice_in_dim(features, start, size)
-        correlation = patches(strip, size=size)[0] @ kernels.T
-        return jnp.argmax(jnp.where(allowed, correlation, -jnp.inf), axis=-1)
+        # The largest product by far, so of the caller's precision: bfloat16 operands change one
+        # index in 200, to a patch whose correlation is less by 5e-4 at most.
+        products = jnp.matmul(patches(strip, size=size)[0], kernels, preferred_element_type=dtype)
+        # Not infinity, which `jax_debug_infs` would stop at.
+        return jnp.argmax(jnp.where(allowed, products / norms, jnp.finfo(dtype).min), axis=1)
 
     return jax.lax.map(row, jnp.arange(features.shape[0] - size + 1))
 
 
-@jax.custom_vjp
 def normalize_gradient(x: jax.Array, strength: jax.Array) -> jax.Array:
     """Returns `x`; backwards, a gradient `strength * g` becomes `strength * g / (|g|_1 + 1e-8)`.
 
     The `normalize_gradients` of jcjohnson/neural-style, where each loss's gradient by its own
-    layer's features has an L1 norm of its weight.
+    layer's features has an L1 norm of its weight. The norm is taken in float32 or better; but a
+    gradient in float16 must itself stay within 65504, so make `x` float32 before.
 
     Args:
         x: any shape.
@@ -450,7 +534,16 @@ def normalize_gradient(x: jax.Array, strength: jax.Array) -> jax.Array:
 
     Returns:
         `x`, of any shape.
+
+    Raises:
+        ValueError: for a strength that is no number, or a wrong dtype.
     """
+    x = as_array(x, "x", None)
+    return _normalize_gradient(x, as_factor(strength, "strength", (), sum_dtype(x)))
+
+
+@jax.custom_vjp
+def _normalize_gradient(x: jax.Array, strength: jax.Array) -> jax.Array:
     del strength
     return x
 
@@ -460,9 +553,10 @@ def _normalize_forward(x: jax.Array, strength: jax.Array) -> tuple[jax.Array, ja
 
 
 def _normalize_backward(strength: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    norm = jnp.sum(jnp.abs(grad)) + 1e-8 * jnp.abs(strength)
+    gradient = grad.astype(strength.dtype)
+    norm = jnp.sum(jnp.abs(gradient)) + 1e-8 * jnp.abs(strength)
     scale = jnp.abs(strength) / jnp.where(norm > 0, norm, 1)  # the gradient has its sign
-    return (grad * scale).astype(grad.dtype), jnp.zeros_like(strength)
+    return (gradient * scale).astype(grad.dtype), jnp.zeros_like(strength)
 
 
-normalize_gradient.defvjp(_normalize_forward, _normalize_backward)
+_normalize_gradient.defvjp(_normalize_forward, _normalize_backward)

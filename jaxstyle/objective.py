@@ -7,13 +7,15 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
+from jaxstyle.checks import Shape, as_array, as_factor, as_integer, sum_dtype
 from jaxstyle.losses import normalize_gradient
 from jaxstyle.sharding import split
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.tiling import Tiling, compute_features, make_tiling, sum_over_windows
-from jaxstyle.vgg import VGG19, number_of_poolings
+from jaxstyle.vgg import CONV_SHAPES, LAYERS, VGG19, number_of_poolings
 
 Params = Mapping[str, Any]
 Targets = Mapping[str, Any]
@@ -46,15 +48,73 @@ def _features(network: VGG19, params: Params, image: Any, layers: Sequence[str])
     return cast(Features, network.apply(params, split(image, stride), layers))
 
 
-def _check_names(what: str, given: Mapping[str, Any], terms: Sequence[Term]) -> None:
+_IMAGE: Shape = ("H", "W", 3)
+
+
+def _check_terms(terms: Any) -> tuple[Any, ...]:
+    if not isinstance(terms, tuple | list):
+        kind = type(terms).__name__
+        raise ValueError(f"terms must be a tuple of terms, not {kind}; (term,) for a single one")
+    if not terms:
+        raise ValueError("terms is empty: an objective needs at least one term")
+    for term in terms:
+        if isinstance(term, type) or not isinstance(term, Term):
+            raise ValueError(
+                f"{term!r} is not a term: it needs name, layers, target_image, statistics and loss"
+            )
     names = [term.name for term in terms]
     if len(set(names)) < len(names):
         raise ValueError(f"terms must have different names, not {', '.join(names)}")
+    return tuple(terms)
+
+
+def _check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
+    names = sorted(term.name for term in terms)
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"{what} must be a mapping of the terms' names, {', '.join(names)}, not "
+            f"{type(given).__name__}"
+        )
     if set(given) != set(names):
         raise ValueError(
-            f"{what} for {', '.join(sorted(given)) or 'nothing'}, but the terms are "
-            f"{', '.join(sorted(names))}"
+            f"{what} for {', '.join(sorted(map(str, given))) or 'nothing'}, but the terms are "
+            f"{', '.join(names)}"
         )
+
+
+def _check_network(network: Any, params: Any, layers: Sequence[str]) -> None:
+    """Checks that `params` has what the network needs up to `layers`."""
+    if isinstance(network, type) or not hasattr(network, "apply"):
+        raise ValueError(f"network must be a network such as jaxstyle.VGG19(), not {network!r:.80}")
+    for layer in layers:
+        number_of_poolings(layer)  # refuses unknown names
+    deepest = max(("image", *layers), key=LAYERS.index)
+    needed = {name for name in LAYERS[: LAYERS.index(deepest) + 1] if name in CONV_SHAPES}
+    inside = params.get("params", {}) if isinstance(params, Mapping) else None
+    if isinstance(inside, Mapping) and all(_is_convolution(inside, name) for name in needed):
+        return
+    advice = "jaxstyle.io.load_params() returns them"
+    if isinstance(params, Mapping) and needed <= set(params):
+        advice = 'these are the layers themselves: pass {"params": params}'
+    raise ValueError(
+        'params must be the variables of the network, {"params": {"conv1_1": {"kernel", "bias"}, '
+        f"...}}}}, with all convolutions up to {deepest} in their shapes; {advice}"
+    )
+
+
+def _is_convolution(layers: Mapping[str, Any], name: str) -> bool:
+    layer = layers.get(name)
+    return isinstance(layer, Mapping) and all(
+        getattr(layer.get(key), "shape", None) == shape
+        for key, shape in zip(("kernel", "bias"), CONV_SHAPES[name], strict=True)
+    )
+
+
+def _as_mask(mask: Any, what: str, shape: Shape, dtype: Any) -> jax.Array:
+    """A mask as an array of `dtype`, in which it is averaged over the pixels of each layer."""
+    if jnp.issubdtype(getattr(mask, "dtype", float), np.bool_):
+        mask = jnp.asarray(mask, dtype)
+    return as_array(mask, what, shape, advice="with values in [0, 1]").astype(dtype)
 
 
 def prepare_targets(
@@ -81,29 +141,34 @@ def prepare_targets(
         style_weights: `(S,)`, the share of each of several styles, or a mapping of layers to
             such, which mixes styles by layer, fine strokes from one and coarse from another
             (Gatys et al. 2017, section 5). Equal by default, and for layers that are not named.
-            They are divided by their sum.
-        masks: `(S, H, W)` in [0, 1], the region of the image that each style is for; by default
-            all of it is for all of them. At a layer a position has the mean of its pixels.
-        style_masks: for each style None, or `(h, w)` in [0, 1], the region of the style that
-            counts.
+            They must not be negative and are divided by their sum, which must be positive; under
+            `jax.jit` neither can be checked where they are traced.
+        masks: `(S, H, W)` floating point in [0, 1] or bool, the region of the image that each
+            style is for; by default every style applies everywhere. At a layer a position has
+            the mean of its pixels.
+        style_masks: for each style None, or `(h, w)` floating point in [0, 1] or bool, the region
+            of the style that counts.
         tile: as in `evaluate`, for content and styles.
 
     Returns:
         Term name -> target, a dict to be passed to `evaluate`.
 
     Raises:
-        ValueError: for a wrong shape, an image that is too small, or one that is missing.
+        ValueError: for a wrong shape or dtype, an image that is too small, or one that is missing;
+            for what is no tuple of terms, variables that are not the network's, or style_weights
+            that cannot be shares.
     """
+    terms = _check_terms(terms)
+    _check_network(network, params, layers_of(terms))
     styles = tuple(style) if isinstance(style, tuple | list) else (style,)
     number = len(styles)
     targets: dict[str, Any] = {term.name: None for term in terms}
-    _check_names("targets", targets, terms)
 
     content_terms = [term for term in terms if term.target_image == "content"]
     if content_terms:
         _check_present(content_terms, "content", content)
         layers = layers_of(content_terms)
-        image = jnp.asarray(content)
+        image = as_array(content, "content", _IMAGE)
         if (here := _smaller(tile, image)) is None:
             features = _features(network, params, image, layers)
         else:
@@ -117,18 +182,21 @@ def prepare_targets(
         return targets
     _check_present(style_terms, "style", *styles)
     layers = layers_of(style_terms)
+    advice = "several styles are a tuple of such"
+    images = [as_array(each, "style", ("h", "w", 3), advice=advice) for each in styles]
+    dtype = sum_dtype(*images)
     style_masks = (None,) * number if style_masks is None else tuple(style_masks)
     if len(style_masks) != number:
         raise ValueError(f"{len(style_masks)} style_masks for {number} styles")
-    shares = _shares(style_weights, layers, number)
+    shares = _shares(style_weights, layers, number, dtype)
     of_styles = [
         _style_statistics(network, params, style_terms, image, mask, tile)
-        for image, mask in zip(styles, style_masks, strict=True)
+        for image, mask in zip(images, style_masks, strict=True)
     ]
     guide: tuple[dict[str, jax.Array], jax.Array] | None = None
     if masks is not None:
-        masks = jnp.asarray(masks)
-        if masks.ndim != 3 or len(masks) != number:
+        masks = _as_mask(masks, "masks", ("S", "H", "W"), dtype)
+        if len(masks) != number:
             raise ValueError(f"masks of shape {masks.shape} for {number} styles, not (S, H, W)")
         if content is not None and masks.shape[1:] != jnp.shape(content)[:2]:
             raise ValueError(f"masks of shape {masks.shape} for a content of {jnp.shape(content)}")
@@ -140,7 +208,7 @@ def prepare_targets(
             continue
         if isinstance(style_weights, Mapping):
             raise ValueError("style_weights by layer mix styles, which masks keep apart")
-        whole = {layer: jnp.ones(1) for layer in layers}
+        whole = {layer: jnp.ones(1, dtype) for layer in layers}
         targets[term.name] = Guided(
             tuple(term.target([each], whole) for each in statistics),
             guide[0],
@@ -153,14 +221,13 @@ def _style_statistics(
     network: VGG19,
     params: Params,
     terms: Sequence[Any],
-    image: Any,
+    image: jax.Array,
     mask: ArrayLike | None,
     tile: int | None,
 ) -> dict[str, Any]:
     """Term name -> statistics of one style."""
     layers = layers_of(terms)
     weights = _style_weights(image, mask, layers)
-    image = jnp.asarray(image)
     tile = _smaller(tile, image)
     if tile is None:
         features = _features(network, params, image, layers)
@@ -181,6 +248,8 @@ def _style_statistics(
 
 def _smaller(tile: int | None, image: jax.Array) -> int | None:
     """Returns `tile`, or None where it is as large as the image."""
+    if tile is not None and as_integer(tile, "tile") < 1:
+        raise ValueError(f"tile must be positive, not {tile}")
     return None if tile is None or tile >= max(image.shape[:2], default=0) else tile
 
 
@@ -196,7 +265,12 @@ def _tiling(image: jax.Array, tile: int, terms: Sequence[Any]) -> Tiling:
 def _times(one: PositionWeights, other: PositionWeights) -> PositionWeights:
     if one is None or other is None:
         return one if other is None else other
-    return {layer: plane * other[layer] for layer, plane in one.items()}
+
+    def product(plane: jax.Array, factor: jax.Array) -> jax.Array:
+        dtype = sum_dtype(plane, factor)
+        return plane.astype(dtype) * factor.astype(dtype)
+
+    return {layer: product(plane, other[layer]) for layer, plane in one.items()}
 
 
 def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
@@ -205,15 +279,15 @@ def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
 
 
 def _shares(
-    style_weights: StyleWeights | None, layers: Sequence[str], number: int
+    style_weights: StyleWeights | None, layers: Sequence[str], number: int, dtype: Any
 ) -> dict[str, jax.Array]:
     """Layer -> `(S,)`, which sum to 1."""
-    equal = jnp.full((number,), 1 / number)
+    equal = jnp.full((number,), 1 / number, dtype)
 
     def normalized(weights: Any) -> jax.Array:
-        share = jnp.asarray(weights, float)
-        if share.shape != (number,):
-            raise ValueError(f"style_weights of shape {share.shape} for {number} styles")
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(weights)):
+            _check_shares(jax.device_get(weights))
+        share = as_factor(weights, f"style_weights of {number} styles", (number,), dtype)
         return share / jnp.sum(share)
 
     if style_weights is None:
@@ -231,14 +305,27 @@ def _shares(
     }
 
 
-def _style_weights(image: Any, mask: ArrayLike | None, layers: Sequence[str]) -> PositionWeights:
+def _check_shares(weights: Any) -> None:
+    """Checks what is known while a function is traced."""
+    try:
+        shares = np.asarray(weights, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"style_weights must be numbers, not {weights!r}") from None
+    if not np.all(np.isfinite(shares)) or np.any(shares < 0) or not np.any(shares > 0):
+        raise ValueError(
+            f"style_weights must be finite, none negative, and one of them positive, not {weights}"
+        )
+
+
+def _style_weights(
+    image: jax.Array, mask: ArrayLike | None, layers: Sequence[str]
+) -> PositionWeights:
     if mask is None:
         return None
-    if jnp.shape(mask) != jnp.shape(image)[:2]:
-        raise ValueError(
-            f"a style mask of shape {jnp.shape(mask)} for a style of {jnp.shape(image)}"
-        )
-    return _at_layers(jnp.asarray(mask), layers)
+    mask = _as_mask(mask, "a style mask", ("h", "w"), sum_dtype(image))
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
+    return _at_layers(mask, layers)
 
 
 def _at_layers(mask: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
@@ -279,21 +366,29 @@ def evaluate(
 
     Returns:
         The value `()`, which is `sum(weights[name] * losses[name])`, and the losses, a dict of
-        term name -> `()`.
+        term name -> `()`; all in the dtype of the image, or float32 if that is wider.
 
     Raises:
-        ValueError: for a wrong shape, or if targets or weights do not belong to the terms.
+        ValueError: for a wrong shape or dtype; for what is no tuple of terms, targets or weights
+            that do not belong to them, or variables that are not the network's.
     """
+    terms = _check_terms(terms)
     _check_names("targets", targets, terms)
     _check_names("weights", weights, terms)
-    image = jnp.asarray(image)
+    _check_network(network, params, layers_of(terms))
+    image = as_array(image, "image", _IMAGE)
+    dtype = sum_dtype(image)
+    factors = {
+        term.name: as_factor(weights[term.name], f"the weight of {term.name}", (), dtype)
+        for term in terms
+    }
     tile = _smaller(tile, image)
     if tile is None:
         features = _features(network, params, image, layers_of(terms))
         sums = {
             term.name: _statistics(
                 term,
-                _with_normalized_gradients(term, features, weights[term.name]),
+                _with_normalized_gradients(term, features, factors[term.name]),
                 targets[term.name],
                 None,
             )
@@ -301,8 +396,10 @@ def evaluate(
         }
     else:
         sums = _sums_of_windows(network, params, terms, targets, image, tile)
-    per_term = {term.name: _loss(term, sums[term.name], targets[term.name]) for term in terms}
-    weighted = [weights[name] * loss for name, loss in per_term.items()]
+    per_term = {
+        term.name: _loss(term, sums[term.name], targets[term.name], dtype) for term in terms
+    }
+    weighted = [factors[name] * loss for name, loss in per_term.items()]
     return functools.reduce(operator.add, weighted), per_term
 
 
@@ -362,22 +459,24 @@ def _statistics(term: Term, features: Features, target: Any, owned: PositionWeig
     )
 
 
-def _loss(term: Term, statistics: Any, target: Any) -> jax.Array:
+def _loss(term: Term, statistics: Any, target: Any, dtype: Any) -> jax.Array:
+    def loss(statistics: Any, target: Any) -> jax.Array:
+        return as_factor(term.loss(statistics, target), f"the loss of {term.name}", (), dtype)
+
     if not isinstance(target, Guided):
-        return term.loss(statistics, target)
-    parts = [
-        target.factors[i] * term.loss(statistics[i], each) for i, each in enumerate(target.targets)
-    ]
+        return loss(statistics, target)
+    factors = target.factors.astype(dtype)
+    parts = [factors[i] * loss(statistics[i], each) for i, each in enumerate(target.targets)]
     return functools.reduce(operator.add, parts)
 
 
-def _with_normalized_gradients(term: Any, features: Features, strength: Any) -> Features:
+def _with_normalized_gradients(term: Any, features: Features, strength: jax.Array) -> Features:
     if not getattr(term, "normalize_gradients", False):
         return features
     own = dict(zip(term.layers, term.layer_weights, strict=True))
+    # Before it is normalised, a gradient may be beyond what float16 can hold.
+    wide = {layer: features[layer].astype(sum_dtype(features[layer])) for layer in own}
     return {
-        layer: normalize_gradient(values, jnp.asarray(strength * own[layer], values.dtype))
-        if layer in own
-        else values
-        for layer, values in features.items()
+        **features,
+        **{layer: normalize_gradient(wide[layer], strength * own[layer]) for layer in own},
     }

@@ -23,12 +23,13 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxstyle import losses
+from jaxstyle.checks import as_factor, as_integer, as_number, sum_dtype
 from jaxstyle.vgg import LAYERS
 
 Features = Mapping[str, jax.Array]
@@ -47,6 +48,7 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _FIFTHS = (0.2, 0.2, 0.2, 0.2, 0.2)
 
 
+@runtime_checkable
 class Term(Protocol):
     """What `prepare_targets` and `evaluate` need of a term; see the module's docstring."""
 
@@ -83,40 +85,87 @@ def mix(
 
     Returns:
         Layer -> sums over positions divided by their number, averaged; of the shape of the sums.
+
+    Raises:
+        ValueError: if there are no statistics, or not a share for each of them.
     """
+    if not statistics:
+        raise ValueError("no statistics of styles to mix")
 
     def average(layer: str) -> Any:
         def leaf(*sums: jax.Array) -> jax.Array:
-            means = jnp.stack(
-                [each / style[layer][1] for each, style in zip(sums, statistics, strict=True)]
-            )
-            return jnp.tensordot(shares[layer].astype(means.dtype), means, axes=1)
+            means = [each / style[layer][1] for each, style in zip(sums, statistics, strict=True)]
+            dtype = sum_dtype(*means)
+            factors = as_factor(shares[layer], f"shares of {layer}", (len(means),), dtype)
+            # Not a product of matrices: its operands may be rounded, and covariances are
+            # differences of these.
+            parts = [factors[i] * mean.astype(dtype) for i, mean in enumerate(means)]
+            return functools.reduce(operator.add, parts)
 
         return jax.tree.map(leaf, *(style[layer][0] for style in statistics))
 
     return {layer: average(layer) for layer in statistics[0]}
 
 
-def _check_layers(term: Any) -> None:
-    if not term.layers or any(layer not in LAYERS for layer in term.layers):
-        raise ValueError(f"layers {term.layers!r} are not names out of {', '.join(LAYERS)}")
-    if len(term.layer_weights) != len(term.layers):
-        raise ValueError(f"{len(term.layer_weights)} layer_weights for {len(term.layers)} layers")
+def _tuple_of(values: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(values, tuple | list):
+        kind = type(values).__name__
+        raise ValueError(
+            f"{what} must be a tuple, not {kind}: settings are static; what is traced are the "
+            "weights of whole terms"
+        )
+    return tuple(values)
+
+
+def _check_settings(term: Any) -> None:
+    """Checks what terms have in common, and makes it hashable: tuples, bool, str and floats."""
+    if not isinstance(term.name, str) or not term.name:
+        raise ValueError(f"name must be a text, not {term.name!r}")
+    if hasattr(term, "layer_weights"):
+        layers = _tuple_of(term.layers, "layers")
+        if not layers or any(not isinstance(n, str) or n not in LAYERS for n in layers):
+            raise ValueError(f"layers {term.layers!r} are not names out of {', '.join(LAYERS)}")
+        if len(set(layers)) < len(layers):
+            raise ValueError(f"layers {', '.join(layers)}: each can be named once only")
+        weights = _tuple_of(term.layer_weights, "layer_weights")
+        if len(weights) != len(layers):
+            raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers")
+        weights = tuple(as_number(each, "each of layer_weights") for each in weights)
+        object.__setattr__(term, "layers", layers)
+        object.__setattr__(term, "layer_weights", weights)
+    if not isinstance(getattr(term, "normalize_gradients", False), bool):
+        raise ValueError(
+            f"normalize_gradients must be True or False, not {term.normalize_gradients!r}"
+        )
 
 
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{what} {value!r} is not one of {', '.join(choices)}")
 
 
-def _weight_of(weight: PositionWeights, layer: str) -> jax.Array | None:
-    return None if weight is None else weight[layer]
+def _of_layers(term: Any, target: Any) -> Any:
+    """Returns `target` if it has what the term's layers are compared with."""
+    if not isinstance(target, Mapping) or not set(term.layers) <= set(target):
+        found = ", ".join(map(str, target)) if isinstance(target, Mapping) else "no layers"
+        raise ValueError(
+            f"the target of {term.name} has {found}, but its layers are {', '.join(term.layers)}: "
+            "it must be what prepare_targets returns for these terms"
+        )
+    return target
 
 
-def _total_weight(features: jax.Array, weight: jax.Array | None) -> jax.Array:
+def _weight_of(weight: PositionWeights, layer: str, maps: jax.Array) -> jax.Array | None:
+    """The weight of each position of `maps`, in the dtype that they are summed in."""
+    if weight is None:
+        return None
+    return as_factor(weight[layer], f"weight of {layer}", maps.shape[:2], sum_dtype(maps))
+
+
+def _total_weight(maps: jax.Array, weight: jax.Array | None) -> jax.Array:
     """The number of positions, or the sum of their weights: of an empty region, almost none."""
     if weight is None:
-        return jnp.asarray(features.shape[0] * features.shape[1], jnp.float32)
+        return jnp.asarray(maps.shape[0] * maps.shape[1], sum_dtype(maps))
     return jnp.maximum(jnp.sum(weight), 1e-6)
 
 
@@ -159,7 +208,7 @@ class Content:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check_layers(self)
+        _check_settings(self)
         _check_choice("reduction", self.reduction, _CONTENT_REDUCTIONS)
 
     def statistics(
@@ -168,18 +217,20 @@ class Content:
         """Returns layer -> (sum of squares, of absolute values, number of positions), all `()`."""
 
         def sums(layer: str) -> tuple[jax.Array, ...]:
-            both, own = (features[layer], target[layer]), _weight_of(weight, layer)
-            scaled = self.reduction == "scaled"
-            return (
-                losses.squared_error_sum(*both, weight=own),
-                losses.absolute_error_sum(*both, weight=own) if scaled else jnp.zeros(()),
-                _total_weight(features[layer], own),
-            )
+            both = features[layer], target[layer]
+            own = _weight_of(weight, layer, features[layer])
+            square = losses.squared_error_sum(*both, weight=own)
+            absolute = jnp.zeros_like(square)
+            if self.reduction == "scaled":
+                absolute = losses.absolute_error_sum(*both, weight=own)
+            return square, absolute, _total_weight(features[layer], own)
 
+        _of_layers(self, target)
         return {layer: sums(layer) for layer in self.layers}
 
     def loss(self, statistics: dict[str, tuple[jax.Array, ...]], target: Features) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
+        _of_layers(self, target)
 
         def reduce(layer: str) -> jax.Array:
             square, absolute, positions = statistics[layer]
@@ -226,7 +277,7 @@ class GramStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check_layers(self)
+        _check_settings(self)
         _check_choice("reduction", self.reduction, _GRAM_REDUCTIONS)
 
     def statistics(
@@ -237,17 +288,17 @@ class GramStyle:
         The Keras example also needs the number of positions of the `image`.
         """
         del target
-        sums = {
-            layer: (
-                losses.gram_sum(features[layer], weight=_weight_of(weight, layer)),
-                _total_weight(features[layer], _weight_of(weight, layer)),
-            )
-            for layer in self.layers
-        }
-        if self.reduction == "keras":
-            pixels = _total_weight(features["image"], _weight_of(weight, "image"))
-            sums.setdefault("image", (jnp.zeros((0, 0)), pixels))
-        return sums
+
+        def sums(layer: str) -> tuple[jax.Array, jax.Array]:
+            own = _weight_of(weight, layer, features[layer])
+            return losses.gram_sum(features[layer], weight=own), _total_weight(features[layer], own)
+
+        found = {layer: sums(layer) for layer in self.layers}
+        if self.reduction == "keras" and "image" not in found:
+            image = features["image"]
+            pixels = _total_weight(image, _weight_of(weight, "image", image))
+            found["image"] = jnp.zeros((0, 0), pixels.dtype), pixels
+        return found
 
     def target(
         self, statistics: Sequence[dict[str, tuple[jax.Array, jax.Array]]], shares: Shares
@@ -263,6 +314,7 @@ class GramStyle:
         self, statistics: dict[str, tuple[jax.Array, jax.Array]], target: dict[str, jax.Array]
     ) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
+        _of_layers(self, target)
 
         def reduce(layer: str) -> jax.Array:
             total, positions = statistics[layer]
@@ -306,8 +358,8 @@ class MomentStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check_layers(self)
-        if self.order not in (1, 2):
+        _check_settings(self)
+        if as_integer(self.order, "order") not in (1, 2):
             raise ValueError(f"order {self.order} is not 1 or 2")
 
     def statistics(
@@ -317,11 +369,11 @@ class MomentStyle:
         del target
 
         def sums(layer: str) -> Any:
-            values = features[layer].astype(jnp.promote_types(features[layer].dtype, jnp.float32))
-            of_layer = _weight_of(weight, layer)
+            values = features[layer].astype(sum_dtype(features[layer]))
+            of_layer = _weight_of(weight, layer, values)
             weighted = values if of_layer is None else values * of_layer[..., None]
             both = jnp.sum(weighted, (0, 1)), jnp.sum(weighted * values, (0, 1))
-            return both, _total_weight(features[layer], of_layer)
+            return both, _total_weight(values, of_layer)
 
         return {layer: sums(layer) for layer in self.layers}
 
@@ -331,6 +383,7 @@ class MomentStyle:
 
     def loss(self, statistics: dict[str, Any], target: dict[str, Any]) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
+        _of_layers(self, target)
 
         def deviation(mean: jax.Array, square: jax.Array) -> jax.Array:
             # The root's derivative is infinite at 0: a channel that is constant gets none.
@@ -378,8 +431,9 @@ class Wasserstein2Style:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check_layers(self)
-        if not self.epsilon >= 0 or self.iterations < 1:
+        _check_settings(self)
+        object.__setattr__(self, "epsilon", as_number(self.epsilon, "epsilon"))
+        if self.epsilon < 0 or as_integer(self.iterations, "iterations") < 1:
             raise ValueError(
                 f"epsilon must be at least 0 and iterations positive, not {self.epsilon}, "
                 f"{self.iterations}"
@@ -390,13 +444,13 @@ class Wasserstein2Style:
     ) -> dict[str, tuple[tuple[jax.Array, jax.Array], jax.Array]]:
         """Returns layer -> ((sum `(c,)`, Gram sum `(c, c)`), number of positions `()`)."""
         del target
-        return {
-            layer: (
-                losses.moment_sums(features[layer], weight=_weight_of(weight, layer)),
-                _total_weight(features[layer], _weight_of(weight, layer)),
-            )
-            for layer in self.layers
-        }
+
+        def sums(layer: str) -> Any:
+            own = _weight_of(weight, layer, features[layer])
+            both = losses.moment_sums(features[layer], weight=own)
+            return both, _total_weight(features[layer], own)
+
+        return {layer: sums(layer) for layer in self.layers}
 
     def _covariance(self, mean: jax.Array, second: jax.Array) -> jax.Array:
         return second - jnp.outer(mean, mean) + self.epsilon * jnp.eye(len(mean), dtype=mean.dtype)
@@ -412,6 +466,7 @@ class Wasserstein2Style:
 
     def loss(self, statistics: dict[str, Any], target: dict[str, Any]) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
+        _of_layers(self, target)
 
         def reduce(layer: str) -> jax.Array:
             (total, gram), positions = statistics[layer]
@@ -453,8 +508,8 @@ class MRFStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check_layers(self)
-        if self.size < 1 or self.size % 2 == 0:
+        _check_settings(self)
+        if as_integer(self.size, "size") < 1 or self.size % 2 == 0:
             raise ValueError(f"size must be odd and positive, not {self.size}")
 
     @property
@@ -482,9 +537,9 @@ class MRFStyle:
                     f"{layer} has {own.shape[0]}x{own.shape[1]} positions, too few for patches of "
                     f"{self.size}x{self.size}: use a larger image"
                 )
-            positions = _weight_of(weight, layer)
+            positions = _weight_of(weight, layer, own)
             if positions is None:
-                positions = jnp.ones(own.shape[:2], jnp.float32)
+                positions = jnp.ones(own.shape[:2], sum_dtype(own))
             inner = self._inner(positions)
             own_patches = losses.patches(own, size=self.size)
             if target is None:
@@ -496,6 +551,8 @@ class MRFStyle:
             square = losses.squared_error_sum(own_patches, style_patches[nearest], weight=inner)
             return square, _total_weight(own, inner)
 
+        if target is not None:
+            _of_layers(self, target)
         return {layer: of_layer(layer) for layer in self.layers}
 
     def target(self, statistics: Sequence[Any], shares: Shares) -> dict[str, Any]:
@@ -512,6 +569,7 @@ class MRFStyle:
         self, statistics: dict[str, tuple[jax.Array, jax.Array]], target: dict[str, Any]
     ) -> jax.Array:
         """Returns the weighted sum over layers, `()`."""
+        _of_layers(self, target)
 
         def reduce(layer: str) -> jax.Array:
             square, number = statistics[layer]
@@ -544,6 +602,9 @@ class TotalVariation:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
+        _check_settings(self)
+        object.__setattr__(self, "power", as_number(self.power, "power"))
+        object.__setattr__(self, "pixel_range", as_number(self.pixel_range, "pixel_range"))
         if self.power <= 0 or self.pixel_range <= 0:
             raise ValueError(
                 f"power and pixel_range must be positive, not {self.power}, {self.pixel_range}"
@@ -554,12 +615,11 @@ class TotalVariation:
         self, features: Features, target: None, weight: PositionWeights
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (sum, number of positions), both `()`."""
-        image, position_weight = features["image"], _weight_of(weight, "image")
+        image = features["image"].astype(sum_dtype(features["image"]))
+        own = _weight_of(weight, "image", image)
         return (
-            losses.total_variation_sum(
-                image * self.pixel_range, weight=position_weight, power=self.power
-            ),
-            _total_weight(image, position_weight),
+            losses.total_variation_sum(image * self.pixel_range, weight=own, power=self.power),
+            _total_weight(image, own),
         )
 
     def loss(self, statistics: tuple[jax.Array, jax.Array], target: None) -> jax.Array:
@@ -577,6 +637,9 @@ class NinePointVariation:
 
     Attributes:
         name: the term's name.
+
+    Raises:
+        ValueError: for a name that is no text.
     """
 
     name: str = "total_variation"
@@ -584,13 +647,18 @@ class NinePointVariation:
     layers: ClassVar[tuple[str, ...]] = ("image",)
     target_image: ClassVar[TargetImage] = None
 
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        _check_settings(self)
+
     def statistics(
         self, features: Features, target: None, weight: PositionWeights
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Returns (sum along axes, pixels, sum along diagonals, squares of pixels), all `()`."""
-        image, position_weight = features["image"], _weight_of(weight, "image")
-        axes, diagonals, squares = losses.nine_point_variation_sums(image, weight=position_weight)
-        return axes, _total_weight(image, position_weight), diagonals, squares
+        image = features["image"]
+        own = _weight_of(weight, "image", image)
+        axes, diagonals, squares = losses.nine_point_variation_sums(image, weight=own)
+        return axes, _total_weight(image, own), diagonals, squares
 
     def loss(self, statistics: tuple[jax.Array, ...], target: None) -> jax.Array:
         """Returns the mean, `()`."""

@@ -873,8 +873,8 @@ def _result(
     image = problem.turn(state.best_x)
     if starts is not None:
         image = _carry(image, *starts, carry)
-    # Each pixel's own formula, so with or without a batch.
-    image = image if chroma is None else luminance_only(image, chroma)
+    if chroma is not None:
+        image = (jax.vmap(luminance_only) if batched else luminance_only)(image, chroma)
 
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)

@@ -12,7 +12,7 @@ import jaxstyle
 PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
 FLOORS = [
-    {"jaxstyle.sharding"},
+    {"jaxstyle.sharding", "jaxstyle.checks"},
     {"jaxstyle.convolution"},
     {"jaxstyle.vgg", "jaxstyle.losses", "jaxstyle.color"},
     {"jaxstyle.terms", "jaxstyle.tiling"},

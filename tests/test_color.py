@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from jaxstyle.color import luminance_only, match_color
 
@@ -52,3 +53,60 @@ def test_flat_and_grey_pictures_are_no_trouble(method, pictures):
 def test_mistakes(pictures):
     with pytest.raises(ValueError, match="pca, cholesky"):
         match_color(pictures(0), pictures(1), method="histogram")
+
+
+@pytest.mark.parametrize("method", ["pca", "cholesky"])
+def test_gradients_are_finite_for_grey_and_flat_pictures(method, pictures):
+    """And those of two channels of equal variance, where eigenvalues coincide."""
+    grey = np.repeat(pictures(0, 8, 8)[..., :1], 3, -1)
+    flat = np.full((8, 8, 3), 0.5, np.float32)
+    corners = np.zeros((8, 8, 3), np.float32)
+    corners[4:, :, 0] = corners[:, 4:, 1] = 1
+    value = lambda s, c: jnp.sum(match_color(s, c, method=method) ** 2)  # noqa: E731
+    gradients = jax.jit(jax.grad(value, (0, 1)))
+    for each in (grey, flat, corners):
+        for pair in ((each, pictures(1, 8, 8)), (pictures(1, 8, 8), each), (each, each)):
+            assert all(np.isfinite(grad).all() for grad in gradients(*pair))
+
+
+@pytest.mark.parametrize("method", ["pca", "cholesky"])
+def test_gradients_are_difference_quotients(method, pictures):
+    with jax.enable_x64(True):
+        both = [jnp.asarray(pictures(i, 6, 7), jnp.float64) for i in (0, 1)]
+        value = jax.jit(lambda s, c: jnp.sum(match_color(s, c, method=method) ** 3))
+        check_grads(value, both, order=1, eps=1e-5)
+
+
+def test_sums_of_half_precision_are_float32(pictures):
+    style, content = (jnp.asarray(pictures(i, 64, 64), jnp.bfloat16) for i in (0, 1))
+    found = match_color(style, content)
+    assert found.dtype == jnp.bfloat16
+    # Pixels are rounded to 8 bits, which averages out.
+    np.testing.assert_allclose(moments(found)[0], moments(content)[0], atol=1e-3)
+    assert luminance_only(style, content).dtype == jnp.bfloat16
+
+
+def test_products_have_full_precision(pictures):
+    def both(s, c):
+        return jnp.sum(luminance_only(match_color(s, c), c) ** 2)
+
+    with jax.default_matmul_precision("bfloat16"):
+        text = jax.jit(jax.grad(both)).lower(pictures(0), pictures(1)).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+@pytest.mark.parametrize("function", [luminance_only, match_color])
+def test_wrong_arguments(function, pictures):
+    picture = pictures(0)
+    for wrong, message in (
+        (picture[None], "vmap"),
+        (picture[..., :2], "H, W, 3"),
+        ((255 * picture).astype(np.uint8), "floating point"),
+        (picture * 1j, "floating point"),
+        (picture[:0], "empty"),
+    ):
+        for arguments in ((wrong, picture), (picture, wrong)):
+            with pytest.raises(ValueError, match=message):
+                function(*arguments)

@@ -281,3 +281,154 @@ def test_normalized_gradients_have_their_strength_for_a_norm():
         np.testing.assert_allclose(value, strength * np.sum(F**2), rtol=1e-5)
         expected = strength * 2 * F / np.sum(np.abs(2 * F))
         np.testing.assert_allclose(grad, expected, rtol=1e-5)
+
+
+HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+
+
+@HALF
+def test_nearest_patches_in_half_precision_have_the_largest_correlation(dtype):
+    """Whole numbers up to 200: exact in either dtype, as their products are in float32."""
+    rng = np.random.default_rng(3)
+    f, style = (rng.integers(0, 200, (6, 7, 4)).astype(np.float64) for _ in range(2))
+    candidates = np.stack([style[i : i + 3, j : j + 3].ravel() for i in range(4) for j in range(5)])
+    found = losses.nearest_patches(
+        jnp.asarray(f, dtype), jnp.asarray(candidates, dtype), jnp.ones(len(candidates), bool)
+    )
+    unit = candidates / np.linalg.norm(candidates, axis=1, keepdims=True)
+    assert np.linalg.norm(candidates, axis=1).max() ** 2 > 65504  # what float16 ends at
+    for i in range(4):
+        for j in range(5):
+            correlation = unit @ f[i : i + 3, j : j + 3].ravel()
+            # A division and a square root in float32.
+            assert correlation[found[i, j]] >= correlation.max() * (1 - 4 * 2**-24)
+
+
+@HALF
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_normalized_gradients_of_half_precision_have_their_strength(dtype, scale):
+    g = jnp.asarray(np.random.default_rng(4).normal(size=(64, 64, 8)), jnp.float32)
+    assert scale < 1 or jnp.sum(jnp.abs(scale * g)) > 65504 / 4
+
+    def fun(x):
+        return jnp.sum(losses.normalize_gradient(x, 2.0).astype(jnp.float32) * scale * g)
+
+    grad = jax.grad(fun)(g.astype(dtype))
+    assert grad.dtype == dtype
+    # Each element is rounded to 8 bits twice, or in float16 to a multiple of 2^-24.
+    bound = 2 * 2 * 2**-8 + g.size * 2**-25
+    assert abs(float(jnp.sum(jnp.abs(grad.astype(jnp.float32)))) - 2) < bound
+
+
+@HALF
+def test_weights_are_not_rounded_to_the_dtype_of_the_features(dtype):
+    f = jnp.asarray(RNG.normal(size=(20, 20, 8)), dtype)
+    weight = jnp.full((20, 20), 0.3)
+    for fun in (
+        lambda w: losses.gram_sum(f, weight=w),
+        lambda w: losses.moment_sums(f, weight=w)[0],
+        lambda w: losses.squared_error_sum(f, f[::-1], weight=w),
+        lambda w: losses.absolute_error_sum(f, f[::-1], weight=w),
+        lambda w: losses.total_variation_sum(f, weight=w),
+    ):
+        whole = np.asarray(fun(None))
+        assert whole.dtype == np.float32
+        # The sums cancel: relative to the largest.
+        bound = 400 * 2**-24 * np.abs(whole).max()
+        np.testing.assert_allclose(fun(weight), 0.3 * whole, rtol=0, atol=bound)
+
+
+@HALF
+def test_differences_of_half_precision_are_not_rounded(dtype):
+    f, p = (jnp.asarray(RNG.uniform(1, 30, (8, 8, 4)), dtype) for _ in range(2))
+    exact = np.asarray(f, np.float64) - np.asarray(p, np.float64)
+    np.testing.assert_allclose(losses.content_loss(f, p), 0.5 * np.sum(exact**2), rtol=1e-5)
+    scaled = losses.scaled_squared_error(f, p)
+    np.testing.assert_allclose(scaled, np.sum(exact**2) / np.sum(np.abs(exact)), rtol=1e-5)
+
+
+MATRIX_PRODUCTS = {
+    "gram_matrix": (losses.gram_matrix, (F,)),
+    "gram_sum": (lambda f, w: losses.gram_sum(f, weight=w), (F, WEIGHT)),
+    "moment_sums": (lambda f: losses.moment_sums(f)[1], (F,)),
+    "square_root": (losses.square_root, COVARIANCES[:1]),
+    "covariance_distance": (losses.covariance_distance, (*COVARIANCES, ROOTS[1])),
+}
+
+
+@pytest.mark.parametrize("name", MATRIX_PRODUCTS)
+def test_products_have_full_precision_whatever_the_default(name):
+    fun, arguments = MATRIX_PRODUCTS[name]
+    both = jax.jit(jax.value_and_grad(lambda *each: jnp.sum(fun(*each))))
+    with jax.default_matmul_precision("bfloat16"):
+        text = both.lower(*[jnp.asarray(each, jnp.float32) for each in arguments]).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) >= 2  # forwards and backwards
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_weights_do_not_decide_the_dtype():
+    with jax.enable_x64(True):
+        f, p = jnp.asarray(F, jnp.float32), jnp.asarray(P, jnp.float32)
+        weight = np.asarray(WEIGHT, np.float64)
+        for value in (
+            losses.gram_sum(f, weight=weight),
+            losses.squared_error_sum(f, p, weight=weight),
+            losses.total_variation_sum(f, weight=weight, power=np.float64(0.5)),
+            losses.nine_point_variation_sums(f, weight=weight)[1],
+            losses.normalize_gradient(f, np.float64(2)),
+        ):
+            assert value.dtype == jnp.float32
+
+
+MAPS, SQUARE = jnp.ones((5, 7, 4)), jnp.eye(4)
+WRONG = {
+    "features for Gram matrices": (lambda: losses.style_loss(MAPS, MAPS), "call gram_matrix"),
+    "features for one": (lambda: losses.style_loss(SQUARE, MAPS), "call gram_matrix"),
+    "not square": (lambda: losses.style_loss(MAPS[0], MAPS[0]), r"\(c, c\)"),
+    "batched": (lambda: losses.content_loss(MAPS[None], MAPS[None]), "vmap"),
+    "batched errors": (lambda: losses.absolute_error_sum(MAPS[None], MAPS[None]), "vmap"),
+    "batched roots": (lambda: losses.square_root(SQUARE[None]), "vmap"),
+    "batched variation": (lambda: losses.nine_point_variation_sums(MAPS[None]), "vmap"),
+    "integers": (lambda: losses.content_loss(MAPS.astype("uint8"), MAPS), "floating point"),
+    "integer target": (lambda: losses.content_loss(MAPS, MAPS.astype("int32")), "floating point"),
+    "integer Gram": (lambda: losses.gram_matrix(MAPS.astype("uint8")), "floating point"),
+    "integer image": (lambda: losses.total_variation(MAPS.astype("uint8")), "floating point"),
+    "complex": (lambda: losses.gram_matrix(MAPS.astype("complex64")), "floating point"),
+    "complex errors": (lambda: losses.scaled_squared_error(MAPS * 1j, MAPS), "floating point"),
+    "list": (lambda: losses.content_loss([1.0, 2.0], [1.0, 3.0]), r"\(h, w, c\)"),
+    "nothing": (lambda: losses.gram_matrix(None), r"\(h, w, c\)"),
+    "empty": (lambda: losses.gram_matrix(MAPS[:0]), "empty"),
+    "weight per column": (lambda: losses.gram_sum(MAPS, weight=jnp.ones((1, 7))), r"\(5, 7\)"),
+    "weight per channel": (lambda: losses.squared_error_sum(MAPS, MAPS, weight=MAPS), "weight"),
+    "complex weight": (lambda: losses.gram_sum(MAPS, weight=1j * MAPS[..., 0]), "real"),
+    "power": (lambda: losses.total_variation(MAPS, power=0), "positive"),
+    "array for power": (lambda: losses.total_variation(MAPS, power=jnp.ones(())), "array"),
+    "iterations": (lambda: losses.square_root(SQUARE, iterations=0), "at least 1"),
+    "fractional iterations": (lambda: losses.square_root(SQUARE, iterations=1.5), "whole"),
+    "unequal covariances": (
+        lambda: losses.covariance_distance(SQUARE, jnp.eye(3), SQUARE),
+        "the same",
+    ),
+    "sums": (lambda: losses.scaled_ratio(MAPS[0, 0], MAPS[0, 0]), r"\(\)"),
+    "large patches": (lambda: losses.patches(MAPS, size=6), "from 1 to h and w"),
+    "patches of another width": (
+        lambda: losses.nearest_patches(MAPS, jnp.ones((3, 35)), jnp.ones(3, bool)),
+        r"\(K, 36\)",
+    ),
+    "allowed": (
+        lambda: losses.nearest_patches(MAPS, jnp.ones((3, 36)), jnp.ones(4, bool)),
+        "allowed",
+    ),
+    "integer features": (lambda: losses.normalize_gradient(jnp.arange(3), 1.0), "floating point"),
+    "strength": (lambda: losses.normalize_gradient(MAPS, jnp.ones(2)), "strength"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_name_what_is_expected(name):
+    call, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+    with pytest.raises(ValueError, match=message):
+        jax.jit(call)()

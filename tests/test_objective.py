@@ -341,3 +341,137 @@ def test_mistakes_name_the_valid_choices(problem):
         )
     with pytest.raises(ValueError, match="too few for patches"):
         jaxstyle.prepare_targets(NETWORK, params, (terms.MRFStyle(),), None, style[:8, :8])
+
+
+class Pixels:
+    """A network of no layers, for what does not depend on them: nothing to compile."""
+
+    def apply(self, params, image, layers):
+        del params, layers
+        return {"image": image}
+
+
+PIXELS = {"layers": ("image",), "layer_weights": (1.0,)}
+
+
+@pytest.mark.parametrize("name", ["masks", "bool masks", "style_weights", "weights", "tile"])
+def test_a_float32_picture_has_a_float32_loss_with_x64(name, pictures):
+    content, style = pictures(0), pictures(1)
+    term = terms.GramStyle(**PIXELS)
+    masks = np.zeros((2, *content.shape[:2]))
+    masks[0, :, ::2] = masks[1, :, 1::2] = 1
+    settings = {
+        "masks": {"masks": masks, "style_masks": [masks[0], None]},
+        "bool masks": {"masks": masks > 0},
+        "style_weights": {"style_weights": np.array([1.0, 3.0])},
+    }.get(name, {})
+    weights = {"style": np.float64(3) if name == "weights" else 3}
+
+    def value():
+        targets = jaxstyle.prepare_targets(
+            Pixels(), {}, (term,), content, (style, content), **settings
+        )
+        return jaxstyle.evaluate(
+            Pixels(), {}, [term], targets, weights, content, tile=16 if name == "tile" else None
+        )
+
+    expected = value()
+    with jax.enable_x64(True):
+        found = value()
+        with jax.numpy_dtype_promotion("strict"):
+            jax.tree.map(np.testing.assert_array_equal, value(), found)
+    for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert own.dtype == jnp.float32
+        np.testing.assert_allclose(own, other, rtol=1e-4)
+
+
+def test_masks_in_half_precision_are_averaged_in_float32(pictures):
+    """The area of a region is a sum over more pixels than float16 can count."""
+    style = pictures(1)
+    mask = np.full((1, 400, 400), 0.3, np.float16)
+    targets = jaxstyle.prepare_targets(
+        Pixels(), {}, (terms.GramStyle(**PIXELS),), None, style, masks=mask
+    )
+    np.testing.assert_allclose(targets["style"].factors, np.float16(0.3).astype(float), rtol=1e-5)
+    loss = jaxstyle.evaluate(
+        Pixels(), {}, (terms.GramStyle(**PIXELS),), targets, {"style": 1.0}, np.ones((400, 400, 3))
+    )[0]
+    gram = np.asarray(targets["style"].targets[0]["image"], np.float64)
+    expected = float(np.float16(0.3)) * np.sum((1 - gram) ** 2) / 36
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_normalized_gradients_of_half_precision_features():
+    """In float16 the sum of what is normalised is infinite, and so are its elements."""
+
+    class Half(Pixels):
+        def apply(self, params, image, layers):
+            return {"image": image.astype(jnp.float16)}
+
+    image = np.random.default_rng(0).uniform(size=(16, 16, 3)).astype(np.float32)
+    term = terms.Content(**PIXELS, normalize_gradients=True)
+    targets = jaxstyle.prepare_targets(Half(), {}, (term,), 1 - image, None)
+
+    def value(x):
+        return jaxstyle.evaluate(Half(), {}, (term,), targets, {"content": 1e6}, x)[0]
+
+    # Each of 768 elements is some 1e3, rounded to 11 bits.
+    norm = jnp.sum(jnp.abs(jax.grad(value)(image)))
+    np.testing.assert_allclose(norm, 1e6, rtol=2**-10)
+
+
+def test_wrong_arguments_name_what_is_expected(problem, pictures):
+    params, content, style, image, targets = problem
+    prepare = lambda *args, **kw: lambda: jaxstyle.prepare_targets(NETWORK, *args, **kw)  # noqa: E731
+    evaluate = lambda *args, **kw: lambda: jaxstyle.evaluate(NETWORK, *args, **kw)  # noqa: E731
+    both, inner = (style, style), params["params"]
+    shifted = {"params": {**inner, "conv1_1": inner["conv1_2"]}}
+    deep = {"content": 1.0}, {"content": {"relu5_1": content}}
+    for call, message in (
+        (evaluate(params, (), {}, {}, image), "at least one term"),
+        (prepare(params, (), content, style), "at least one term"),
+        (prepare(params, SHALLOW[0], content, style), r"\(term,\) for a single one"),
+        (evaluate(params, SHALLOW[0], targets, WEIGHTS, image), r"\(term,\) for a single one"),
+        (prepare(params, (terms.Content,), content, style), "is not a term"),
+        (prepare(params, ("style",), content, style), "is not a term"),
+        (prepare({}, SHALLOW, content, style), "load_params"),
+        (prepare(None, SHALLOW, content, style), "load_params"),
+        (prepare(inner, SHALLOW, content, style), 'pass {"params": params}'),
+        (evaluate(inner, SHALLOW, targets, WEIGHTS, image), 'pass {"params": params}'),
+        (prepare(shifted, SHALLOW, content, style), "up to relu2_1 in their shapes"),
+        (evaluate(params, SHALLOW, targets, {"style": 1.0}, image), "weights for style, but"),
+        (evaluate(params, SHALLOW, targets, None, image), "weights must be a mapping"),
+        (evaluate(params, SHALLOW, None, WEIGHTS, image), "targets must be a mapping"),
+        (evaluate(params, SHALLOW, {}, WEIGHTS, image), "targets for nothing"),
+        (evaluate(params, SHALLOW, targets, {**WEIGHTS, "style": np.ones(2)}, image), "style"),
+        (evaluate(params, SHALLOW, targets, {**WEIGHTS, "style": None}, image), "style"),
+        (evaluate(params, SHALLOW, targets, {**WEIGHTS, "style": 1j}, image), "real"),
+        (evaluate(params, SHALLOW[:1], *reversed(deep), image), "prepare_targets"),
+        (evaluate(params, SHALLOW, targets, WEIGHTS, image[None]), "vmap"),
+        (evaluate(params, SHALLOW, targets, WEIGHTS, None), "H, W, 3"),
+        (evaluate(params, SHALLOW, targets, WEIGHTS, np.uint8(255 * image)), "floating point"),
+        (evaluate(params, SHALLOW, targets, WEIGHTS, image, tile=0), "positive"),
+        (evaluate(params, SHALLOW, targets, WEIGHTS, image, tile=8.5), "whole number"),
+        (prepare(params, SHALLOW, np.uint8(255 * content), style), "floating point"),
+        (prepare(params, SHALLOW, content, np.stack(both)), "tuple"),
+        (prepare(params, SHALLOW, content, both, style_weights=(0, 0)), "one of them positive"),
+        (prepare(params, SHALLOW, content, both, style_weights=(2, -1)), "none negative"),
+        (prepare(params, SHALLOW, content, both, style_weights=(np.nan, 1)), "finite"),
+        (prepare(params, SHALLOW, content, both, style_weights={"relu1_1": (0, 0)}), "positive"),
+        (prepare(params, SHALLOW, content, both, style_weights="ab"), "numbers"),
+        (
+            prepare(params, SHALLOW, content, style, masks=np.ones((1, 32, 40), np.uint8)),
+            "floating point",
+        ),
+        (prepare(params, SHALLOW, content, style, masks=np.ones((32, 40))), "S, H, W"),
+        (
+            prepare(params, SHALLOW, content, style, style_masks=[np.full((24, 28), 255)]),
+            "floating point",
+        ),
+        (
+            lambda: jaxstyle.prepare_targets(jaxstyle.VGG19, params, SHALLOW, content, style),
+            "VGG19",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

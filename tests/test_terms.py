@@ -239,3 +239,111 @@ def test_settings_are_checked():
     with pytest.raises(ValueError, match="too few for patches"):
         terms.MRFStyle().statistics(few, None, None)
     assert dataclasses.replace(terms.MRFStyle(), size=3) == terms.MRFStyle()
+
+
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_under_strict_settings_and_x64(name):
+    """Strict promotion of dtypes and ranks, and no NaN or infinity on the way; masks are float64.
+
+    A mask of float64, as NumPy makes them, does not make a float32 loss float64.
+    """
+    term = ALL_TERMS[name]
+    rng = np.random.default_rng(4)
+    masks = {n: rng.uniform(size=shape[:2]) for n, shape in SHAPES.items()}
+
+    @jax.jit
+    def value_and_grad(seen, style, masks):
+        shares = {layer: jnp.asarray([0.25, 0.75]) for layer in SHAPES}
+        target = style[0] if term.target_image == "content" else None
+        if term.target_image == "style":
+            target = term.target([term.statistics(each, None, None) for each in style], shares)
+        return jax.value_and_grad(loss_of(term, target, masks))(seen)
+
+    arguments = features(0), [features(1), features(2)], masks
+    expected = value_and_grad(*arguments)
+    with (
+        jax.enable_x64(True),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.debug_nans(True),
+        jax.debug_infs(True),
+    ):
+        on_device = jax.device_put(arguments)
+        with jax.transfer_guard("disallow"):
+            found = value_and_grad(*on_device)
+    for leaf in jax.tree.leaves(found):
+        assert leaf.dtype == jnp.float32
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    for layer, grad in expected[1].items():
+        scale = float(jnp.abs(grad).max())
+        np.testing.assert_allclose(found[1][layer], grad, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("name", ["gatys", "moments", "wasserstein", "squared"])
+def test_half_precision_loses_nothing_but_the_features_own_rounding(name):
+    term = ALL_TERMS[name]
+    half = [{n: f.astype(jnp.bfloat16) for n, f in features(i).items()} for i in (0, 1)]
+    exact = [{n: f.astype(jnp.float32) for n, f in each.items()} for each in half]
+    mask = {n: jnp.full(shape[:2], 0.3, jnp.bfloat16) for n, shape in SHAPES.items()}
+    wide = {n: each.astype(jnp.float32) for n, each in mask.items()}
+    found, expected = (
+        loss_of(term, target_of(term, style), weight)(seen)
+        for (seen, style), weight in ((half, mask), (exact, wide))
+    )
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_mixed_styles_are_not_rounded_to_low_precision():
+    """A TPU rounds the operands of products to bfloat16 by default; an average is no product."""
+    term = STYLE_TERMS["wasserstein"]
+    sums = [term.statistics(features(i), None, None) for i in (1, 2)]
+    shares = {layer: jnp.asarray([0.3, 0.7]) for layer in SHAPES}
+    assert "dot_general" not in jax.jit(terms.mix).lower(sums, shares).as_text()
+    found = terms.mix(sums, shares)["relu1_1"][1]
+    flat = [np.asarray(features(i)["relu1_1"], np.float64).reshape(-1, 5) for i in (1, 2)]
+    expected = sum(s * f.T @ f / len(f) for s, f in zip((0.3, 0.7), flat, strict=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_settings_become_hashable():
+    listed = terms.GramStyle(layers=["relu1_1"], layer_weights=[np.float64(2)])
+    assert listed == terms.GramStyle(layers=("relu1_1",), layer_weights=(2.0,))
+    assert hash(listed) == hash(terms.GramStyle(layers=("relu1_1",), layer_weights=(2.0,)))
+    assert type(listed.layer_weights[0]) is float  # NumPy's would make a loss float64 with x64
+    assert type(terms.TotalVariation(power=np.float64(2)).power) is float
+    one = {"layers": ("relu1_1",)}
+    for make, hint in (
+        (
+            lambda: terms.GramStyle(**one, layer_weights=jnp.ones(1)),
+            "layer_weights must be a tuple",
+        ),
+        (lambda: terms.GramStyle(**one, layer_weights=np.ones(1)), "layer_weights must be a tuple"),
+        (lambda: terms.GramStyle(**one, layer_weights=(jnp.ones(()),)), "number, not an array"),
+        (lambda: terms.GramStyle(**one, layer_weights=("1",)), "finite number"),
+        (lambda: terms.GramStyle(**one, layer_weights=(np.nan,)), "finite number"),
+        (lambda: terms.Content(layers="relu1_1"), "layers must be a tuple"),
+        (lambda: terms.Content(layers=(1,)), "names out of image"),
+        (lambda: terms.Content(("relu1_1",) * 2, (1.0, 1.0)), "once only"),
+        (lambda: terms.Content(normalize_gradients=jnp.ones(())), "True or False"),
+        (lambda: terms.Content(name=None), "name must be a text"),
+        (lambda: terms.NinePointVariation(name=""), "name must be a text"),
+        (lambda: terms.TotalVariation(power=jnp.ones(())), "power must be a number"),
+        (lambda: terms.Wasserstein2Style(epsilon=np.inf), "epsilon must be a finite"),
+        (lambda: terms.Wasserstein2Style(iterations=2.5), "whole number"),
+        (lambda: terms.MRFStyle(size=3.0), "whole number"),
+        (lambda: terms.Content(reduction=["sum"]), "half_sum, sum, mean, scaled"),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            make()
+
+
+@pytest.mark.parametrize("name", ALL_TERMS)
+def test_a_target_of_other_terms_is_refused(name):
+    term = ALL_TERMS[name]
+    if term.target_image is None:
+        return
+    seen = features(0)
+    for target in ({"relu5_1": jnp.ones((4, 4))}, ()):
+        with pytest.raises(ValueError, match="what prepare_targets returns"):
+            loss_of(term, target)(seen)

@@ -1,0 +1,116 @@
+"""Checks of arguments: what is wrong is a `ValueError` when a function is called or traced."""
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Shape = tuple[str | int, ...]
+"""Of each axis its name, or the size that it must have."""
+
+
+def sum_dtype(*arrays: jax.Array) -> jnp.dtype:
+    """Returns the dtype that sums over `arrays` are taken in: the widest, at least float32."""
+    dtypes = [jnp.dtype(jnp.float32), *(array.dtype for array in arrays)]
+    # `jnp.promote_types` refuses unequal dtypes under strict promotion.
+    return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
+
+
+def as_array(
+    value: Any, what: str, shape: Shape | None, *, advice: str = "batch with jax.vmap"
+) -> jax.Array:
+    """Returns `value` as an array of real floating-point numbers.
+
+    Args:
+        value: what should be one.
+        what: its name, for the message.
+        shape: what its shape must be; None for any shape.
+        advice: the end of the message.
+
+    Raises:
+        ValueError: for another shape, an empty array, or another dtype.
+    """
+    array = _convert(value, what, shape)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"{what} must be floating point, not {array.dtype}; convert with .astype(jnp.float32)"
+        )
+    if shape is not None and (len(array.shape) != len(shape) or not _fits(array.shape, shape)):
+        raise ValueError(f"{what} must be {_text(shape)}, not of shape {array.shape}; {advice}")
+    if 0 in array.shape:
+        raise ValueError(f"{what} of shape {array.shape} is empty")
+    return array
+
+
+def as_factor(value: Any, what: str, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Returns `value` as an array of `dtype` and `shape` that other arrays are multiplied by.
+
+    Args:
+        value: real numbers of any dtype, or bool.
+        what: its name, for the message.
+        shape: the shape that it must have.
+        dtype: of the result, so that a factor never decides the dtype of a loss.
+
+    Raises:
+        ValueError: for another shape, or numbers that are not real.
+    """
+    array = _convert(float(value) if isinstance(value, int) else value, what, shape)
+    if not jnp.issubdtype(array.dtype, jnp.bool_) and not (
+        jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    ):
+        raise ValueError(f"{what} must be real numbers, not {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{what} must have shape {shape}, not {array.shape}; batch with jax.vmap")
+    return array.astype(dtype)
+
+
+def as_number(value: Any, what: str) -> float:
+    """Returns a static setting as a float.
+
+    Args:
+        value: what should be a finite number.
+        what: its name, for the message.
+
+    Raises:
+        ValueError: for anything else; also for an array, which cannot be hashed.
+    """
+    if isinstance(value, jax.Array | np.ndarray):
+        raise ValueError(f"{what} must be a number, not an array: settings are static and hashable")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def as_integer(value: Any, what: str) -> int:
+    """Returns a static setting as an int.
+
+    Args:
+        value: what should be a whole number.
+        what: its name, for the message.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, bool | jax.Array | np.ndarray) or not hasattr(value, "__index__"):
+        raise ValueError(f"{what} must be a whole number, not {value!r}")
+    return operator.index(value)
+
+
+def _convert(value: Any, what: str, shape: Shape | None) -> jax.Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError):
+        kind = "an array" if shape is None else _text(shape)
+        raise ValueError(f"{what} must be {kind}, not {type(value).__name__}") from None
+
+
+def _fits(found: tuple[int, ...], shape: Shape) -> bool:
+    return all(isinstance(n, str) or n == size for size, n in zip(found, shape, strict=True))
+
+
+def _text(shape: Shape) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
