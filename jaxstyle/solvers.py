@@ -14,7 +14,7 @@ import enum
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -127,7 +127,7 @@ def _minimize(
     x: jax.Array,
     *args: Any,
 ) -> tuple[jax.Array, Trace]:
-    solver = dataclasses.replace(solver, **settings)
+    solver = with_settings(solver, settings)
     state = solver.advance(objective, solver.start(objective, x, *args), stop, *args)
     return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
 
@@ -146,7 +146,7 @@ def _is_hashable(fun: Any) -> bool:
 def _check_init(init: Any) -> jax.Array:
     """Returns `init` as an array on a device."""
     if not isinstance(init, jax.Array):
-        if jax.tree.structure(init) != jax.tree.structure(0) or isinstance(init, str):
+        if not jax.tree_util.all_leaves([init]) or isinstance(init, str):
             raise ValueError(
                 f"init must be one array, not a {type(init).__name__}: put several together with "
                 "jax.flatten_util.ravel_pytree"
@@ -182,7 +182,7 @@ def split_settings(solver: "Solver", dtype: Any) -> tuple["Solver", dict[str, ja
 
     Returns:
         A solver whose numbers are the defaults, with room for at least as many steps; and the
-        numbers by their names, to be put back with `dataclasses.replace`.
+        numbers by their names, to be put back by `with_settings`.
     """
     settings = {
         name: _on_device(getattr(solver, name), dtype)
@@ -195,6 +195,11 @@ def split_settings(solver: "Solver", dtype: Any) -> tuple["Solver", dict[str, ja
         steps = max(64, 2 ** math.ceil(math.log2(steps)))
     fixed: dict[str, Any] = {"num_steps": steps, **{name: defaults[name] for name in settings}}
     return dataclasses.replace(solver, **fixed), settings
+
+
+def with_settings(solver: "Solver", settings: Mapping[str, Any]) -> Any:
+    """Puts numbers back into a solver."""
+    return dataclasses.replace(solver, **settings)
 
 
 def _on_device(value: Any, dtype: Any) -> jax.Array:
@@ -221,11 +226,11 @@ def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
 def _start(fun: Objective, x: jax.Array, args: Any, n: int) -> State:
     """The state before the first evaluation, less `inner`."""
     value, aux = jax.eval_shape(fun, x, *args)
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise ValueError(f"fun must return a scalar of floating point, not a {type(value)}")
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
-            "fun must return a scalar of floating point, not "
-            + (type(value).__name__ if shape is None else f"shape {shape}, {dtype}")
+            f"fun must return a scalar of floating point, not {value.shape} {value.dtype}"
         )
     # Zeros, and not infinity, which JAX's debugging flags take for a mistake.
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (value, aux))
@@ -396,14 +401,14 @@ def _check(solver: Any, *, whole: tuple[str, ...] = (), positive: tuple[str, ...
     """Checks settings that must be positive; numbers in arrays, which may be traced, pass."""
     name = type(solver).__name__
     for field in (*whole, *positive):
-        value = getattr(solver, field)
+        value: Any = getattr(solver, field)
         if isinstance(value, jax.Array) and field not in whole:
             if value.shape != ():
                 raise ValueError(f"{field} of {name} has shape {value.shape}: map with jax.vmap")
         elif not isinstance(value, Integral if field in whole else Real):
             kind = "a whole number" if field in whole else "a number"
             raise ValueError(f"{field} of {name} must be {kind}, not {value!r}")
-        elif not 0 < value < math.inf:
+        elif not 0 < float(value) < math.inf:
             raise ValueError(f"{field} of {name} must be positive, not {value}")
     tolerance = getattr(solver, "tolerance", 0)
     if not isinstance(tolerance, jax.Array) and not tolerance >= 0:
@@ -657,10 +662,10 @@ class Adam:
         """Checks the settings."""
         _check(self, whole=("num_steps", "patience"), positive=("learning_rate", "eps"))
         for name in ("b1", "b2", "average"):
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             if isinstance(value, jax.Array) and name != "average":
                 continue
-            if not isinstance(value, Real) or not 0 <= value < 1:
+            if not isinstance(value, Real) or not 0 <= float(value) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
     def _solver(self) -> optax.GradientTransformation:
