@@ -787,10 +787,7 @@ class ScipyLBFGSB:
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one outer iteration: about `maxfun` evaluations, and one to report its end."""
-        with jax.transfer_guard("allow"):
-            return self._step(fun, state, *args)
 
-    def _step(self, fun: Objective, state: State, *args: Any) -> State:
         def value_and_grad(x: jax.Array, *args: Any) -> tuple[jax.Array, jax.Array]:
             value, _, grad, _ = _jitted_value_and_grad(fun, x, *args)
             return value, grad
@@ -820,8 +817,10 @@ class ScipyLBFGSB:
 
     def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
         """Steps until `stop` steps are made in all, or the problem has stopped."""
-        while state.step < stop and is_active(state.status):
-            state = self.step(fun, state, *args)
+        # Scalars go to and fro here, and in jaxopt.
+        with jax.transfer_guard("allow"):
+            while state.step < stop and is_active(state.status):
+                state = self.step(fun, state, *args)
         return state
 
 

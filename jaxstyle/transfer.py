@@ -6,7 +6,6 @@ arrays as arguments, so pairs of one size share one compilation.
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -431,6 +430,8 @@ def _prepare(
     _check_size(pixels, "content", recipe, recipe.terms)
     if batched and any(len(each) != len(pixels) for each in styles):
         raise ValueError(f"{len(pixels)} contents, but {[len(each) for each in styles]} styles")
+    # The dtype of the picture is that of all that is computed.
+    styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
     start, keys, kind = _check_init(init, pixels, key, batched)
     factors = _merge_weights(recipe, weights, pixels, batched)
     shares = _check_style_weights(style_weights, recipe, styles, masks is not None, batched)
@@ -702,6 +703,8 @@ def _shape_hint(array: Any, batched: bool) -> str:
     shape = array.shape[-3:]
     if array.ndim == 4 and not batched:
         return "; a batch is for stylize_batch, and several styles are a tuple"
+    if array.ndim == 3 and batched and shape[-1] == 3:
+        return "; one picture for all pairs must be repeated for each"
     if array.ndim == 3 + batched and shape[0] in (1, 3, 4) and shape[-1] > 4:
         return "; channels come last: use jnp.moveaxis(image, -3, -1)"
     if array.ndim == 3 + batched and shape[-1] == 4:
@@ -1007,6 +1010,11 @@ def _targets(
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
 ) -> Any:
+    # For what is computed once, Winograd's convolutions take longer to compile than they gain. In
+    # windows the same few kernels go over all of a large picture.
+    if problem.tile is None:
+        params = problem.network.prepare(params, winograd=False)
+
     def prepare(params: Any, content: Any, styles: Any, shares: Any, *guides: Any) -> Any:
         masks, style_masks = guides
         return prepare_targets(
@@ -1024,11 +1032,7 @@ def _targets(
     if batched:
         prepare = jax.vmap(prepare, (None, 0, 0, 0, 0, 0))
     arguments = params, content, styles, style_weights, masks, style_masks
-    # XLA's own convolutions: for what is computed once, others take longer to compile than they
-    # gain. In windows the same few kernels go over all of a large picture.
-    whole = problem.tile is None
-    with jax.default_matmul_precision("highest") if whole else contextlib.nullcontext():
-        return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
+    return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
