@@ -547,7 +547,7 @@ def _paint(
             starts = None if scale == 1 else (start_here, start)
             result = call(_result, static, state, (traces, evaluations), starts, shown)
             if batched and len(content) > number:
-                result = jax.tree.map(lambda leaf: leaf[:number], result)
+                result = _take(result, number)
             yield made + steps, result
         if scale == 1:
             return
@@ -556,6 +556,11 @@ def _paint(
         painted = problem.turn(state.best_x), start_here
         earlier = state.inner if isinstance(solver, Adam) else None
         del state  # and its history, the largest array there is
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _take(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:number], tree)
 
 
 def _stages(
@@ -795,10 +800,16 @@ def _fill(pairs: Any, missing: int) -> Any:
         return pairs
 
     def filled(leaf: Any) -> Any:
-        concatenate = jnp.concatenate if isinstance(leaf, jax.Array) else np.concatenate
-        return concatenate([leaf, *[leaf[-1:]] * missing])
+        if isinstance(leaf, jax.Array):
+            return _repeat_last(leaf, missing)
+        return np.concatenate([leaf, *[leaf[-1:]] * missing])
 
     return jax.tree.map(filled, pairs)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _repeat_last(leaf: jax.Array, missing: int) -> jax.Array:
+    return jnp.concatenate([leaf, *[leaf[-1:]] * missing])
 
 
 def _check_without_content(recipe: Recipe, init: Any) -> None:
