@@ -113,10 +113,12 @@ def minimize(
     x = _check_init(init)
     objective = _WithoutAux(fun, has_aux)
     compiled, settings = split_settings(solver, x.dtype)
-    run = _minimize if isinstance(solver, ScipyLBFGSB) or not _is_hashable(fun) else _minimize_once
+    run: Callable[..., tuple[jax.Array, Trace]] = functools.partial(_minimize, objective)
+    if not isinstance(solver, ScipyLBFGSB) and _is_hashable(fun):
+        run = _jitted_minimize(objective)
     stop = jax.device_put(np.int32(solver.num_steps))
-    found, trace = run(objective, compiled, settings, stop, x, *args)
-    return found, trace._replace(loss=trace.loss[: solver.num_steps])
+    found, trace = run(compiled, settings, stop, x, *args)
+    return found, trace._replace(loss=_first(trace.loss, solver.num_steps))
 
 
 def _minimize(
@@ -132,7 +134,12 @@ def _minimize(
     return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
 
 
-_minimize_once = jax.jit(_minimize, static_argnums=(0, 1))
+@functools.lru_cache(maxsize=64)  # programs of functions that are gone must not fill the memory
+def _jitted_minimize(objective: "Objective") -> Callable[..., tuple[jax.Array, Trace]]:
+    return jax.jit(functools.partial(_minimize, objective), static_argnums=0)
+
+
+_first = jax.jit(lambda trace, number: trace[:number], static_argnums=1)
 
 
 def _is_hashable(fun: Any) -> bool:
