@@ -462,7 +462,8 @@ def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
     monkeypatch.setattr("jaxstyle.app.checkpoint._SECONDS", 0.0)
-    options = ["--steps", "4", "--preview-every", "2", "--checkpoint", str(tmp_path / "kept")]
+    options = ["--steps", "4", "--preview-every", "2", "--overwrite"]
+    options += ["--checkpoint", str(tmp_path / "kept")]
     assert stylize(pair, params_file, tmp_path / "out.png", *options) == 0
     said = capsys.readouterr().err
     assert "no preview: " in said

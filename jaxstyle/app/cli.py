@@ -55,6 +55,7 @@ def stylize(
     checkpoint: str | None = None,
     plot: bool = False,
     report: str | None = None,
+    overwrite: bool = False,
     progress: Literal["auto", "plain", "json"] = "auto",
     quiet: bool = False,
 ) -> int:
@@ -114,6 +115,8 @@ def stylize(
         plot: Save the loss curve as a picture: out-loss.png beside out.png.
         report: A folder for index.html, a page about the run: pictures, iterations, losses,
             settings, and the command that makes it again. Nothing else is needed to look at it.
+        overwrite: Replace existing files that jaxstyle did not write. Files that the run reads
+            are never replaced.
         progress: `auto` is a bar on a terminal and lines elsewhere, `plain` lines; `json` writes
             an object for each step on stdout, a line each, and one for the result at the end.
         quiet: Say nothing but errors and warnings.
@@ -169,6 +172,7 @@ def stylize(
         checkpoint=Path(checkpoint) if checkpoint else None,
         plot=plot,
         report=Path(report) if report else None,
+        overwrite=overwrite,
         command=command,
         progress=progress,
         quiet=quiet,

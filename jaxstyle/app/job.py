@@ -42,6 +42,7 @@ class Job:
     style_masks: tuple[Path, ...]
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
+    recipe_file: Path | None = None  # that the recipe was read from
     tile: int | None = None
     memory: float | None = None  # bytes
     shard: str | None = None  # rows
@@ -50,6 +51,7 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     report: Path | None = None  # a folder
+    overwrite: bool = False  # files of others
     command: str = ""  # that makes the picture again
     progress: str = "auto"  # plain, json
     quiet: bool = False
@@ -73,6 +75,12 @@ class Job:
         paths = [self.content, *self.styles, *self.masks, *self.style_masks]
         paths += [] if self.init in ("content", "noise", "mean") else [Path(self.init)]
         return [path for path in paths if path is not None]
+
+    @property
+    def sources(self) -> list[Path]:
+        """All files that are read."""
+        files = (self.params, self.recipe_file)
+        return [*self.pictures, *(path for path in files if path is not None)]
 
     @property
     def metadata_path(self) -> Path:
@@ -153,6 +161,7 @@ def make_job(
         style_masks=tuple(Path(each) for each in style_mask),
         params=Path(params) if params else None,
         precision=precision,
+        recipe_file=Path(recipe) if is_file_name(recipe) else None,
         **others,
     )
 
@@ -163,13 +172,18 @@ def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
     return override(recipe, settings) if settings else recipe
 
 
+def is_file_name(recipe: str) -> bool:
+    """Whether a recipe is given by a file."""
+    return recipe.lower().endswith((".json", ".toml"))
+
+
 def find_recipe(name: str) -> Recipe:
     """Returns the recipe of that name, or that of a file.
 
     Raises:
         InputError: if there is none.
     """
-    if name.lower().endswith((".json", ".toml")):
+    if is_file_name(name):
         return read_recipe(name)
     if name not in RECIPES:
         raise InputError(

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from jaxstyle.io.ownership import GENERATOR
+
 # Drawn instead of black where the page around an SVG says what the colour of text is.
 _TEXT_COLOR = "#010203"
 
@@ -63,7 +65,7 @@ def plot_losses(
         for text in (axes.title, *legend.get_texts()):
             text.set_parse_math(False)  # names may have dollars in them
         if kind == "png":
-            figure.savefig(buffer, format="png", dpi=120)
+            figure.savefig(buffer, format="png", dpi=120, metadata={"Software": GENERATOR})
             return buffer.getvalue()
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)

@@ -19,6 +19,7 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import InputError
 from jaxstyle.io.files import check_target, describe_error, describe_path, write_atomically
+from jaxstyle.io.ownership import GENERATOR
 
 THUMBNAIL = 384  # long edge in pixels of a picture among others
 _LARGE = 1600  # of the content and the result
@@ -68,7 +69,7 @@ def write_page(folder: Path, title: str, body: str) -> None:
         InputError: if it cannot be written.
     """
     template = string.Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    page = template.substitute(title=escape(title), body=body)
+    page = template.substitute(generator=GENERATOR, title=escape(title), body=body)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle import transfer
-from jaxstyle.app import report, runtime
+from jaxstyle.app import outputs, report, runtime
 from jaxstyle.app.checkpoint import CheckpointFolder
 from jaxstyle.app.job import Job, say
 from jaxstyle.app.memory import (
@@ -31,14 +30,13 @@ from jaxstyle.app.programs import LOADED
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.io import (
     InputError,
-    check_extension,
     describe_recipe,
     describe_versions,
     load_image,
     save_image,
     write_json,
 )
-from jaxstyle.io.files import check_target, describe_path, write_atomically
+from jaxstyle.io.files import write_atomically
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.sharding import splits_columns
@@ -61,7 +59,7 @@ def run(
     Raises:
         InputError: for anything that is wrong with the input, before the run starts.
     """
-    _check_targets(job)
+    outputs.check_job(job)
     call = runtime.keep_compiled_programs()
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
     with timed(seconds, "load"):
@@ -158,17 +156,6 @@ def _keep_picture(
         snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
 
 
-def _check_targets(job: Job) -> None:
-    check_extension(job.output)
-    sources = {os.path.realpath(path) for path in (*job.pictures, job.params) if path is not None}
-    for path in (job.output, job.metadata_path, *([job.plot_path] if job.plot else [])):
-        check_target(path)
-        if os.path.realpath(path) in sources:
-            raise InputError(f"{describe_path(path)} is read and would be replaced: name another")
-    if job.report is not None:
-        report.check_folder(job.report)
-
-
 def _tell_failure(job: Job, interrupted: int) -> int:
     """Says why there is no picture; returns the exit code."""
     status = "interrupted" if interrupted else "non_finite_start"
@@ -228,6 +215,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`."""
     return {
+        "output": job.output.name,
         "recipe": describe_recipe(job.recipe),
         "command": job.command or None,
         "content": str(job.content) if job.content else None,

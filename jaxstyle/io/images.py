@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
@@ -34,6 +34,7 @@ from jaxstyle.io.files import (
     describe_path,
     write_atomically,
 )
+from jaxstyle.io.ownership import GENERATOR
 
 __all__ = [
     "MAX_PIXELS",
@@ -227,12 +228,23 @@ def save_image(path: PathType, image: ArrayLike) -> None:
     pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
     buffer = io.BytesIO()
     try:
-        Image.fromarray(pixels).save(buffer, kind, **options)
+        Image.fromarray(pixels).save(buffer, kind, **_mark(kind), **options)
     except (OSError, ValueError, MemoryError) as error:
         raise InputError(
             f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
         ) from error
     write_atomically(path, buffer.getbuffer())
+
+
+def _mark(kind: str) -> dict[str, Any]:
+    """What says, in a file of this kind, that jaxstyle has written it."""
+    if kind == "PNG":
+        texts = PngInfo()
+        texts.add_text("Software", GENERATOR)
+        return {"pnginfo": texts}
+    exif = Image.Exif()
+    exif[0x0131] = GENERATOR  # Software
+    return {"exif": exif}
 
 
 def check_writable(path: PathType) -> None:

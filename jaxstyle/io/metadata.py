@@ -5,6 +5,7 @@ Recipes become plain dicts and are made from them again, whole or setting by set
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -21,7 +22,8 @@ import jax.numpy as jnp
 
 from jaxstyle import pyramid, solvers, terms, vgg
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import write_atomically
+from jaxstyle.io.files import check_source, describe_error, describe_path, write_atomically
+from jaxstyle.io.ownership import GENERATOR
 from jaxstyle.recipes import Recipe
 
 # What the fields of a recipe may hold, by the `type` that stands in its description.
@@ -123,6 +125,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a recipe as JSON or TOML: {error}") from None
     if isinstance(settings, Mapping) and isinstance(settings.get("recipe"), Mapping):
+        check_unchanged(settings, describe_path(path))
         settings = settings["recipe"]
     if not isinstance(settings, Mapping):
         raise InputError(f"{path} is not a recipe: it must be a table of settings")
@@ -285,7 +288,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all.
+    """Writes JSON, whole or not at all, with our mark (`generator`) and a `checksum`.
 
     Args:
         path: a file in an existing folder; a file that is there already is replaced.
@@ -295,5 +298,64 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
         InputError: if the file cannot be written.
         ValueError: for a number that JSON has no word for (NaN, infinity).
     """
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, text.encode())
+    # The mark comes first, where `is_ours` looks for it.
+    marked = {"generator": GENERATOR} | {k: v for k, v in content.items() if k != "generator"}
+    marked["checksum"] = checksum(marked)
+    write_atomically(path, (json.dumps(marked, indent=2, allow_nan=False) + "\n").encode())
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of all fields but `checksum`, in whatever order and layout they stand.
+
+    Args:
+        content: what JSON can hold.
+    """
+    fields = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON object, one of ours only if it is as it was written.
+
+    Args:
+        path: a file.
+
+    Raises:
+        InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
+    """
+    name = describe_path(path)
+    check_source(path)
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MAXIMUM_BYTES + 1)
+        if len(data) > _MAXIMUM_BYTES:
+            raise InputError(f"{name} is too large")
+        content = json.loads(data)
+    except OSError as error:
+        raise InputError(f"cannot read {name} ({describe_error(error)})") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} is not JSON ({describe_error(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{name} is not a JSON object")
+    check_unchanged(content, name)
+    return content
+
+
+def check_unchanged(content: Mapping[str, Any], name: str) -> None:
+    """Checks the `checksum` of what `write_json` has written; JSON of others has none.
+
+    Args:
+        content: what was read.
+        name: of the file, for the message.
+
+    Raises:
+        InputError: if it has changed.
+    """
+    ours = "generator" in content or "checksum" in content
+    if ours and content.get("checksum") != checksum(content):
+        raise InputError(
+            f"{name} is damaged or was edited: its checksum does not fit; if you edited it, remove "
+            'its "generator" and "checksum"'
+        )
