@@ -478,9 +478,9 @@ class LBFGS:
 
     num_steps: int = 300
     history_size: int = 30
-    first_step: float | jax.Array = 1e-2
+    first_step: float = 1e-2
     smoothness: float = 0.0
-    tolerance: float | jax.Array = 0.0
+    tolerance: float = 0.0
     patience: int = 20
     history_dtype: Literal["bfloat16", "float16", "float32"] | None = None
 
@@ -653,14 +653,14 @@ class Adam:
     """
 
     num_steps: int = 1000
-    learning_rate: float | jax.Array = 0.02
-    b1: float | jax.Array = 0.9
-    b2: float | jax.Array = 0.99
-    eps: float | jax.Array = 1e-8
+    learning_rate: float = 0.02
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
     clip: bool = False
     average: float = 0.0
     keep_moments: bool = False
-    tolerance: float | jax.Array = 0.0
+    tolerance: float = 0.0
     patience: int = 20
 
     _traced: ClassVar = ("learning_rate", "b1", "b2", "eps", "tolerance")
