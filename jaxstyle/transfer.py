@@ -440,6 +440,10 @@ def _prepare(
     problem = Problem(recipe.network, recipe.terms, _check_tile(tile))
     if mesh is not None:
         problem = _split(problem, mesh, solver, pixels, batched)
+    if not isinstance(params, Mapping) or not isinstance(params.get("params"), Mapping):
+        raise ValueError(
+            "params must be what jaxstyle.io.load_params returns, {'params': {layer: ...}}"
+        )
     pairs = pixels, start, keys, factors, shares, guides, styles
     if batched and mesh is not None:
         pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))

@@ -24,6 +24,7 @@ RECIPE = dataclasses.replace(
     ),
     solver=jaxstyle.LBFGS(num_steps=2, history_size=2),
 )
+NOTHING = {"params": {}}  # parameters that no check of pictures looks at
 STEPS = (jaxstyle.stylize, jaxstyle.stylize_steps)
 
 
@@ -69,7 +70,7 @@ def test_pictures_that_are_none(picture, hint, what, pair):
         arguments = {"content": content, "style": style} | {what: array}
         for run in STEPS:
             with pytest.raises(ValueError, match=hint):
-                run({}, recipe=RECIPE, **arguments)
+                run(NOTHING, recipe=RECIPE, **arguments)
 
 
 def test_honest_overshoot_and_traced_pictures_pass(random_params, pair):
@@ -99,9 +100,9 @@ def test_masks_that_are_none(value, hint, pair):
     mask = np.zeros((32, 40))
     mask[3] = value
     with pytest.raises(ValueError, match=hint):
-        jaxstyle.stylize({}, *pair, recipe=RECIPE, masks=[mask])
+        jaxstyle.stylize(NOTHING, *pair, recipe=RECIPE, masks=[mask])
     with pytest.raises(ValueError, match=hint):
-        jaxstyle.stylize({}, *pair, recipe=RECIPE, style_masks=[jnp.asarray(mask[:24, :28])])
+        jaxstyle.stylize(NOTHING, *pair, recipe=RECIPE, style_masks=[jnp.asarray(mask[:24, :28])])
 
 
 def wrong(**change):
@@ -153,7 +154,7 @@ def test_recipes_that_are_none(make, hint):
 def test_options_that_are_none(options, hint, pair):
     for run in STEPS:
         with pytest.raises(ValueError, match=hint):
-            run({}, *pair, **({"recipe": RECIPE} | options))
+            run(NOTHING, *pair, **({"recipe": RECIPE} | options))
 
 
 def test_steps_are_refused_at_the_call(pair):
@@ -161,21 +162,27 @@ def test_steps_are_refused_at_the_call(pair):
     batch = content[None], style[None]
     for every in (0, -1, 2.5):
         with pytest.raises(ValueError, match="at least 1 step"):
-            jaxstyle.stylize_steps({}, *pair, recipe=RECIPE, every=every)
+            jaxstyle.stylize_steps(NOTHING, *pair, recipe=RECIPE, every=every)
         with pytest.raises(ValueError, match="at least 1 step"):
-            jaxstyle.stylize_batch_steps({}, *batch, recipe=RECIPE, every=every)
+            jaxstyle.stylize_batch_steps(NOTHING, *batch, recipe=RECIPE, every=every)
     with pytest.raises(ValueError, match="needs a style image"):
-        jaxstyle.stylize_steps({}, content, None, recipe=RECIPE)
+        jaxstyle.stylize_steps(NOTHING, content, None, recipe=RECIPE)
     deep = dataclasses.replace(RECIPE, terms=(terms.Content(layers=("relu4_1",)), RECIPE.terms[1]))
     with pytest.raises(ValueError, match="at least 8x8"):
-        jaxstyle.stylize_steps({}, content[:7], style, recipe=deep)
+        jaxstyle.stylize_steps(NOTHING, content[:7], style, recipe=deep)
     with pytest.raises(TypeError, match="unexpected keyword argument 'evry'"):
-        jaxstyle.stylize_batch_steps({}, *batch, recipe=RECIPE, evry=3)
+        jaxstyle.stylize_batch_steps(NOTHING, *batch, recipe=RECIPE, evry=3)
+
+
+def test_parameters_that_are_none(pair):
+    for params in ({}, None, {"conv1_1": {}}, [1, 2]):
+        with pytest.raises(ValueError, match="load_params"):
+            jaxstyle.stylize_steps(params, *pair, recipe=RECIPE)
 
 
 def test_batches_of_different_lengths(pair):
     contents, styles = (np.stack([each] * 2) for each in pair)
-    run = lambda *a, **k: jaxstyle.stylize_batch({}, *a, recipe=RECIPE, **k)  # noqa: E731
+    run = lambda *a, **k: jaxstyle.stylize_batch(NOTHING, *a, recipe=RECIPE, **k)  # noqa: E731
     with pytest.raises(ValueError, match=r"2 contents, but \[1\] styles"):
         run(contents, styles[:1])
     with pytest.raises(ValueError, match=r"2 contents, but \[2, 1\] styles"):
