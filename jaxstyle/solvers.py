@@ -114,7 +114,7 @@ def minimize(
     objective = _WithoutAux(fun, has_aux)
     compiled, settings = split_settings(solver, x.dtype)
     run: Callable[..., tuple[jax.Array, Trace]] = functools.partial(_minimize, objective)
-    if not isinstance(solver, ScipyLBFGSB) and _is_hashable(fun):
+    if not isinstance(solver, ScipyLBFGSB) and _can_be_kept(fun):
         run = _jitted_minimize(objective)
     stop = jax.device_put(np.int32(solver.num_steps))
     found, trace = run(compiled, settings, stop, x, *args)
@@ -142,12 +142,19 @@ def _jitted_minimize(objective: "Objective") -> Callable[..., tuple[jax.Array, T
 _first = jax.jit(lambda trace, number: trace[:number], static_argnums=1)
 
 
-def _is_hashable(fun: Any) -> bool:
+def _can_be_kept(fun: Any) -> bool:
+    """Whether programs of `fun` can be kept: if it can be hashed, and holds no tracers.
+
+    Tracers in a closure belong to a transformation of the caller's, and must end with it.
+    """
     try:
         hash(fun)
-    except TypeError:
+        held: list[Any] = [cell.cell_contents for cell in getattr(fun, "__closure__", None) or ()]
+    except (TypeError, ValueError):  # it cannot be hashed, or a cell is empty
         return False
-    return True
+    if isinstance(fun, functools.partial):
+        held += [fun.args, fun.keywords]
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(held))
 
 
 def _check_init(init: Any) -> jax.Array:

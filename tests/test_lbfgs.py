@@ -1,6 +1,7 @@
 """The step of `LBFGS`, its derivatives, and settings that are arguments of a compiled program."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -204,6 +205,21 @@ def test_a_function_that_cannot_be_hashed_is_minimised():
         fun.target = target
         found, _ = minimize(fun, jnp.zeros(3), solver=LBFGS(num_steps=10))
         np.testing.assert_allclose(found, target, atol=1e-4)
+
+
+def test_functions_that_hold_tracers_leak_none():
+    solver = Adam(num_steps=2)
+
+    def run(target):
+        closure = minimize(lambda x: bowl(x, target), jnp.ones(3), solver=solver)[0]
+        partial = functools.partial(bowl, target=target)
+        return closure, minimize(partial, jnp.ones(3), solver=solver)[0]
+
+    with jax.checking_leaks():
+        found = jax.jit(run)(0.5), jax.vmap(run)(jnp.full(1, 0.5))
+    expected, _ = minimize(bowl, jnp.ones(3), 0.5, solver=solver)
+    for each in jax.tree.leaves(found):
+        np.testing.assert_allclose(each.reshape(3), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("solver", [LBFGS(num_steps=2), Adam(num_steps=2), ScipyLBFGSB(1)], ids=str)
