@@ -778,16 +778,18 @@ class ScipyLBFGSB:
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Evaluates at `x` and returns the state before the first step."""
+        # All of it is on the host, and nothing of it is a transfer that a guard should look for.
+        with jax.transfer_guard("allow"):
+            state = _start(fun, x, args, self.num_steps)
         value, aux, grad, finite = _jitted_value_and_grad(fun, x, *args)
         if isinstance(value, jax.core.Tracer):
             raise ValueError(
                 "ScipyLBFGSB runs on the host, not under jax.jit, jax.vmap or jax.grad: use LBFGS "
                 "or Adam there"
             )
-        # All of it is on the host, and nothing of it is a transfer that a guard should look for.
         with jax.transfer_guard("allow"):
             return _record(
-                _start(fun, x, args, self.num_steps),
+                state,
                 x,
                 value,
                 aux,
