@@ -72,7 +72,8 @@ def convolution(
         kernel: `(3, 3, c, d)`, of the same dtype.
         padding: what the border holds: `zero`, or `replicate` or `reflect` of what is inside.
         taps: `transform(kernel)`, for those who use one kernel often. Redundant: derivatives in
-            the kernel do not come through it, and where it is not needed it is not computed.
+            the kernel do not come through it, and where it is not needed it is not computed. An
+            array without elements: XLA's own convolution on every device.
 
     Returns:
         `(n, h, w, d)`, of the arguments' dtype.
@@ -248,7 +249,7 @@ def _on_cpu(
     shape = [length + 2 * folds for length in size]
     rows, columns = (-(-length // _TILE) for length in shape)
     few = not is_transformed(kernel) or number * rows * columns < _MIN_TILES
-    exact = precision in ("highest", "float32")
+    exact = precision in ("highest", "float32") or any(taps.size == 0 for taps in transformed)
     if few or exact or x.dtype not in (jnp.float32, jnp.float64):
         direct = partial(_direct, transpose=transpose, precision=precision, whole=True)
         if padding == "zero" or transpose:

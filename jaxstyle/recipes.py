@@ -11,7 +11,7 @@ from typing import Literal
 from flax.core import FrozenDict
 
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver, check_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -70,7 +70,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Freezes the weights, so that the recipe can be hashed, and checks the settings."""
+        if not isinstance(self.terms, tuple) or not self.terms:
+            raise ValueError(
+                f"recipe {self.name}: terms must be a tuple of one or more terms, such as "
+                f"(GramStyle(),), not {self.terms!r}"
+            )
+        for term in self.terms:
+            if isinstance(term, type) or not hasattr(term, "statistics"):
+                raise ValueError(f"recipe {self.name}: {term!r} in terms is not a term")
+        if not isinstance(self.weights, Mapping):
+            raise ValueError(
+                f"recipe {self.name}: weights must be a dict of term name -> factor, not "
+                f"{self.weights!r}"
+            )
         object.__setattr__(self, "weights", FrozenDict(self.weights))
+        check_solver(self.solver)
         names = {term.name for term in self.terms}
         if len(names) < len(self.terms):
             raise ValueError(f"recipe {self.name}: two terms have the same name")
@@ -84,8 +98,23 @@ class Recipe:
                 raise ValueError(
                     f"recipe {self.name}: {field} {value!r} is not one of {', '.join(valid)}"
                 )
-        if self.median_filter < 1 or self.median_filter % 2 == 0:
+        if not _is_whole(self.median_filter) or self.median_filter % 2 == 0:
             raise ValueError(f"recipe {self.name}: median_filter must be odd and positive")
+        if not _is_whole(self.size):
+            raise ValueError(f"recipe {self.name}: size must be a positive number of pixels")
+        if not isinstance(self.pyramid, Pyramid | None):
+            raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
+        try:
+            hash(self)
+        except TypeError as error:
+            raise ValueError(
+                f"recipe {self.name}: network, terms and weights must be hashable, with tuples and "
+                f"numbers in the place of lists and arrays ({error})"
+            ) from None
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 _GATYS_2016 = "Gatys, Ecker & Bethge, Image Style Transfer Using CNNs, CVPR 2016"

@@ -12,15 +12,20 @@ or exploding value is undone and tried again shorter.
 import dataclasses
 import enum
 import functools
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.experimental.layout import Layout, with_layout_constraint
+
+from jaxstyle.sharding import devices_per_picture
 
 # fun(x, *args) -> (value (), aux), traceable by JAX.
 Objective = Callable[..., tuple[jax.Array, Any]]
@@ -78,13 +83,19 @@ def minimize(
 ) -> tuple[jax.Array, Trace]:
     """Minimises `fun(x, *args)` over `x`, from `init`.
 
+    Compiled once for a function, shapes and the static settings of a solver: define `fun` outside
+    of a loop that calls this, since each new function compiles again. The number settings of
+    `LBFGS` and `Adam` (`first_step`, `learning_rate`, ...) are arguments of the compiled program,
+    so another value does not compile again, and may be traced:
+    `jax.vmap(lambda rate: minimize(fun, init, solver=Adam(learning_rate=rate)))(rates)`.
+
     Can be called under `jax.jit` and `jax.vmap` (not with `ScipyLBFGSB`).
 
     Args:
-        fun: returns a scalar, or with `has_aux` a scalar and anything; pure, as for `jax.jit`.
-            Pass arrays through `args` rather than in a closure, where XLA takes them for
-            constants.
-        init: array of floating point, any shape.
+        fun: returns a scalar, or with `has_aux` a pair of a scalar and anything; pure, as for
+            `jax.jit`. Pass arrays through `args` rather than in a closure, where XLA takes them
+            for constants.
+        init: one array of floating point, any shape.
         *args: further arguments of `fun`.
         solver: by default `LBFGS()`.
         has_aux: whether `fun` returns a pair.
@@ -92,12 +103,74 @@ def minimize(
     Returns:
         The point of the lowest loss that was seen, never above that of `init` (with
         `Adam(average=...)` the mean of the iterates), of any shape that `init` has; and a `Trace`.
+
+    Raises:
+        ValueError: if `init` is not one array of floating point with at least one element, if
+            `fun` does not return what is said above, or for `ScipyLBFGSB` under a transformation.
     """
     solver = LBFGS() if solver is None else solver
+    check_solver(solver)
+    x = _check_init(init)
     objective = _WithoutAux(fun, has_aux)
-    state = solver.start(objective, jnp.asarray(init), *args)
-    state = solver.advance(objective, state, solver.num_steps, *args)
+    compiled, settings = split_settings(solver, x.dtype)
+    run: Callable[..., tuple[jax.Array, Trace]] = functools.partial(_minimize, objective)
+    if not isinstance(solver, ScipyLBFGSB) and _can_be_kept(fun):
+        run = _jitted_minimize(objective)
+    stop = jax.device_put(np.int32(solver.num_steps))
+    found, trace = run(compiled, settings, stop, x, *args)
+    return found, trace._replace(loss=_first(trace.loss, solver.num_steps))
+
+
+def _minimize(
+    objective: "Objective",
+    solver: "Solver",
+    settings: dict[str, jax.Array],
+    stop: jax.Array,
+    x: jax.Array,
+    *args: Any,
+) -> tuple[jax.Array, Trace]:
+    solver = with_settings(solver, settings)
+    state = solver.advance(objective, solver.start(objective, x, *args), stop, *args)
     return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
+
+
+@functools.lru_cache(maxsize=64)  # programs of functions that are gone must not fill the memory
+def _jitted_minimize(objective: "Objective") -> Callable[..., tuple[jax.Array, Trace]]:
+    return jax.jit(functools.partial(_minimize, objective), static_argnums=0)
+
+
+_first = jax.jit(lambda trace, number: trace[:number], static_argnums=1)
+
+
+def _can_be_kept(fun: Any) -> bool:
+    """Whether programs of `fun` can be kept: if it can be hashed, and holds no tracers.
+
+    Tracers in a closure belong to a transformation of the caller's, and must end with it.
+    """
+    try:
+        hash(fun)
+        held: list[Any] = [cell.cell_contents for cell in getattr(fun, "__closure__", None) or ()]
+    except (TypeError, ValueError):  # it cannot be hashed, or a cell is empty
+        return False
+    if isinstance(fun, functools.partial):
+        held += [fun.args, fun.keywords]
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(held))
+
+
+def _check_init(init: Any) -> jax.Array:
+    """Returns `init` as an array on a device."""
+    if not isinstance(init, jax.Array):
+        if not jax.tree_util.all_leaves([init]) or isinstance(init, str):
+            raise ValueError(
+                f"init must be one array, not a {type(init).__name__}: put several together with "
+                "jax.flatten_util.ravel_pytree"
+            )
+        init = np.asarray(init)
+    if not jnp.issubdtype(init.dtype, jnp.floating):
+        raise ValueError(f"init must be floating point, not {init.dtype}")
+    if init.size == 0:
+        raise ValueError(f"init has no elements: its shape is {init.shape}")
+    return init if isinstance(init, jax.Array) else jax.device_put(init)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +182,50 @@ class _WithoutAux:
 
     def __call__(self, x: jax.Array, *args: Any) -> Any:
         value = self.fun(x, *args)
+        if self.has_aux and not (isinstance(value, tuple | list) and len(value) == 2):
+            raise ValueError("with has_aux, fun must return a pair of a scalar and anything")
         return value[0] if self.has_aux else value, ()
+
+
+def split_settings(solver: "Solver", dtype: Any) -> tuple["Solver", dict[str, jax.Array]]:
+    """Splits a solver into what a program is compiled for and the numbers that are its arguments.
+
+    Args:
+        solver: any of them.
+        dtype: of the numbers.
+
+    Returns:
+        A solver whose numbers are the defaults, with room for at least as many steps; and the
+        numbers by their names, to be put back by `with_settings`.
+    """
+    settings = {
+        name: _on_device(getattr(solver, name), dtype)
+        for name in getattr(solver, "_traced", ())  # SciPy's runs on the host and compiles none
+    }
+    defaults = {each.name: each.default for each in dataclasses.fields(solver)}
+    steps = solver.num_steps
+    if settings:
+        # The length of the trace is a shape: a power of two serves for many numbers of steps.
+        steps = max(64, 2 ** math.ceil(math.log2(steps)))
+    fixed: dict[str, Any] = {"num_steps": steps, **{name: defaults[name] for name in settings}}
+    return dataclasses.replace(solver, **fixed), settings
+
+
+def with_settings(solver: "Solver", settings: Mapping[str, Any]) -> Any:
+    """Puts numbers back into a solver."""
+    return dataclasses.replace(solver, **settings)
+
+
+def _on_device(value: Any, dtype: Any) -> jax.Array:
+    if isinstance(value, jax.Array):
+        return value.astype(dtype)
+    return jax.device_put(np.asarray(value, dtype))
+
+
+def check_solver(solver: Any) -> None:
+    """Raises a `ValueError` for what is no solver."""
+    if not isinstance(solver, Solver):
+        raise ValueError(f"solver must be an LBFGS, Adam or ScipyLBFGSB, not {solver!r}")
 
 
 def is_active(status: jax.Array) -> jax.Array:
@@ -124,21 +240,25 @@ def _select(condition: jax.Array, yes: Any, no: Any) -> Any:
 def _start(fun: Objective, x: jax.Array, args: Any, n: int) -> State:
     """The state before the first evaluation, less `inner`."""
     value, aux = jax.eval_shape(fun, x, *args)
-    infinite = jnp.full((), jnp.inf, value.dtype)
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux)
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise ValueError(f"fun must return a scalar of floating point, not a {type(value)}")
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"fun must return a scalar of floating point, not {value.shape} {value.dtype}"
+        )
+    # Zeros, and not infinity, which JAX's debugging flags take for a mistake.
+    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (value, aux))
     return State(
         x=x,
-        value=infinite,
-        aux=empty,
+        value=empty[0],
+        aux=empty[1],
         best_x=x,
-        best_value=infinite,
-        best_aux=empty,
-        trace=jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (n, *leaf.shape)), (infinite, empty)
-        ),
+        best_value=empty[0],
+        best_aux=empty[1],
+        trace=jax.tree.map(lambda leaf: jnp.zeros((n, *leaf.shape), leaf.dtype), empty),
         step=jnp.zeros((), jnp.int32),
         num_evaluations=jnp.zeros((), jnp.int32),
-        status=jnp.asarray(int(Status.STEP_LIMIT), jnp.int32),
+        status=jnp.full((), int(Status.STEP_LIMIT), jnp.int32),
         anchor=x,
         inner=None,
     )
@@ -163,7 +283,7 @@ def _record(
     accepted: jax.Array,
     finite: jax.Array,
     moved: jax.Array,
-    tolerance: float,
+    tolerance: float | jax.Array,
     patience: int,
 ) -> State:
     """The state after a step that was evaluated at `x`, less `inner`.
@@ -178,20 +298,18 @@ def _record(
     new_value, new_aux = _select(accepted, (value, aux), (old.value, old.aux))
 
     def written(trace: jax.Array, new: jax.Array) -> jax.Array:
-        position = jnp.arange(len(trace)).reshape(-1, *[1] * new.ndim)
-        return jnp.where(active & (position >= old.step), new, trace)
+        position = jnp.arange(len(trace), dtype=jnp.int32).reshape(-1, *[1] * new.ndim)
+        return jnp.where(active & (position >= old.step), new[None], trace)
 
     new_x = jnp.where(accepted, x, old.x)
-    failed = jnp.where(fresh, Status.NON_FINITE_START, Status.RECOVERED)
-    status = jnp.where(finite, old.status, failed)
-    anchor = old.anchor
-    if tolerance > 0:
-        looked = stepped & ((old.step + 1) % patience == 0)
-        settled = looked & accepted & (jnp.mean(jnp.abs(new_x - anchor)) < tolerance)
-        status = jnp.where(settled, Status.CONVERGED, status)
-        anchor = jnp.where(looked, new_x, anchor)
-    status = jnp.where(moved | fresh, status, Status.STALLED)
-    status = jnp.where(accepted & finite & (jnp.max(jnp.abs(grad)) == 0), Status.CONVERGED, status)
+    failed = jnp.where(fresh, int(Status.NON_FINITE_START), int(Status.RECOVERED))
+    status = jnp.where(finite, old.status, failed.astype(jnp.int32))
+    looked = stepped & ((old.step + 1) % patience == 0)
+    settled = looked & accepted & (jnp.mean(jnp.abs(new_x - old.anchor)) < tolerance)
+    status = jnp.where(settled, int(Status.CONVERGED), status)
+    status = jnp.where(moved | fresh, status, int(Status.STALLED))
+    optimal = accepted & finite & (jnp.max(jnp.abs(grad)) == 0)
+    status = jnp.where(optimal, int(Status.CONVERGED), status)
     return State(
         x=new_x,
         value=new_value,
@@ -200,10 +318,10 @@ def _record(
         best_value=jnp.where(better, value, old.best_value),
         best_aux=_select(better, aux, old.best_aux),
         trace=jax.tree.map(written, old.trace, (new_value, new_aux)),
-        step=old.step + stepped,
-        num_evaluations=old.num_evaluations + active,
-        status=jnp.where(active, status, old.status).astype(jnp.int32),
-        anchor=anchor,
+        step=old.step + stepped.astype(jnp.int32),
+        num_evaluations=old.num_evaluations + active.astype(jnp.int32),
+        status=jnp.where(active, status, old.status),
+        anchor=jnp.where(looked, new_x, old.anchor),
         inner=None,
     )
 
@@ -227,25 +345,53 @@ def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
     """Multiplies each spatial frequency of `(H, W, c)` by `(2 f)^exponent`.
 
     `f` is in cycles per pixel, taken as at least one cycle over the long edge; so the highest
-    frequency along an axis is left as it is.
+    frequency along an axis is left as it is. The map is linear and symmetric.
     """
     height, width, _ = image.shape
-    squared = jnp.fft.fftfreq(height)[:, None] ** 2 + jnp.fft.rfftfreq(width) ** 2
-    factor = (2 * jnp.sqrt(jnp.maximum(squared, max(height, width) ** -2.0))) ** exponent
-
-    def pinned(planes: jax.Array) -> jax.Array:
-        # XLA:CPU's transform has but this layout, which its partitioner does not know.
-        return with_layout_constraint(planes, Layout((0, 1, 2)))
-
-    spectrum = jnp.fft.rfft2(pinned(jnp.moveaxis(image, -1, 0)))
-    spectrum = pinned(pinned(spectrum) * factor.astype(image.dtype))
-    planes = pinned(jnp.fft.irfft2(spectrum, s=(height, width)))
+    spectrum = _pinned(_spectrum(image) * _frequencies(image, exponent))
+    planes = _pinned(jnp.fft.irfft2(spectrum, s=(height, width)))
     return jnp.moveaxis(planes, 0, -1).astype(image.dtype)
+
+
+def energy(image: jax.Array, exponent: float) -> jax.Array:
+    """Returns `vdot(image, scale_frequencies(image, exponent))`, `()`, by Parseval's theorem."""
+    height, width, _ = image.shape
+    spectrum = _spectrum(image)
+    power = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
+    # Each column stands for its mirror image too, except for the first and, if even, the last.
+    column = jnp.arange(power.shape[-1])
+    single = (column == 0) | (2 * column == width)
+    twice = jnp.where(single, 1, 2).astype(image.dtype)[None, None]
+    return jnp.sum(power * twice * _frequencies(image, exponent)) / (height * width)
+
+
+def _spectrum(image: jax.Array) -> jax.Array:
+    """The transform `(c, H, W // 2 + 1)` of `(H, W, c)`."""
+    return _pinned(jnp.fft.rfft2(_pinned(jnp.moveaxis(image, -1, 0))))
+
+
+def _frequencies(image: jax.Array, exponent: float) -> jax.Array:
+    """The factors of a spectrum, `(1, H, W // 2 + 1)`."""
+    height, width, _ = image.shape
+    rows = jnp.fft.fftfreq(height, dtype=image.dtype)[:, None]
+    squared = rows**2 + jnp.fft.rfftfreq(width, dtype=image.dtype)[None] ** 2
+    return (2 * jnp.sqrt(jnp.maximum(squared, max(height, width) ** -2.0)))[None] ** exponent
+
+
+def _pinned(planes: jax.Array) -> jax.Array:
+    # XLA:CPU's transform has but this layout, which its partitioner does not know.
+    if devices_per_picture() == 1:
+        return planes
+    return with_layout_constraint(planes, Layout((0, 1, 2)))
 
 
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
     """Puts `new` into a slot of `history`, in place, on a condition."""
     return history.at[slot].set(jnp.where(condition, new.astype(history.dtype), history[slot]))
+
+
+# On accelerators the default precision of products is a few digits.
+_dot = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
 def _value_and_grad(fun: Objective, x: jax.Array, *args: Any) -> Any:
@@ -261,32 +407,66 @@ def _jaxopt() -> ModuleType:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
         import jaxopt  # noqa: PLC0415
+        import jaxopt._src.lbfgs  # noqa: PLC0415
     return jaxopt
 
 
-def _check(solver: Any, **positive: float) -> None:
-    for name, value in positive.items():
-        if not value > 0:
-            raise ValueError(f"{name} of {type(solver).__name__} must be positive, not {value}")
-    if not getattr(solver, "tolerance", 0) >= 0:
-        raise ValueError(f"tolerance must not be negative, not {solver.tolerance}")
+def _check(solver: Any, *, whole: tuple[str, ...] = (), positive: tuple[str, ...] = ()) -> None:
+    """Checks settings that must be positive; numbers in arrays, which may be traced, pass."""
+    name = type(solver).__name__
+    for field in (*whole, *positive):
+        value: Any = getattr(solver, field)
+        if isinstance(value, jax.Array) and field not in whole:
+            if value.shape != ():
+                raise ValueError(f"{field} of {name} has shape {value.shape}: map with jax.vmap")
+        elif not isinstance(value, Integral if field in whole else Real):
+            kind = "a whole number" if field in whole else "a number"
+            raise ValueError(f"{field} of {name} must be {kind}, not {value!r}")
+        elif not 0 < float(value) < math.inf:
+            raise ValueError(f"{field} of {name} must be positive, not {value}")
+    tolerance = getattr(solver, "tolerance", 0)
+    if not isinstance(tolerance, jax.Array) and not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative, not {tolerance}")
+
+
+class _Operator(NamedTuple):
+    """What jaxopt multiplies with in the place of a number."""
+
+    apply: Callable[[jax.Array], jax.Array]
+
+    def __mul__(self, x: Any) -> Any:
+        return self.apply(x)
+
+
+class _LBFGSState(NamedTuple):
+    pairs: jax.Array  # () curvature pairs that were written
+    grad: jax.Array  # at x, of the scaled objective
+    scale: jax.Array  # () of the objective
+    gamma: jax.Array  # () the inverse Hessian without history is gamma S^2
+    length: jax.Array  # () mean absolute size of the next step, without history; 0: what gamma says
+    s_history: jax.Array
+    y_history: jax.Array
+    rho_history: jax.Array  # 1 / s.y, 0 where there is no pair
 
 
 @dataclasses.dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS without a line search: jaxopt's, with a guard around it.
+    """Limited-memory BFGS without a line search: jaxopt's product, with a guard around it.
 
     Nocedal & Wright, "Numerical Optimization", 2nd edition, algorithm 7.4, with unit steps.
-    What is not jaxopt's own:
+    What is not in the book:
 
-    - the objective is scaled, per problem, so that the first step (jaxopt's is `-gradient`) has
-      mean absolute size `first_step`; this also keeps absurd loss weights in floating-point range;
-    - a picture can be optimised in Fourier coordinates, scaled by `frequency^-smoothness`, as in
-      Olah et al., "Feature Visualization", Distill 2017 (there with exponent 1): large, smooth
-      changes then take fewer steps;
+    - the first step, along the gradient, has mean absolute size `first_step`; and the objective is
+      scaled, per problem, which keeps absurd loss weights in floating-point range;
+    - the inverse Hessian that the product starts from is `gamma S^2`, where S scales the
+      frequencies of a picture by `frequency^-smoothness`. These are the steps of L-BFGS in Fourier
+      coordinates, as in Olah et al., "Feature Visualization", Distill 2017 (there with exponent
+      1): large, smooth changes then take fewer steps;
     - a curvature pair with `s.y` not clearly positive is left out;
     - a step to a non-finite value, or to one that more than doubles the lowest loss so far, is
       undone, the history dropped, and the next step goes a tenth as far along the gradient.
+
+    `first_step` and `tolerance` may be traced arrays `()`; see `minimize`.
 
     Attributes:
         num_steps: steps, each one evaluation (one more is made at the start).
@@ -311,137 +491,130 @@ class LBFGS:
     patience: int = 20
     history_dtype: Literal["bfloat16", "float16", "float32"] | None = None
 
+    _traced: ClassVar = ("first_step", "tolerance")
+
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check(
-            self,
-            num_steps=self.num_steps,
-            history_size=self.history_size,
-            first_step=self.first_step,
-            patience=self.patience,
-        )
+        whole = ("num_steps", "history_size", "patience")
+        _check(self, whole=whole, positive=("first_step",))
+        if not isinstance(self.smoothness, Real) or not math.isfinite(self.smoothness):
+            raise ValueError(f"smoothness must be a number, not {self.smoothness!r}")
         if self.history_dtype not in (None, "bfloat16", "float16", "float32"):
             raise ValueError(
                 f"history_dtype {self.history_dtype!r} is not bfloat16, float16 or float32"
             )
 
-    def _solver(self, scaled: Callable[..., Any]) -> Any:
-        return _jaxopt().LBFGS(
-            scaled,
-            value_and_grad=True,
-            has_aux=True,
-            stepsize=1.0,
-            history_size=self.history_size,
-            jit=False,
-        )
-
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Returns the state before the first evaluation, which the first `step` makes."""
-        state = _start(fun, x, args, self.num_steps)
-        inner = self._initial(state, x)
-        inner = inner._replace(
-            s_history=self._rounded(inner.s_history),
-            y_history=self._rounded(inner.y_history),
-            aux=None,
+        one = jnp.ones((), x.dtype)
+        history = jnp.zeros((self.history_size, *x.shape), self.history_dtype or x.dtype)
+        inner = _LBFGSState(
+            pairs=jnp.zeros((), jnp.int32),
+            grad=jnp.zeros_like(x),
+            scale=one,
+            gamma=one,
+            length=jnp.asarray(self.first_step, x.dtype),
+            s_history=history,
+            y_history=history,
+            rho_history=jnp.zeros(self.history_size, x.dtype),
         )
-        return state._replace(inner=(jnp.ones((), x.dtype), inner._asdict()))
-
-    def _initial(self, state: State, x: jax.Array) -> Any:
-        """Jaxopt's state at `x`, where nothing has been evaluated."""
-        nothing = (state.value, (state.aux, True)), jnp.zeros_like(x)
-        return self._solver(lambda *_: nothing).init_state(x)
-
-    def _rounded(self, x: jax.Array) -> jax.Array:
-        return x if self.history_dtype is None else x.astype(self.history_dtype)
-
-    def _scaled(self, grad: jax.Array, scale: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """The gradient in the solver's coordinates, scaled, and the scale; None is a first one.
-
-        The first step has its size in the coordinates of x. All is divided by the largest element,
-        lest sums overflow.
-        """
-        largest = jnp.max(jnp.abs(grad))
-        unit = self._smooth(grad / jnp.where(largest > 0, largest, 1))
-        if scale is None:
-            mean = largest * jnp.mean(jnp.abs(self._smooth(unit)))
-            scale = self.first_step / jnp.maximum(mean, jnp.finfo(grad.dtype).tiny)
-        return scale * (largest * unit), scale
-
-    def _smooth(self, z: jax.Array) -> jax.Array:
-        """From the solver's coordinates to those of x; linear, symmetric."""
-        return scale_frequencies(z, -self.smoothness) if self._is_smooth(z) else z
+        return _start(fun, x, args, self.num_steps)._replace(inner=inner)
 
     def _is_smooth(self, x: jax.Array) -> bool:
         return self.smoothness != 0 and x.ndim == 3
 
+    def _times_inverse_hessian(self, inner: _LBFGSState) -> jax.Array:
+        """The approximate inverse Hessian times the gradient."""
+
+        def initial(r: jax.Array) -> jax.Array:
+            smooth = self._is_smooth(r)
+            return inner.gamma * (scale_frequencies(r, -2 * self.smoothness) if smooth else r)
+
+        # A history of another dtype is promoted.
+        with jax.numpy_dtype_promotion("standard"):
+            product: jax.Array = _jaxopt()._src.lbfgs.inv_hessian_product(
+                inner.grad,
+                inner.s_history,
+                inner.y_history,
+                inner.rho_history,
+                gamma=_Operator(initial),
+                start=inner.pairs % self.history_size,
+            )
+        return product
+
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
-        fresh = _is_fresh(state)
-        old_scale, kept = state.inner
-        # In Fourier coordinates only differences are ever needed: the step starts from zero.
-        smooth = self._is_smooth(state.x)
-        origin = jnp.zeros_like(state.x) if smooth else state.x
-        # A dict in between: who loads a compiled program can do without jaxopt, slow to import.
-        old = self._initial(state, origin)._replace(**kept)
-
-        def to_x(z: jax.Array) -> jax.Array:
-            return state.x + self._smooth(z) if smooth else z
-
-        def scaled(z: jax.Array) -> Any:
-            value, aux, grad, finite = _value_and_grad(fun, to_x(z), *args)
-            scale = jnp.where(fresh, self._scaled(grad, None)[1], old_scale)
-            return (value, (aux, finite, scale)), self._scaled(grad, scale)[0]
-
+        fresh, old = _is_fresh(state), state.inner
+        tiny = jnp.finfo(state.x.dtype).tiny
         # At first the gradient is zero, and so is the step.
-        with warnings.catch_warnings():
-            # What jaxopt writes into a history of another dtype is not used.
-            warnings.filterwarnings("ignore", "scatter inputs have", FutureWarning)
-            z, new = self._solver(scaled).update(origin, old)
-        x = to_x(z)
-        aux, finite, scale = new.aux
-        s, y = z - origin, new.grad - old.grad
-        s_norm, y_norm = jnp.linalg.norm(s.ravel()), jnp.linalg.norm(y.ravel())
-        # A direction that is not finite was evaluated at a point that is not.
-        finite &= jnp.isfinite(s_norm)
-        predicted = jnp.abs(jnp.vdot(old.grad, s)) / scale
-        allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
-        accepted = finite & (new.value <= allowed)
-        epsilon = jnp.finfo(x.dtype).eps
-        s, y = (self._rounded(each).astype(x.dtype) for each in (s, y))
-        product = jnp.vdot(s, y)
-        curved = accepted & (product > epsilon * s_norm * y_norm)
+        direction = self._times_inverse_hessian(old)
+        size = jnp.mean(jnp.abs(direction))
+        # All divisions are by what cannot be zero, lest the derivative of a step is not a number.
+        resized = (old.length > 0) & (size >= tiny)
+        factor = jnp.where(resized, old.length / jnp.where(resized, size, 1), 1)
+        x = state.x - factor * direction
+        s = x - state.x
+        size = jnp.mean(jnp.abs(s))
 
-        # The pair is written here and not taken from `new`, where jaxopt has it already: it reads
-        # there what it has just written, for which XLA copies the history, several times a step.
-        # One that is left out leaves the oldest one where it is; only the counter says so.
-        slot = old.iter_num % self.history_size
-        write = functools.partial(_write, slot=slot, condition=curved)
-        rho = write(old.rho_history, 1 / product)
-        gamma = product / jnp.vdot(y, y)
-        shorter = 0.1 * s_norm / jnp.linalg.norm(old.grad.ravel())
-        shorter = jnp.where(jnp.isfinite(shorter), shorter, 1.0).astype(old.gamma.dtype)
-        inner = new._replace(
-            iter_num=old.iter_num + curved,
-            grad=jnp.where(accepted, new.grad, old.grad),
-            s_history=write(old.s_history, s),
-            y_history=write(old.y_history, y),
-            rho_history=jnp.where(accepted, rho, 0),
-            gamma=jnp.where(curved, gamma, jnp.where(accepted, old.gamma, shorter)),
-            aux=None,
-        )
+        value, aux, grad, finite = _value_and_grad(fun, x, *args)
+        largest = jnp.max(jnp.abs(grad))
+        positive = largest >= tiny
+        scale = jnp.where(fresh & positive, 1 / jnp.where(positive, largest, 1), old.scale)
+        grad = scale * grad
+        # A direction that is not finite was evaluated at a point that is not.
+        finite &= jnp.isfinite(size) & jnp.isfinite(scale * largest)
+        predicted = jnp.abs(_dot(old.grad, s)) / scale
+        allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
+        accepted = finite & (fresh | (value <= allowed))
+
+        inner = self._remember(old, s, grad, accepted=accepted, gamma=old.gamma * factor)
+        shorter = jnp.where(jnp.isfinite(size), 0.1 * size, self.first_step)
+        length = jnp.where(accepted, 0, shorter).astype(x.dtype)
+        length = jnp.where(fresh, old.length, length)
         recorded = _record(
             state,
             x,
-            new.value,
+            value,
             aux,
-            new.grad,
+            grad,
             accepted=accepted,
             finite=finite,
             moved=jnp.any(x != state.x),
             tolerance=self.tolerance,
             patience=self.patience,
         )
-        return recorded._replace(inner=(scale, inner._asdict()))
+        return recorded._replace(inner=inner._replace(scale=scale, length=length))
+
+    def _remember(
+        self,
+        old: _LBFGSState,
+        s: jax.Array,
+        grad: jax.Array,
+        *,
+        accepted: jax.Array,
+        gamma: jax.Array,
+    ) -> _LBFGSState:
+        """The state with another pair; without history, where the step was not accepted."""
+        dtype = s.dtype
+        y = grad - old.grad
+        norms = [jnp.linalg.norm(jax.lax.stop_gradient(each).ravel()) for each in (s, y)]
+        s, y = (each.astype(old.s_history.dtype).astype(dtype) for each in (s, y))
+        product = _dot(s, y)
+        curved = accepted & (product > jnp.finfo(dtype).eps * norms[0] * norms[1])
+        square = energy(y, -2 * self.smoothness) if self._is_smooth(y) else _dot(y, y)
+        product, square = (jnp.where(curved, each, 1) for each in (product, square))
+        # One that is left out leaves the oldest one where it is; only the counter says so.
+        slot = old.pairs % self.history_size
+        write = functools.partial(_write, slot=slot, condition=curved)
+        rho = write(old.rho_history, 1 / product)
+        return old._replace(
+            pairs=old.pairs + curved.astype(jnp.int32),
+            grad=jnp.where(accepted, grad, old.grad),
+            gamma=jnp.where(curved, product / square, jnp.where(accepted, gamma, 1)),
+            s_history=write(old.s_history, s),
+            y_history=write(old.y_history, y),
+            rho_history=jnp.where(accepted, rho, 0),
+        )
 
     def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
         """Steps until `stop` steps are made in all, or the problem has stopped."""
@@ -465,6 +638,8 @@ class Adam:
     With an `average`, the result is not the best iterate but the mean of all of them, later ones
     weighing more: smoother, and with a lower loss than the iterates around it once the steps only
     go to and fro. The loss that is told is the last iterate's, since the mean is never evaluated.
+
+    `learning_rate`, `b1`, `b2`, `eps` and `tolerance` may be traced arrays `()`; see `minimize`.
 
     Attributes:
         num_steps: steps, each one evaluation (one more is made at the start).
@@ -495,20 +670,17 @@ class Adam:
     tolerance: float = 0.0
     patience: int = 20
 
+    _traced: ClassVar = ("learning_rate", "b1", "b2", "eps", "tolerance")
+
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check(
-            self,
-            num_steps=self.num_steps,
-            learning_rate=self.learning_rate,
-            eps=self.eps,
-            patience=self.patience,
-        )
+        _check(self, whole=("num_steps", "patience"), positive=("learning_rate", "eps"))
         for name in ("b1", "b2", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
-                )
+            value: Any = getattr(self, name)
+            if isinstance(value, jax.Array) and name != "average":
+                continue
+            if not isinstance(value, Real) or not 0 <= float(value) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
     def _solver(self) -> optax.GradientTransformation:
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
@@ -537,7 +709,8 @@ class Adam:
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
         inner, fresh = state.inner, _is_fresh(state)
-        update, moments = self._solver().update(inner.grad, inner.moments)
+        with jax.numpy_dtype_promotion("standard"):  # optax counts in whole numbers
+            update, moments = self._solver().update(inner.grad, inner.moments)
         update = jnp.where(fresh, 0, update)
         moments = _select(fresh, inner.moments, moments)
         x = state.x - inner.rate * update
@@ -562,7 +735,7 @@ class Adam:
                 is_active(state.status) & ~fresh, decay * mean + (1 - decay) * recorded.x, mean
             )
             # The start was the first sample.
-            weight = 1 - jnp.asarray(decay, x.dtype) ** (recorded.step + 1)
+            weight = 1 - decay ** (recorded.step + 1).astype(x.dtype)
             recorded = recorded._replace(
                 best_x=mean / weight, best_value=recorded.value, best_aux=recorded.aux
             )
@@ -601,23 +774,32 @@ class ScipyLBFGSB:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        _check(self, num_steps=self.num_steps, maxfun=self.maxfun, history_size=self.history_size)
+        _check(self, whole=("num_steps", "maxfun", "history_size"))
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Evaluates at `x` and returns the state before the first step."""
+        # All of it is on the host, and nothing of it is a transfer that a guard should look for.
+        with jax.transfer_guard("allow"):
+            state = _start(fun, x, args, self.num_steps)
         value, aux, grad, finite = _jitted_value_and_grad(fun, x, *args)
-        return _record(
-            _start(fun, x, args, self.num_steps),
-            x,
-            value,
-            aux,
-            grad,
-            accepted=finite,
-            finite=finite,
-            moved=jnp.asarray(True),
-            tolerance=0.0,
-            patience=1,
-        )
+        if isinstance(value, jax.core.Tracer):
+            raise ValueError(
+                "ScipyLBFGSB runs on the host, not under jax.jit, jax.vmap or jax.grad: use LBFGS "
+                "or Adam there"
+            )
+        with jax.transfer_guard("allow"):
+            return _record(
+                state,
+                x,
+                value,
+                aux,
+                grad,
+                accepted=finite,
+                finite=finite,
+                moved=jnp.asarray(True),
+                tolerance=0.0,
+                patience=1,
+            )
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one outer iteration: about `maxfun` evaluations, and one to report its end."""
@@ -651,8 +833,10 @@ class ScipyLBFGSB:
 
     def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
         """Steps until `stop` steps are made in all, or the problem has stopped."""
-        while state.step < stop and is_active(state.status):
-            state = self.step(fun, state, *args)
+        # Scalars go to and fro here, and in jaxopt.
+        with jax.transfer_guard("allow"):
+            while state.step < stop and is_active(state.status):
+                state = self.step(fun, state, *args)
         return state
 
 

@@ -6,7 +6,6 @@ arrays as arguments, so pairs of one size share one compilation.
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,19 @@ from jaxstyle.objective import (
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns
-from jaxstyle.solvers import Adam, Objective, ScipyLBFGSB, Solver, State, advance, is_active
+from jaxstyle.solvers import (
+    Adam,
+    Objective,
+    ScipyLBFGSB,
+    Solver,
+    State,
+    Status,
+    advance,
+    check_solver,
+    is_active,
+    split_settings,
+    with_settings,
+)
 from jaxstyle.terms import Term
 from jaxstyle.vgg import VGG19, number_of_poolings
 
@@ -52,7 +63,8 @@ class StyleResult(NamedTuple):
     num_evaluations: jax.Array
     """`()` loss-and-gradient evaluations."""
     status: jax.Array
-    """`()` a `Status`."""
+    """`()` a `Status`: that of the full size; or RECOVERED, if that is not NON_FINITE_START, where
+    a smaller size of a pyramid ended with RECOVERED or NON_FINITE_START."""
     term_traces: dict[str, jax.Array]
     """Term name -> `(num_steps,)` its part in `trace`, before its weight."""
 
@@ -67,7 +79,8 @@ class Checkpoint(NamedTuple):
     state: Any
     """The solver's; its leaves in their order do, whatever holds them."""
     traces: tuple[Any, ...]
-    """For each smaller size, loss and losses of the terms, `(num_steps,)` each; as `state`."""
+    """For each smaller size, loss and losses of the terms after each step, with room for at least
+    `num_steps` each, and its status `()`; as `state`."""
     num_evaluations: jax.Array
     """`()` those at the smaller sizes."""
 
@@ -118,9 +131,10 @@ def stylize(
     Args:
         params: VGG19's variables, from `jaxstyle.io.load_params`.
         content: `(H, W, 3)` floating-point sRGB in [0, 1]; None, with an `init` that is an
-            image, if no term of the recipe needs it (texture synthesis).
-        style: `(h, w, 3)` floating-point sRGB in [0, 1], of any size; or a tuple of such; None if
-            no term needs it (reconstruction).
+            image, if no term of the recipe needs it (texture synthesis). Overshoot is allowed:
+            values down to -0.5 and up to 1.5.
+        style: `(h, w, 3)` floating-point sRGB in [0, 1], likewise, of any size; or a tuple of
+            such; None if no term needs it (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
         solver: over the recipe's.
@@ -129,7 +143,8 @@ def stylize(
         masks: `(S, H, W)` in [0, 1], the region of the picture that each style is for.
         style_masks: for each style None or `(h, w)` in [0, 1], the region of it that counts.
         init: the image to start from: `content`, `noise`, `mean` or `(H, W, 3)`; over the
-            recipe's, see `Recipe`.
+            recipe's, see `Recipe`. An image may be from -2 to 3, as pixels that are optimised
+            without bounds can be.
         key: a `jax.random.key`; needed for a start from noise or mean, otherwise unused.
         tile: compute in windows of about this many pixels each way, in the memory for one of
             them; the same picture. None takes it whole.
@@ -144,8 +159,9 @@ def stylize(
         iterates; numeric trouble is told by its status.
 
     Raises:
-        ValueError: for wrong shapes, images too small for the network, unknown terms, or a start
-            from noise without a key.
+        ValueError: for wrong shapes, images too small for the network, pixels or masks that are
+            not finite or clearly not in [0, 1] (this cannot be seen under `jax.jit`), unknown
+            terms, or a start from noise without a key.
     """
     steps = stylize_steps(
         params,
@@ -188,7 +204,8 @@ def stylize_steps(
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize`, but stops every few steps to show what there is.
 
-    Stop iterating to stop the run. Any `every` runs the same compiled program.
+    Stop iterating to stop the run. Any `every` runs the same compiled program. What is passed is
+    checked at the call, before the first step.
 
     Args:
         params: see `stylize`, as for all arguments that are not named here.
@@ -220,7 +237,7 @@ def stylize_steps(
         ValueError: see `stylize`; for `every` below 1; or for a checkpoint of another run, or with
             `ScipyLBFGSB`.
     """
-    yield from _run(
+    return _run(
         params,
         content,
         style,
@@ -308,9 +325,18 @@ def stylize_batch_steps(
     contents: ArrayLike | None,
     styles: Style | None,
     *,
+    recipe: Recipe = DEFAULT,
+    weights: Weights | None = None,
+    solver: Solver | None = None,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
+    init: ArrayLike | str | None = None,
+    key: jax.Array | None = None,
+    tile: int | None = None,
+    mesh: Mesh | None = None,
     every: int | None = 10,
     call: Callable[..., Any] = call_jitted,
-    **settings: Any,
 ) -> Iterator[tuple[int, StyleResult]]:
     """Like `stylize_batch`, but stops every few steps, as `stylize_steps` does.
 
@@ -318,9 +344,18 @@ def stylize_batch_steps(
         params: see `stylize`.
         contents: see `stylize_batch`.
         styles: see `stylize_batch`.
+        recipe: see `stylize_batch`, as for all arguments down to `mesh`.
+        weights: see `stylize_batch`.
+        solver: see `stylize_batch`.
+        style_weights: see `stylize_batch`.
+        masks: see `stylize_batch`.
+        style_masks: see `stylize_batch`.
+        init: see `stylize_batch`.
+        key: see `stylize_batch`.
+        tile: see `stylize_batch`.
+        mesh: see `stylize_batch`.
         every: steps between two results; None for all at once.
         call: see `stylize_steps`.
-        **settings: all that `stylize_batch` takes.
 
     Yields:
         The number of steps made, first 0, and the best results so far.
@@ -328,7 +363,24 @@ def stylize_batch_steps(
     Raises:
         ValueError: see `stylize`.
     """
-    yield from _run(params, contents, styles, every=every, batched=True, call=call, **settings)
+    return _run(
+        params,
+        contents,
+        styles,
+        recipe=recipe,
+        weights=weights,
+        solver=solver,
+        style_weights=style_weights,
+        masks=masks,
+        style_masks=style_masks,
+        init=init,
+        key=key,
+        tile=tile,
+        mesh=mesh,
+        every=every,
+        batched=True,
+        call=call,
+    )
 
 
 def _last(steps: Iterator[tuple[int, StyleResult]]) -> StyleResult:
@@ -367,33 +419,51 @@ def _prepare(
     tile: int | None = None,
     mesh: Mesh | None = None,
 ) -> _Inputs:
-    styles = tuple(
-        _check_image(each, "style", batched)
-        for each in (style if isinstance(style, tuple | list) else (style,))
-        if each is not None
-    )
+    # What comes from the host stays there until each device gets its own part.
+    styles = _check_styles(style, recipe, batched)
     init = recipe.init if init is None else init
     if content is None:
         _check_without_content(recipe, init)
     # Without a content, nothing but its size is read of what stands for it.
     stand_in: Any = init if content is None else content
-    content_image = _check_image(stand_in, "content", batched)
-    start = _initial_image(init, content_image, key, recipe.network, batched)
-    factors = _merge_weights(recipe, weights, content_image, batched)
-    shares = _check_style_weights(style_weights, styles, batched)
-    guides = _check_masks(masks, style_masks, content_image, styles, batched)
-    number = len(content_image)
-    problem = Problem(recipe.network, recipe.terms, tile)
+    pixels = _check_image(stand_in, "init" if content is None else "content", batched)
+    _check_size(pixels, "content", recipe, recipe.terms)
+    if batched and any(len(each) != len(pixels) for each in styles):
+        raise ValueError(f"{len(pixels)} contents, but {[len(each) for each in styles]} styles")
+    # The dtype of the picture is that of all that is computed.
+    styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
+    start, keys, kind = _check_init(init, pixels, key, batched)
+    factors = _merge_weights(recipe, weights, pixels, batched)
+    shares = _check_style_weights(style_weights, recipe, styles, masks is not None, batched)
+    guides = _check_masks(masks, style_masks, pixels, styles, batched)
+    number = len(pixels)
+    problem = Problem(recipe.network, recipe.terms, _check_tile(tile))
     if mesh is not None:
-        problem = _split(problem, mesh, solver, content_image, batched)
-        pairs = content_image, start, factors, shares, guides, styles
-        if batched:
-            pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))
-        content_image, start, factors, shares, guides, styles = place(pairs, problem.mesh, batched)
-        params = place(params, problem.mesh, batched=False)
+        problem = _split(problem, mesh, solver, pixels, batched)
+    if not isinstance(params, Mapping) or not isinstance(params.get("params"), Mapping):
+        raise ValueError(
+            "params must be what jaxstyle.io.load_params returns, {'params': {layer: ...}}"
+        )
+    pairs = pixels, start, keys, factors, shares, guides, styles
+    if batched and mesh is not None:
+        pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))
+    pixels, start, keys, factors, shares, guides, styles = _put(pairs, problem.mesh, batched)
+    params = _put(params, problem.mesh, batched=False)
+    if keys is not None:
+        start = _noise(problem, kind, batched, pixels, keys)
+    start = pixels if start is None else start
     if recipe.color == "match":
-        styles = tuple(_match_color(each, content_image, batched=batched) for each in styles)
-    return _Inputs(problem, params, content_image, styles, start, factors, shares, guides, number)
+        styles = tuple(_match_color(each, pixels, batched=batched) for each in styles)
+    return _Inputs(problem, params, pixels, styles, start, factors, shares, guides, number)
+
+
+def _put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
+    """Puts arrays where a run needs them, each part straight from where it is."""
+    if mesh is not None:
+        return place(tree, mesh, batched)
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), tree
+    )
 
 
 def _run(
@@ -410,64 +480,91 @@ def _run(
     call: Callable[..., Any] = call_jitted,
     **settings: Any,
 ) -> Iterator[tuple[int, StyleResult]]:
-    """All that `stylize` and its kin do; `settings` are those of `_prepare`."""
+    """All that `stylize` and its kin do; `settings` are those of `_prepare`.
+
+    Checks everything at once, and returns what makes the steps.
+    """
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
     solver = recipe.solver if solver is None else solver
-    if every is not None and every < 1:
+    check_solver(solver)
+    if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
     if isinstance(solver, ScipyLBFGSB):
         _check_scipy(batched, checkpoint is not None or keep is not None)
-    problem, params, content_image, styles, start, factors, shares, guides, number = _prepare(
+    inputs = _prepare(
         params, content, style, recipe=recipe, solver=solver, batched=batched, **settings
     )
-    # With the luminance only, what is shown has the content's chroma.
-    shown = content_image if recipe.color == "luminance" else None
-
-    stages = _stages(recipe, solver, content_image, styles)
-    total = sum(stage_solver.num_steps for _, stage_solver in stages)
-    made = 0
+    stages = _stages(recipe, solver, inputs.content, inputs.styles)
     traces: tuple[Any, ...] = ()
-    evaluations = jnp.zeros((), jnp.int32)
+    evaluations = _put(np.zeros((), np.int32), inputs.problem.mesh, batched=False)
+    if checkpoint is not None:
+        traces, evaluations = _restore_smaller(checkpoint, inputs.factors, len(stages))
+    return _paint(
+        inputs, recipe, stages, batched, every, checkpoint, traces, evaluations, keep, call
+    )
+
+
+def _paint(
+    inputs: _Inputs,
+    recipe: Recipe,
+    stages: Sequence[tuple[float, Solver]],
+    batched: bool,
+    every: int | None,
+    checkpoint: Checkpoint | None,
+    traces: tuple[Any, ...],
+    evaluations: jax.Array,
+    keep: Callable[[Checkpoint], None] | None,
+    call: Callable[..., Any],
+) -> Iterator[tuple[int, StyleResult]]:
+    """Runs through the sizes; `traces` and `evaluations` are those before the checkpoint's."""
+    problem, params, content, styles, start, factors, shares, guides, number = inputs
+    # With the luminance only, what is shown has the content's chroma.
+    shown = content if recipe.color == "luminance" else None
+    lengths = tuple(solver.num_steps for _, solver in stages)
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
     earlier: Any = None  # the solver's own state there
-    if checkpoint is not None:
-        traces, evaluations = _restore_smaller(checkpoint, factors, len(stages))
-    for stage, (scale, stage_solver) in enumerate(stages):
+    for stage, (scale, solver) in enumerate(stages):
         resume = None
+        made = sum(lengths[:stage])
         if checkpoint is not None and stage <= checkpoint.stage:
             if stage < checkpoint.stage:
-                made += stage_solver.num_steps
                 continue
             resume = int(checkpoint.steps), checkpoint.state
         here = functools.partial(_shrink, scale=scale)
         start_here = here(start)
         x = start_here if painted is None else _carry(*painted, start_here, recipe.carry)
-        pictures = (here(content_image), tuple(map(here, styles)))
+        pictures = (here(content), tuple(map(here, styles)))
         guides_here = jax.tree.map(functools.partial(_shrink_mask, scale=scale), guides)
         targets = call(_targets, (problem, batched), params, *pictures, shares, *guides_here)
         arguments = (params, targets, factors)
         for steps, state in _solve(
-            problem, stage_solver, batched, every, x, earlier, arguments, resume, call
+            problem, solver, batched, every, x, earlier, arguments, resume, call
         ):
-            if steps == 0 and made > 0 and _is_any_active(state.status):
+            if steps == 0 and made > 0 and _progress(state)[0]:
                 continue  # the start at the next size
             if keep is not None and steps > 0:
                 keep(Checkpoint(stage, steps, state, traces, evaluations))
             if every is None and scale != 1:
                 continue  # nobody looks before the end
-            rest = total - made - stage_solver.num_steps
-            static = (problem, batched, rest, recipe.carry, recipe.median_filter)
+            static = (problem, batched, lengths, stage, recipe.carry, recipe.median_filter)
             starts = None if scale == 1 else (start_here, start)
             result = call(_result, static, state, (traces, evaluations), starts, shown)
-            if batched and len(content_image) > number:
-                result = jax.tree.map(lambda leaf: leaf[:number], result)
+            if batched and len(content) > number:
+                result = _take(result, number)
             yield made + steps, result
         if scale == 1:
             return
-        made += stage_solver.num_steps
-        traces, evaluations = (*traces, state.trace), evaluations + state.num_evaluations
+        traces = (*traces, (*state.trace, state.status))
+        evaluations = evaluations + state.num_evaluations
         painted = problem.turn(state.best_x), start_here
-        earlier = state.inner if isinstance(stage_solver, Adam) else None
+        earlier = state.inner if isinstance(solver, Adam) else None
         del state  # and its history, the largest array there is
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _take(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[:number], tree)
 
 
 def _stages(
@@ -508,7 +605,9 @@ def _solve(
         state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
     else:
-        static = (problem, solver, batched)
+        compiled, settings = split_settings(solver, x.dtype)
+        static = (problem, compiled, batched)
+        arguments = (*arguments, _put(settings, problem.mesh, batched=False))
         go_on = isinstance(solver, Adam) and solver.keep_moments
         state = call(_start, static, x, earlier if go_on else None, *arguments)
         if resume is not None:
@@ -519,15 +618,19 @@ def _solve(
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
         more = functools.partial(call, _advance if traced else _advance_in_place, static)
 
+    def advance_to(stop: int) -> State:
+        limit = _put(np.asarray(stop, np.int32), problem.mesh, batched=False)
+        return more(state, limit, *arguments)
+
     if every is None:  # nothing is decided on the way, which keeps `stylize` traceable
-        yield total, more(state, total, *arguments)
+        yield total, advance_to(total)
         return
     while True:
-        state = more(state, made, *arguments)
-        stopped = not _is_any_active(state.status)
-        made = int(jnp.max(state.step)) if stopped else made
+        state = advance_to(made)
+        active, steps = _progress(state)
+        made = made if active else steps
         yield made, state
-        if stopped or made == total:
+        if not active or made == total:
             return
         made = min(made + every, total)
 
@@ -548,9 +651,13 @@ def _restore_smaller(
             f"the checkpoint is of another run: of size {int(checkpoint.stage) + 1} of a pyramid, "
             f"but here are {number}"
         )
-    like = jax.tree.structure(((0, factors),) * int(checkpoint.stage))
-    traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
-    return traces, jnp.asarray(checkpoint.num_evaluations)
+    like = jax.tree.structure(((0, factors, 0),) * int(checkpoint.stage))
+    try:
+        traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
+    except ValueError as error:
+        raise ValueError("the checkpoint is of another run: it has other terms") from error
+    found: Any = _put((traces, checkpoint.num_evaluations), None, batched=False)
+    return found[0], found[1]
 
 
 def _restore(saved: Any, state: State) -> State:
@@ -568,19 +675,113 @@ def _restore(saved: Any, state: State) -> State:
     return jax.tree.unflatten(jax.tree.structure(state), placed)
 
 
-def _check_image(image: ArrayLike, what: str, batched: bool) -> jax.Array:
-    array = jnp.asarray(image)
+# How far from [0, 1] pixels may be. Bicubic resizing and sharpening overshoot by some tenths,
+# pixels that were optimised without bounds by up to about one. What is in 0..255, in [-1, 1] or
+# standardised goes beyond, unless it is next to black.
+_OVERSHOOT = {"init": 2.0, "content": 0.5, "style": 0.5, "mask": 1e-3}
+
+
+def _as_array(value: Any) -> Any:
+    """An array, which stays on the host if it is there, in a dtype that JAX has."""
+    if isinstance(value, jax.Array):
+        return value
+    if hasattr(value, "__jax_array__"):
+        return jnp.asarray(value)
+    array = np.asarray(value)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def _check_image(image: ArrayLike, what: str, batched: bool) -> Any:
+    array = _as_array(image)
     shape = "(B, H, W, 3)" if batched else "(H, W, 3)"
     if array.ndim != 3 + batched or array.shape[-1] != 3:
-        raise ValueError(f"{what} must be {shape}, not {array.shape}")
+        raise ValueError(f"{what} must be {shape}, not {array.shape}{_shape_hint(array, batched)}")
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise ValueError(f"{what} must be floating point in [0, 1], not {array.dtype}")
+        hint = "; divide by 255" if array.dtype == np.uint8 else ""
+        raise ValueError(f"{what} must be floating point in [0, 1], not {array.dtype}{hint}")
     if jnp.finfo(array.dtype).bits < 32:
         raise ValueError(
             f"{what} is {array.dtype}, too coarse for pixels that are optimised: use float32, and "
             f"VGG19(dtype=jnp.{array.dtype}) for the network"
         )
+    _check_range(array, what)
     return array
+
+
+def _shape_hint(array: Any, batched: bool) -> str:
+    shape = array.shape[-3:]
+    if array.ndim == 4 and not batched:
+        return "; a batch is for stylize_batch, and several styles are a tuple"
+    if array.ndim == 3 and batched and shape[-1] == 3:
+        return "; one picture for all pairs must be repeated for each"
+    if array.ndim == 3 + batched and shape[0] in (1, 3, 4) and shape[-1] > 4:
+        return "; channels come last: use jnp.moveaxis(image, -3, -1)"
+    if array.ndim == 3 + batched and shape[-1] == 4:
+        return ", which looks like RGBA: leave the alpha out, image[..., :3]"
+    if array.ndim == 2 + batched or shape[-1:] == (1,):
+        return ", which looks like grey: repeat it for the three channels"
+    return ""
+
+
+def _check_range(array: Any, what: str) -> None:
+    """Refuses what is clearly not in [0, 1]; of what is traced nothing is known."""
+    if isinstance(array, jax.core.Tracer) or array.size == 0:
+        return
+    if isinstance(array, jax.Array):
+        if not array.is_fully_addressable:
+            return
+        with jax.ensure_compile_time_eval():  # so that it is told under somebody's jit too
+            low, high = jax.device_get(_extremes(array))
+    else:
+        low, high = np.min(array), np.max(array)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{what} has values that are not finite")
+    slack = _OVERSHOOT[what]
+    if -slack <= low and high <= 1 + slack:
+        return
+    advice = "bring them to [0, 1]"
+    if low >= 0:
+        advice = f"divide by {255 if high <= 255 else 65535 if high <= 65535 else f'{high:g}'}"
+    elif low >= -1 and high <= 1:
+        advice = "these look like [-1, 1]: take (x + 1) / 2"
+    elif max(-low, high) < 5:
+        advice = "these look standardised: undo that"
+    raise ValueError(f"{what} must be in [0, 1], but has values from {low:g} to {high:g}: {advice}")
+
+
+@jax.jit
+def _extremes(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.min(array), jnp.max(array)
+
+
+def _check_styles(style: Style | None, recipe: Recipe, batched: bool) -> tuple[Any, ...]:
+    styles = tuple(
+        _check_image(each, "style", batched)
+        for each in (style if isinstance(style, tuple | list) else (style,))
+        if each is not None
+    )
+    reading = [term for term in recipe.terms if term.target_image == "style"]
+    if reading and not styles:
+        raise ValueError(f"{reading[0].name} needs a style image, but there is none")
+    for each in styles:
+        _check_size(each, "style", recipe, reading)
+    return styles
+
+
+def _check_size(image: Any, what: str, recipe: Recipe, terms: Sequence[Term]) -> None:
+    layers = layers_of(terms)
+    minimum, (height, width) = recipe.network.minimum_size(layers), image.shape[-3:-1]
+    if min(height, width) < minimum:
+        raise ValueError(
+            f"{what} of {width}x{height} px is too small for {', '.join(layers)}: at least "
+            f"{minimum}x{minimum} px"
+        )
+
+
+def _check_tile(tile: Any) -> int | None:
+    if tile is not None and not (isinstance(tile, int | np.integer) and tile >= 1):
+        raise ValueError(f"tile must be a positive whole number of pixels, not {tile!r}")
+    return None if tile is None else int(tile)
 
 
 def _split(
@@ -599,7 +800,20 @@ def _split(
 
 def _fill(pairs: Any, missing: int) -> Any:
     """Repeats the last pair of a batch."""
-    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, *[leaf[-1:]] * missing]), pairs)
+    if missing == 0:
+        return pairs
+
+    def filled(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array):
+            return _repeat_last(leaf, missing)
+        return np.concatenate([leaf, *[leaf[-1:]] * missing])
+
+    return jax.tree.map(filled, pairs)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _repeat_last(leaf: jax.Array, missing: int) -> jax.Array:
+    return jnp.concatenate([leaf, *[leaf[-1:]] * missing])
 
 
 def _check_without_content(recipe: Recipe, init: Any) -> None:
@@ -611,51 +825,94 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         )
 
 
-def _initial_image(
-    init: ArrayLike | str,
-    content: jax.Array,
-    key: jax.Array | None,
-    network: VGG19,
-    batched: bool,
-) -> jax.Array:
+def _check_init(
+    init: ArrayLike | str, content: Any, key: Any, batched: bool
+) -> tuple[Any, Any, Any]:
+    """The image to start from, or the data of random keys and what to make of them.
+
+    All are None for a start from the content.
+    """
     if not isinstance(init, str):
         image = _check_image(init, "init", batched)
         if image.shape != content.shape:
             raise ValueError(f"init has shape {image.shape}, content {content.shape}")
-        return image.astype(content.dtype)
+        return image.astype(content.dtype), None, None
     if init == "content":
-        return content
+        return None, None, None
     if init not in ("noise", "mean"):
         raise ValueError(f"init {init!r} is not content, noise, mean or an image")
     if key is None:
         raise ValueError(f"a start from {init} needs key=jax.random.key(seed)")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # a jax.random.PRNGKey
-        key = jax.random.wrap_key_data(key)
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        kind = jax.random.key_impl(key)
+        data, shape = jax.random.key_data(key), key.shape
+    elif dtype == np.uint32 and key.ndim > 0:  # a jax.random.PRNGKey
+        kind, data, shape = None, key, key.shape[:-1]
+    else:
+        raise ValueError(f"key must be a jax.random.key(seed), not {key!r}")
+    valid = [(), content.shape[:1]] if batched else [()]
+    if shape not in valid:
+        raise ValueError(f"key has shape {shape} instead of {' or '.join(map(str, valid))}")
+    if batched and shape == ():
+        data = _split_key(data, kind, len(content))
+    return None, data, (init, kind)
 
-    def noise(key: jax.Array) -> jax.Array:
+
+def _wrap_key(data: jax.Array, kind: str | None) -> jax.Array:
+    return jax.random.wrap_key_data(data, impl=kind)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _split_key(data: jax.Array, kind: str | None, number: int) -> jax.Array:
+    return jax.random.key_data(jax.random.split(_wrap_key(data, kind), number))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _noise(
+    problem: Problem, kind: tuple[str, str | None], batched: bool, content: jax.Array, keys: Any
+) -> jax.Array:
+    """Images to start from, each made on the devices that its pair is on."""
+    init, implementation = kind
+
+    def noise(content: jax.Array, data: jax.Array) -> jax.Array:
+        key, (shape, dtype) = _wrap_key(data, implementation), (content.shape, content.dtype)
         if init == "noise":
-            return jax.random.uniform(key, content.shape[-3:], content.dtype)
-        return network.mean_color(dtype=content.dtype) + 0.001 / network.white * jax.random.normal(
-            key, content.shape[-3:], content.dtype
-        )
+            return jax.random.uniform(key, shape, dtype)
+        mean, white = problem.network.mean_color(dtype=dtype), problem.network.white
+        return mean[None, None] + 0.001 / white * jax.random.normal(key, shape, dtype)
 
-    if not batched:
-        return noise(key)
-    return jax.vmap(noise)(key if key.ndim else jax.random.split(key, len(content)))
+    each = jax.vmap(noise) if batched else noise
+    made: jax.Array = over(problem.mesh, each, (batched, batched))(content, keys)
+    return made
+
+
+def _numbers(values: Any, dtype: Any) -> Any:
+    """An array of numbers, on the host if they are there."""
+    array = _as_array(values)
+    if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
+        raise ValueError(f"numbers are needed, not {values!r}")
+    return array.astype(dtype)
+
+
+def _broadcast(array: Any, shape: tuple[int, ...]) -> Any:
+    return (jnp if isinstance(array, jax.Array) else np).broadcast_to(array, shape)
 
 
 def _merge_weights(
-    recipe: Recipe, weights: Weights | None, content: jax.Array, batched: bool
-) -> dict[str, jax.Array]:
+    recipe: Recipe, weights: Weights | None, content: Any, batched: bool
+) -> dict[str, Any]:
     weights = {} if weights is None else weights
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"weights must be a dict of term name -> factor, not {weights!r}")
     if unknown := set(weights) - set(recipe.weights):
         raise ValueError(
-            f"weights for {', '.join(sorted(unknown))}, but the terms of recipe {recipe.name} are "
-            f"{', '.join(sorted(recipe.weights))}"
+            f"weights for {', '.join(map(str, unknown))}, but the terms of recipe {recipe.name} "
+            f"are {', '.join(sorted(recipe.weights))}"
         )
     # All of them arrays, of the pixels' dtype, so that other numbers do not compile anew.
     factors = {
-        name: jnp.asarray(weights.get(name, factor), content.dtype)
+        name: _numbers(weights.get(name, factor), content.dtype)
         for name, factor in recipe.weights.items()
     }
     shapes = [(), content.shape[:1]] if batched else [()]
@@ -667,53 +924,77 @@ def _merge_weights(
             )
     if not batched:
         return factors
-    return {name: jnp.broadcast_to(factor, len(content)) for name, factor in factors.items()}
+    return {name: _broadcast(factor, (len(content),)) for name, factor in factors.items()}
 
 
 def _check_style_weights(
-    style_weights: StyleWeights | None, styles: Sequence[jax.Array], batched: bool
+    style_weights: StyleWeights | None,
+    recipe: Recipe,
+    styles: Sequence[Any],
+    masked: bool,
+    batched: bool,
 ) -> Any:
     """The shares, `(S,)`, or `(B, S)` for a batch; or a dict of such."""
     if style_weights is None:
         return None
-    if isinstance(style_weights, Mapping):
-        return {
-            layer: _check_style_weights(shares, styles, batched)
-            for layer, shares in style_weights.items()
-        }
     if not styles:
         raise ValueError("style_weights, but there is no style")
-    shares = jnp.asarray(style_weights, styles[0].dtype)
-    if shares.shape[-1:] != (len(styles),) or not 1 <= shares.ndim <= 1 + batched:
-        raise ValueError(f"style_weights of shape {shares.shape} for {len(styles)} styles")
+    if isinstance(style_weights, Mapping):
+        layers = layers_of([term for term in recipe.terms if term.target_image == "style"])
+        if unknown := set(style_weights) - set(layers):
+            raise ValueError(
+                f"style_weights for {', '.join(map(str, unknown))}, but the style's layers are "
+                f"{', '.join(layers)}"
+            )
+        if masked:
+            raise ValueError("style_weights by layer mix styles, which masks keep apart")
+        return {
+            layer: _check_style_weights(shares, recipe, styles, masked, batched)
+            for layer, shares in style_weights.items()
+        }
+    shares = _numbers(style_weights, styles[0].dtype)
+    valid = [(len(styles),)] + [(len(styles[0]), len(styles))] * batched
+    if shares.shape not in valid:
+        raise ValueError(
+            f"style_weights of shape {shares.shape} for {len(styles)} styles instead of "
+            f"{' or '.join(map(str, valid))}"
+        )
     # In NumPy, which says it under somebody's jit too.
     if not isinstance(shares, jax.core.Tracer) and not np.all(np.sum(np.asarray(shares), -1) > 0):
         raise ValueError("style_weights must have a positive sum")
-    return jnp.broadcast_to(shares, (len(styles[0]), len(styles))) if batched else shares
+    return _broadcast(shares, valid[-1])
 
 
 def _check_masks(
     masks: ArrayLike | None,
     style_masks: Sequence[ArrayLike | None] | None,
-    content: jax.Array,
-    styles: Sequence[jax.Array],
+    content: Any,
+    styles: Sequence[Any],
     batched: bool,
-) -> tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]:
+) -> tuple[Any, tuple[Any, ...] | None]:
     """The masks, `([B,] S, H, W)`, and those of the styles, `([B,] h, w)`."""
+
+    def checked(mask: ArrayLike) -> Any:
+        array = _numbers(mask, content.dtype)
+        _check_range(array, "mask")
+        return array
+
     found = None
     if masks is not None:
-        found = jnp.asarray(masks, content.dtype)
+        found = checked(masks)
         shape = (len(styles), *content.shape[-3:-1])
-        if found.shape[-3:] != shape or not 3 <= found.ndim <= 3 + batched:
-            raise ValueError(f"masks of shape {found.shape} instead of (S, H, W) = {shape}")
-        found = jnp.broadcast_to(found, (len(content), *shape)) if batched else found
+        valid = [shape] + [(len(content), *shape)] * batched
+        if found.shape not in valid:
+            raise ValueError(
+                f"masks of shape {found.shape} instead of (S, H, W) = {shape}"
+                + f" or (B, S, H, W) = {valid[-1]}" * batched
+            )
+        found = _broadcast(found, valid[-1])
     if style_masks is None:
         return found, None
-    if len(style_masks) != len(styles):
-        raise ValueError(f"{len(style_masks)} style_masks for {len(styles)} styles")
-    of_styles = tuple(
-        None if mask is None else jnp.asarray(mask, content.dtype) for mask in style_masks
-    )
+    if not isinstance(style_masks, tuple | list) or len(style_masks) != len(styles):
+        raise ValueError(f"style_masks must be a list of {len(styles)}, one for each style")
+    of_styles = tuple(None if mask is None else checked(mask) for mask in style_masks)
     for mask, image in zip(of_styles, styles, strict=True):
         if mask is not None and mask.shape != image.shape[:-1]:
             raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
@@ -744,6 +1025,11 @@ def _targets(
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
 ) -> Any:
+    # For what is computed once, Winograd's convolutions take longer to compile than they gain. In
+    # windows the same few kernels go over all of a large picture.
+    if problem.tile is None:
+        params = problem.network.prepare(params, winograd=False)
+
     def prepare(params: Any, content: Any, styles: Any, shares: Any, *guides: Any) -> Any:
         masks, style_masks = guides
         return prepare_targets(
@@ -761,11 +1047,7 @@ def _targets(
     if batched:
         prepare = jax.vmap(prepare, (None, 0, 0, 0, 0, 0))
     arguments = params, content, styles, style_weights, masks, style_masks
-    # XLA's own convolutions: for what is computed once, others take longer to compile than they
-    # gain. In windows the same few kernels go over all of a large picture.
-    whole = problem.tile is None
-    with jax.default_matmul_precision("highest") if whole else contextlib.nullcontext():
-        return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
+    return over(problem.mesh, prepare, (False, *[batched] * 5))(*arguments)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -778,17 +1060,21 @@ def _start(
     params: Params,
     targets: Any,
     weights: Weights,
+    settings: Mapping[str, Any] | None = None,
 ) -> State:
-    def start(x: jax.Array, earlier: Any, *arguments: Any) -> State:
+    """The state before the first step; `settings` are the solver's numbers, if not its own."""
+
+    def start(x: jax.Array, earlier: Any, settings: Any, *arguments: Any) -> State:
+        solver_here = with_settings(solver, settings)
         x = problem.turn(x)
-        state = solver.start(_objective(problem), x, *arguments)
-        state = state if earlier is None else solver.go_on(state, earlier)
+        state = solver_here.start(_objective(problem), x, *arguments)
+        state = state if earlier is None else solver_here.go_on(state, earlier)
         return split_state(state, x, problem.stride)
 
     if batched:
-        start = jax.vmap(start, (0, 0, None, 0, 0))
-    start = over(problem.mesh, start, (batched, batched, False, batched, batched))
-    return start(x, earlier, params, targets, weights)
+        start = jax.vmap(start, (0, 0, None, None, 0, 0))
+    start = over(problem.mesh, start, (batched, batched, False, False, batched, batched))
+    return start(x, earlier, settings or {}, params, targets, weights)
 
 
 def _advance_by_steps(
@@ -800,25 +1086,36 @@ def _advance_by_steps(
     params: Params,
     targets: Any,
     weights: Weights,
+    settings: Mapping[str, Any] | None = None,
 ) -> State:
-    def run(state: State, stop: jax.Array, params: Any, targets: Any, weights: Any) -> State:
+    """Steps until `stop` are made; `settings` are the solver's numbers, if not its own."""
+
+    def run(
+        state: State, stop: jax.Array, params: Any, targets: Any, weights: Any, settings: Any
+    ) -> State:
         params = problem.network.prepare(params)
-        step = functools.partial(solver.step, _objective(problem))
+        step = functools.partial(with_settings(solver, settings).step, _objective(problem))
         if batched:
             step = jax.vmap(step, (0, None, 0, 0))
         return advance(lambda state: step(state, params, targets, weights), state, stop)
 
-    run = over(problem.mesh, run, (batched, False, False, batched, batched))
-    return run(state, stop, params, targets, weights)
+    run = over(problem.mesh, run, (batched, False, False, batched, batched, False))
+    return run(state, stop, params, targets, weights, settings or {})
 
 
 _advance = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2))
 _advance_in_place = jax.jit(_advance_by_steps, static_argnums=(0, 1, 2), donate_argnums=3)
 
 
+def _progress(state: State) -> tuple[bool, int]:
+    """Whether any problem goes on, and the number of steps made."""
+    active, steps = jax.device_get(_progress_of(state.status, state.step))
+    return bool(active), int(steps)
+
+
 @jax.jit
-def _is_any_active(status: jax.Array) -> jax.Array:
-    return jnp.any(is_active(status))
+def _progress_of(status: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.any(is_active(status)), jnp.max(step)
 
 
 def _shrink(image: jax.Array, scale: float) -> jax.Array:
@@ -852,11 +1149,12 @@ def _carry(painted: jax.Array, start: jax.Array, next_start: jax.Array, carry: s
     return next_start + resize(painted - start, next_start.shape)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _result(
     problem: Problem,
     batched: bool,
-    rest: int,
+    lengths: tuple[int, ...],
+    stage: int,
     carry: str,
     filter_size: int,
     state: State,
@@ -866,9 +1164,10 @@ def _result(
 ) -> StyleResult:
     """What a state shows.
 
-    `earlier` are traces and the number of evaluations of the smaller sizes, `rest` the steps of
-    the larger ones. `starts`, at a smaller size, are the images started from there and at full
-    size. `chroma` is the content, where its chroma is to be kept.
+    `lengths` are the steps at each size, of which this is number `stage`. `earlier` are traces,
+    with the status, and the number of evaluations of the smaller sizes. `starts`, at a smaller
+    size, are the images started from there and at full size. `chroma` is the content, where its
+    chroma is to be kept.
     """
     image = problem.turn(state.best_x)
     if starts is not None:
@@ -880,17 +1179,28 @@ def _result(
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)
 
     traces, evaluations = earlier
-    last = jax.tree.map(lambda leaf: jnp.repeat(leaf[..., -1:], rest, axis=-1), state.trace)
-    trace, term_traces = jax.tree.map(
-        lambda *leaves: jnp.concatenate(leaves, axis=-1), *traces, state.trace, last
+    last = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf[..., -1:], sum(lengths[stage + 1 :]), axis=-1), state.trace
     )
+    # A trace has room for more steps than were asked for.
+    made = [each[:2] for each in traces] + [state.trace]
+    made = [
+        jax.tree.map(lambda leaf, length=length: leaf[..., :length], each)
+        for each, length in zip(made, lengths, strict=False)
+    ]
+    trace, term_traces = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=-1), *made, last)
+    status = state.status
+    for *_, before in traces:
+        trouble = (before == int(Status.RECOVERED)) | (before == int(Status.NON_FINITE_START))
+        trouble &= status != int(Status.NON_FINITE_START)
+        status = jnp.where(trouble, int(Status.RECOVERED), status)
     result = StyleResult(
         image=(jax.vmap(finish) if batched else finish)(image),
         loss=state.best_value,
         term_losses=state.best_aux,
         trace=trace,
         num_evaluations=evaluations + state.num_evaluations,
-        status=state.status,
+        status=status,
         term_traces=term_traces,
     )
     if problem.mesh is None or not problem.mesh.is_multi_process:

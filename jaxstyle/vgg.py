@@ -168,7 +168,7 @@ class VGG19(nn.Module):
         size *= 2 if reflects and not LAYERS[deepest].startswith("pool") else 1
         return max(size, 2 if self.first_padding == "reflect" and deepest > 0 else 1)
 
-    def prepare(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def prepare(self, params: Mapping[str, Any], *, winograd: bool = True) -> dict[str, Any]:
         """Returns `params` with what several calls can share: transformed kernels.
 
         Worth it in a loop, that is, outside of it. Derivatives in the parameters are those
@@ -176,12 +176,15 @@ class VGG19(nn.Module):
 
         Args:
             params: the network's variables, from `jaxstyle.io.load_params`.
+            winograd: False chooses XLA's own convolutions, which compile faster on CPUs.
         """
         kernels = {name: layer["kernel"] for name, layer in params["params"].items()}
         return {
             **params,
             "taps": {
                 name: transform(kernel if self.dtype is None else kernel.astype(self.dtype))
+                if winograd
+                else jnp.zeros(0, kernel.dtype if self.dtype is None else self.dtype)
                 for name, kernel in kernels.items()
                 if is_transformed(kernel)
             },

@@ -38,7 +38,7 @@ def test_lbfgs_is_textbook_lbfgs(history_dtype):
 
     gradient = lambda x: diagonal * (x - target)  # noqa: E731
     x, pairs, values = start, [], []
-    scale = first_step / np.mean(np.abs(gradient(x)))
+    scale = 1 / np.max(np.abs(gradient(x)))
     for _ in range(15):
         g = scale * gradient(x)
         q, alphas = -g, []
@@ -48,6 +48,8 @@ def test_lbfgs_is_textbook_lbfgs(history_dtype):
         if pairs:
             s, y = pairs[-1]
             q = q * (s @ y) / (y @ y)
+        else:
+            q = q * first_step / np.mean(np.abs(q))
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             q = q + (alpha - y @ q / (s @ y)) * s
         new = x + q
@@ -340,21 +342,29 @@ def test_settings_are_checked():
 
 
 def test_what_is_used_of_jaxopt():
-    """jaxopt is in maintenance: these are the parts that `LBFGS` reads and writes."""
-    solver = _jaxopt().LBFGS(
-        lambda x: ((x @ x, None), 2 * x),
-        value_and_grad=True,
-        has_aux=True,
-        stepsize=1.0,
-        history_size=3,
-        jit=False,
-    )
-    x = jnp.asarray([1.0, 2.0])
-    state = solver.init_state(x)
-    assert float(state.gamma) == 1
-    new, after = solver.update(x, state)
-    np.testing.assert_allclose(new, x - 2 * x)
-    assert int(after.iter_num) == 1
-    np.testing.assert_allclose(after.s_history[0], -2 * x)
-    np.testing.assert_allclose(after.y_history[0], -4 * x)
-    np.testing.assert_allclose(after.rho_history, [1 / 40, 0, 0], rtol=1e-6)
+    """jaxopt is in maintenance: this is the function that `LBFGS` calls.
+
+    Against the textbook's formula for the inverse Hessian, written with matrices, from `gamma` that
+    is a matrix too: what multiplies may be anything that multiplies.
+    """
+    rng = np.random.default_rng(0)
+    gradient, first, *pairs = rng.normal(size=(6, 5))
+    metric = np.diag(rng.uniform(1, 2, 5))
+    s, y = pairs[:2], [p + 0.1 * first for p in pairs[:2]]
+    inverse = metric
+    for s_i, y_i in zip(s, y, strict=True):
+        rho = 1 / (s_i @ y_i)
+        left = np.eye(5) - rho * np.outer(s_i, y_i)
+        inverse = left @ inverse @ left.T + rho * np.outer(s_i, s_i)
+
+    class Times:
+        def __mul__(self, x):
+            return jnp.asarray(metric) @ x
+
+    with jax.enable_x64(True):
+        # The last slot is empty, and the oldest pair is in slot 1.
+        history = [jnp.asarray([each[1], np.zeros(5), each[0]]) for each in (s, y)]
+        rho = jnp.asarray([1 / (s[1] @ y[1]), 0, 1 / (s[0] @ y[0])])
+        product = _jaxopt()._src.lbfgs.inv_hessian_product
+        found = product(jnp.asarray(gradient), *history, rho, gamma=Times(), start=1)
+        np.testing.assert_allclose(found, inverse @ gradient, rtol=1e-10)
