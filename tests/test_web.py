@@ -180,7 +180,10 @@ def test_upload_run_preview_and_download(visit, files, random_params):
     prepare(page, files[0], files[1], 60)
     page.get_by_text("Weights, times the recipe's").click()
     set_number(page, "Style", 2.5)
+    answers = []
+    page.on("response", lambda each: answers.append((each.url, each.status)))
     page.click("#paint")
+    page.wait_for_selector("#picture img[src*='content-shown.jpg']")  # until there is a better one
     wait_for_status(page, r"step [1-9]\d* of 60")
     first = shown(page)
     wait_for_status(page, r"step [2-5]\d of 60")
@@ -189,6 +192,7 @@ def test_upload_run_preview_and_download(visit, files, random_params):
     assert pixels(first).shape == pixels(second).shape == (48, SIZE, 3)
     assert page.locator("#curve img").is_visible()
     wait_for_status(page, "Done after 60 steps")
+    assert not [answer for answer in answers if answer[1] >= 400]
 
     name, png = download(page, "png")
     assert name == "picture0-picture1.png"
@@ -542,13 +546,21 @@ def test_only_results_are_served(server, client, files):
         assert httpx.get(server + page, trust_env=False).status_code == 404
     # Neither another site's page nor its name gets at it.
     strange = httpx.get(server, headers={"Host": "example.com"}, trust_env=False)
-    assert strange.status_code == 400
+    assert strange.status_code == 403
     answer = httpx.get(server, headers={"Origin": "https://example.com"}, trust_env=False)
+    assert answer.status_code == 403
     assert "access-control-allow-origin" not in answer.headers
+    upload = {"files": {"files": ("x.png", files[0].read_bytes())}}
+    for headers in ({"Origin": "https://example.com"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert client.http.post("/upload", **upload, headers=headers).status_code == 403
+    answer = httpx.get(server, trust_env=False)
+    assert answer.status_code == 200
     assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_end_it_within_a_run(number, code, tmp_path, params_file, files):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
