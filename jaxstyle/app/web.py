@@ -51,8 +51,14 @@ def serve(options: Options, host: str, port: int) -> int:
     _check_address(host, port)
     runs: list[Run] = []
     code = 130
-    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # a terminal that is closed
-    with runtime.on_signal(runtime.interrupt, signal.SIGTERM, *hangup):
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+    def end(number: int) -> None:
+        for each in hangup:  # which comes more than once when a terminal is closed
+            signal.signal(each, signal.SIG_IGN)
+        runtime.interrupt(number)
+
+    with runtime.on_signal(end, signal.SIGTERM, *hangup):
         page = None
         try:
             page = make_page(options, runs)
@@ -101,11 +107,12 @@ def serve(options: Options, host: str, port: int) -> int:
                 visits.stop(each)
             if page is not None:
                 page.close(verbose=False)
+            remove(options.folder)
     with contextlib.suppress(OSError):  # where its terminal has gone
         say("ended")
     if any(visits.is_alive(each) for each in runs):
         # It compiles, which nothing can interrupt, and at an ordinary exit would crash.
-        remove(options.folder)
+        remove(options.folder)  # what it has written since
         os._exit(code)
     return code
 
