@@ -93,7 +93,7 @@ def serve(options: Options, host: str, port: int) -> int:
                             Guard,
                             folder=options.folder,
                             max_upload=options.max_upload,
-                            allow_hosts=options.allow_hosts,
+                            allow_hosts=(*options.allow_hosts, host),
                         )
                     ]
                 },
