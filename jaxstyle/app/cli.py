@@ -178,6 +178,47 @@ def stylize(
     return run(job)
 
 
+def repeat(
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JSON")],
+    *,
+    output: str | None = None,
+    memory: str | None = None,
+    overwrite: bool = False,
+    progress: Literal["auto", "plain", "json"] = "auto",
+    quiet: bool = False,
+) -> int:
+    """Paint a picture again, from the JSON file beside it, in any folder.
+
+    The settings are those of the JSON: recipe, size, seed, masks and all others. Pictures and
+    network weights must be what they were; what has changed is named.
+
+    Args:
+        file: The JSON file beside the picture.
+        output: The picture to write [out-again.png for out.png].
+        memory: Memory limit, such as 4GB [what is available].
+        overwrite: Replace existing files that jaxstyle did not write.
+        progress: A bar, lines, or for scripts JSON Lines on stdout.
+        quiet: Print errors and warnings only.
+    """
+    command = command_line(repeat, locals())
+    # They load JAX: not for --help.
+    from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.repeat import job_of  # noqa: PLC0415
+    from jaxstyle.app.run import run  # noqa: PLC0415
+
+    named = {} if output is None else {"output": Path(output)}
+    job = job_of(
+        Path(file),
+        **named,
+        memory=parse_memory(memory) if memory else None,
+        overwrite=overwrite,
+        command=command,
+        progress=progress,
+        quiet=quiet,
+    )
+    return run(job)
+
+
 def batch(
     manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None,
     *,
@@ -576,6 +617,7 @@ _EXAMPLES = """usage: jaxstyle COMMAND; paints photos in the style of paintings
 
 _COMMANDS: Mapping[str, Command] = {
     "stylize": stylize,
+    "repeat": repeat,
     "batch": batch,
     "features": features,
     "recipes": recipes,
