@@ -26,7 +26,7 @@ def test_rounding_at_the_start_does_not_widen_the_axis():
 
 def test_strange_losses_have_limits():
     assert _limits([entry(0.0, 0.0)], WEIGHTS) is None
-    assert _limits([entry(math.nan, 1.0)], WEIGHTS) is not None
+    assert _limits([entry(math.nan, 1.0)], WEIGHTS) is None
     low, high = _limits([entry(math.inf, 1.0), entry(1.0, 1.0)], WEIGHTS)
     assert 0 < low < high < math.inf
     assert _limits([entry(0.0, 3.0)], WEIGHTS) == pytest.approx((3 / 1.05, 3 * 1.05))
