@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-examples test-web lint docs format clean
+.PHONY: demo test test-all test-matrix test-examples test-web lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,11 +17,17 @@ demo: $(VENV)/.installed
 	@mkdir -p out
 	$(BIN)/python -m jaxstyle stylize --output out/demo.png --plot
 
+# TESTS="tests/test_solvers.py -k quadratic" chooses among them.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''
+
+# The tests on every Python that is promised and found, with the instructions of older CPUs, and with
+# the oldest packages that pyproject.toml promises; MATRIX="--only 3.13" chooses among them.
+test-matrix: $(VENV)/.installed
+	$(BIN)/python scripts/test_matrix.py $(MATRIX)
 
 # Every program and the notebook in scripts/examples, and a project that installs the wheel.
 test-examples: $(VENV)/.installed
@@ -56,5 +62,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Only what was built: `out` is also where the README's examples write your pictures.
 clean:
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix build dist out/docs
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -162,7 +162,7 @@ def compute_features(
         start, owned = window[:2], window[2:]
         for layer, features in of_window(window).items():
             here = start // 2 ** number_of_poolings(layer)
-            at = (here[0], here[1], 0)
+            at = (*here, jnp.zeros_like(here[0]))
             before = jax.lax.dynamic_slice(maps[layer], at, features.shape)
             mine = _owned(layer, features.shape[:2], start, owned)[..., None] > 0
             written = jnp.where(mine, features, before)
@@ -183,7 +183,7 @@ def compute_features(
 def _features(
     tiling: Tiling, network: VGG19, params: Any, image: jax.Array, start: jax.Array
 ) -> Any:
-    crop = jax.lax.dynamic_slice(image, (start[0], start[1], 0), (*tiling.window, 3))
+    crop = jax.lax.dynamic_slice(image, (*start, jnp.zeros_like(start[0])), (*tiling.window, 3))
     return network.apply(params, crop, tiling.layers)
 
 
@@ -215,8 +215,8 @@ def _owned(layer: str, shape: tuple[int, int], start: jax.Array, owned: jax.Arra
 
 def _slice(plane: jax.Array, layer: str, shape: tuple[int, int], start: jax.Array) -> jax.Array:
     here = start // 2 ** number_of_poolings(layer)
-    zeros = (0,) * (plane.ndim - 2)
-    return jax.lax.dynamic_slice(plane, (here[0], here[1], *zeros), (*shape, *plane.shape[2:]))
+    zeros = (jnp.zeros_like(here[0]),) * (plane.ndim - 2)
+    return jax.lax.dynamic_slice(plane, (*here, *zeros), (*shape, *plane.shape[2:]))
 
 
 def _is_maps(node: Any) -> bool:

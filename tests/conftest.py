@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 # Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -96,6 +98,25 @@ def random_params():
 
 
 @pytest.fixture(scope="session")
+def double_params(random_params):
+    """The same in float64."""
+    with jax.enable_x64(True):
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), random_params)
+
+
+@pytest.fixture
+def double(double_params, pictures):
+    """Parameters and the maker of pictures in float64, which the test computes in.
+
+    In float32, rounding, which differs from CPU to CPU, turns the signs of some ReLUs, and a solver
+    makes what follows grow with every step. In float64 both stay far below 1e-6, so that two ways
+    to compute a run can be compared.
+    """
+    with jax.enable_x64(True):
+        yield double_params, lambda *arguments: pictures(*arguments).astype(np.float64)
+
+
+@pytest.fixture(scope="session")
 def params_file(tmp_path_factory, random_params):
     """The same as a file."""
     path = tmp_path_factory.mktemp("params") / "random.npz"
@@ -104,6 +125,14 @@ def params_file(tmp_path_factory, random_params):
         arrays[f"{layer}_W"] = np.asarray(both["kernel"])
         arrays[f"{layer}_b"] = np.asarray(both["bias"])
     np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory):
+    """`SHALLOW` as a file, for what is tested of the program whatever the recipe."""
+    path = tmp_path_factory.mktemp("recipe") / "small.json"
+    path.write_text(json.dumps(jaxstyle.io.describe_recipe(SHALLOW)))
     return str(path)
 
 

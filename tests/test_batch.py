@@ -81,7 +81,9 @@ def contents_of(folder):
 
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": 32})
-    assert main(arguments(folder, params_file)) == 0
+    # One step, since several would make the rounding of a pair that is painted alone large.
+    call = arguments(folder, params_file, "--steps", "1")
+    assert main(call) == 0
     said = capsys.readouterr().err
     assert "6 pairs, 0 of them in the journal" in said
     assert "6/6 pairs" in said
@@ -102,6 +104,7 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
             filled,
             style,
             recipe=SMALL,
+            solver=dataclasses.replace(SMALL.solver, num_steps=1),
             weights={"style": 1000.0 * (i + 1)},
             init="noise" if i == 2 else None,
             key=jax.random.key(3),
@@ -113,24 +116,28 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
             weights = metadata["recipe"]["weights"]
             weighted = sum(weights[name] * loss for name, loss in entry["terms"].items())
             np.testing.assert_allclose(entry["loss"], weighted, rtol=1e-4)
-        np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-3)
+        np.testing.assert_allclose(metadata["loss"], expected.loss, rtol=1e-4)
         found = jaxstyle.io.load_image(folder / "out" / output)
         assert found.shape == image.shape
-        np.testing.assert_allclose(found, expected.image[:height, :width], atol=1.6 / 255)
+        np.testing.assert_allclose(found, expected.image[:height, :width], atol=0.51 / 255)
         assert np.abs(found - image).max() > 8 / 255  # it is another picture than the photo
 
     # Again: nothing to do, and nothing is touched.
-    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
-    assert main(arguments(folder, params_file)) == 0
+    def times():  # but for the lock, which older versions of filelock write
+        files = [path for path in (folder / "out").rglob("*.*") if path.suffix != ".lock"]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = times()
+    assert main(call) == 0
     assert "6 pairs, 6 of them in the journal" in capsys.readouterr().err
-    assert before == {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
+    assert before == times()
 
     # Other settings of one pair, or other weights: refused, unless forced, and then only that.
     write_manifest(folder, 6, row2={"seed": 4, "init": "noise"}, row4={"size": 32})
-    assert main(arguments(folder, params_file)) == 2
+    assert main(call) == 2
     assert "1 pictures in" in (said := capsys.readouterr().err)
     assert "made with other settings; --force" in said
-    assert main(arguments(folder, params_file, "--force")) == 0
+    assert main([*call, "--force"]) == 0
     assert "1 painted" in capsys.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.png")}
     assert [path.name for path in after if after[path] != before[path]] == ["2.png"]

@@ -79,11 +79,12 @@ def test_stylize_writes_picture_metadata_previews_and_curve(tmp_path, pair, para
         np.testing.assert_allclose(entry["loss"], weighted, rtol=1e-4)
 
 
-def test_options_reach_the_run(tmp_path, pair, params_file):
+def test_options_reach_the_run(tmp_path, pair, params_file, small_recipe):
     output = tmp_path / "out.jpg"
+    shallow = ("--set", 'terms.style.layers=["relu1_1"]', "terms.style.layer_weights=[1]")
     code = stylize(
         pair, params_file, output, "--steps", "2", "--recipe", "gatys", "--init", "noise",
-        "--seed", "7", "--weights", "style=3", "content=0", "--quiet",
+        "--seed", "7", "--weights", "style=3", "content=0", "--quiet", *shallow,
     )  # fmt: skip
     assert code == 0
     metadata = json.loads((tmp_path / "out.json").read_text())
@@ -100,23 +101,23 @@ def test_options_reach_the_run(tmp_path, pair, params_file):
     again = tmp_path / "again.jpg"
     stylize(
         pair, params_file, again, "--steps", "2", "--recipe", "gatys", "--init", "noise",
-        "--seed", "7", "--weights", "style=3", "content=0", "--quiet",
+        "--seed", "7", "--weights", "style=3", "content=0", "--quiet", *shallow,
     )  # fmt: skip
     np.testing.assert_array_equal(first, np.asarray(Image.open(again)))
     code = main(
         ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
          "--style-weights", "3", "1", "--output", str(tmp_path / "two.png"), "--size", "64",
-         "--steps", "1", "--init", pair[1], "--quiet"]
+         "--steps", "1", "--init", pair[1], "--quiet", "--recipe", small_recipe]
     )  # fmt: skip
     assert code == 0
     assert json.loads((tmp_path / "two.json").read_text())["style_weights"] == [3.0, 1.0]
 
 
-def test_sizes_and_precision_reach_the_run(tmp_path, pair, params_file):
+def test_sizes_and_precision_reach_the_run(tmp_path, pair, params_file, small_recipe):
     output = tmp_path / "out.png"
     code = stylize(
         pair, params_file, output, "--steps", "2", "--coarsest", "32", "--precision", "bfloat16",
-        "--quiet",
+        "--quiet", "--recipe", small_recipe,
     )  # fmt: skip
     assert code == 0
     metadata = json.loads((tmp_path / "out.json").read_text())
@@ -127,16 +128,20 @@ def test_sizes_and_precision_reach_the_run(tmp_path, pair, params_file):
     # Two steps at 32 px, two at 64 px, and an evaluation before each.
     assert metadata["num_evaluations"] == 6
     assert [entry["step"] for entry in metadata["trace"]] == [0, 1, 2, 3, 4]
-    assert stylize(pair, params_file, output, "--steps", "1", "--coarsest", "0", "--quiet") == 0
+    code = stylize(
+        pair, params_file, output, "--steps", "1", "--coarsest", "0", "--quiet", "--recipe",
+        small_recipe,
+    )  # fmt: skip
+    assert code == 0
     metadata = json.loads((tmp_path / "out.json").read_text())
     assert metadata["recipe"]["pyramid"] is None
     assert metadata["num_evaluations"] == 2
 
 
-def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file):
+def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file, small_recipe):
     code = stylize(
         pair, params_file, tmp_path / "out.png", "--steps", "4", "--coarsest", "32", "--quiet",
-        "--set", "solver.tolerance=1", "solver.patience=2",
+        "--set", "solver.tolerance=1", "solver.patience=2", "--recipe", small_recipe,
     )  # fmt: skip
     assert code == 0
     metadata = json.loads((tmp_path / "out.json").read_text())
@@ -150,7 +155,7 @@ def test_a_size_that_ends_early_leaves_its_steps_out(tmp_path, pair, params_file
     assert len({*losses[:3], *losses[4:]}) == 5  # each step's own, downhill or not
 
 
-def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
+def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_recipe):
     cache = {"JAXSTYLE_CACHE": str(tmp_path / "cache")}
     environment = {**os.environ, **cache, "JAX_LOG_COMPILES": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -159,7 +164,7 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
         process = subprocess.run(
             [sys.executable, "-m", "jaxstyle", "stylize", "--content", pair[0], "--style", pair[1],
              "--params", params_file, "--output", str(tmp_path / "out.png"), "--size", "64",
-             "--steps", "1", "--quiet"],
+             "--steps", "1", "--quiet", "--recipe", small_recipe],
             check=True, env=environment, cwd=Path(__file__).parent.parent, stderr=subprocess.PIPE,
             text=True,
         )  # fmt: skip
@@ -179,7 +184,7 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file):
             assert path.stat().st_mode & 0o777 == 0o700
 
 
-def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
+def test_controls_reach_the_run(tmp_path, pair, params_file, small_recipe, capsys):
     """Masks, colours, settings, styles by layer; and the run made again from its own JSON."""
     output = tmp_path / "out.png"
     left = np.zeros((48, 64), np.uint8)
@@ -192,7 +197,7 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
         ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
          "--output", str(output), "--size", "64", "--steps", "2", "--quiet", *controls,
          "--set", "network.pooling=max", "terms.style.reduction=scaled", "--color", "luminance",
-         "--tile", "32"]
+         "--tile", "32", "--recipe", small_recipe]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     metadata = json.loads((tmp_path / "out.json").read_text())
@@ -211,7 +216,8 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, capsys):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
     # A texture as large as its style, by a recipe from a file, its layers from two styles.
-    assert main(["recipes", "gatys-notebook", "--toml"]) == 0
+    two = ('terms.style.layers=["relu1_1", "relu2_1"]', "terms.style.layer_weights=[1, 1]")
+    assert main(["recipes", "gatys-notebook", "--toml", "--set", *two]) == 0
     (tmp_path / "recipe.toml").write_text(capsys.readouterr().out)
     code = main(
         ["stylize", "--style", pair[1], pair[0], "--params", params_file, "--size", "48",
@@ -522,8 +528,8 @@ def test_short_spellings_are_the_long_ones(monkeypatch, pair):
     assert main(shlex.split(jobs[-1].command)[1:]) == 0
 
 
-def test_previews_come_at_all_sizes(tmp_path, pair, params_file):
-    options = ["--steps", "5", "--coarsest", "32", "--preview-every", "4"]
+def test_previews_come_at_all_sizes(tmp_path, pair, params_file, small_recipe):
+    options = ["--steps", "5", "--coarsest", "32", "--preview-every", "4", "--recipe", small_recipe]
     assert stylize(pair, params_file, tmp_path / "out.png", *options) == 0
     # Looks at the second size begin with its first step, the sixth of all.
     found = sorted(int(path.stem[4:]) for path in tmp_path.glob("out-*.png"))
@@ -532,7 +538,7 @@ def test_previews_come_at_all_sizes(tmp_path, pair, params_file):
 
 
 def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
-    tmp_path, pair, params_file, capsys, monkeypatch
+    tmp_path, pair, params_file, small_recipe, capsys, monkeypatch
 ):
     (tmp_path / "out-0002.png").mkdir()
     (tmp_path / "kept").mkdir()
@@ -544,6 +550,7 @@ def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
     monkeypatch.setattr("jaxstyle.app.checkpoint._SECONDS", 0.0)
     options = ["--steps", "4", "--preview-every", "2", "--overwrite"]
     options += ["--checkpoint", str(tmp_path / "kept")]
+    options += ["--recipe", small_recipe]
     assert stylize(pair, params_file, tmp_path / "out.png", *options) == 0
     said = capsys.readouterr().err
     assert "no preview: " in said
@@ -552,12 +559,12 @@ def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
     assert (tmp_path / "out-0004.png").is_file()
 
 
-def test_nobody_reads_what_is_said(tmp_path, pair, params_file):
+def test_nobody_reads_what_is_said(tmp_path, pair, params_file, small_recipe):
     content, style = pair
     command = [
         sys.executable, "-m", "jaxstyle", "stylize", "--content", content, "--style", style,
         "--params", params_file, "--output", str(tmp_path / "out.png"), "--size", "64",
-        "--steps", "3",
+        "--steps", "3", "--recipe", small_recipe,
     ]  # fmt: skip
     reader, writer = os.pipe()
     os.close(reader)
@@ -581,7 +588,7 @@ def test_a_backend_that_is_not_there(tmp_path, pair, params_file):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
-def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
+def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file, small_recipe):
     output = tmp_path / "out.png"
     # A shell that runs the tests in the background makes its children ignore SIGINT.
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -589,7 +596,7 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file):
     process = subprocess.Popen(
         [sys.executable, "-c", start, "stylize", "--content", pair[0], "--style", pair[1],
          "--params", params_file, "--output", str(output), "--size", "64", "--steps", "100000",
-         "--preview-every", "3"],
+         "--preview-every", "3", "--recipe", small_recipe],
         stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     deadline = time.monotonic() + 120

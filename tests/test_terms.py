@@ -62,13 +62,22 @@ def test_statistics_of_parts_make_the_loss_of_the_whole(name):
     rng = np.random.default_rng(2)
     part = {n: (rng.uniform(size=s[:2]) > 0.4).astype("float32") for n, s in SHAPES.items()}
     rest = {name: 1 - mask for name, mask in part.items()}
-    sums = [term.statistics(seen, target, mask) for mask in (part, rest)]
-    added = term.loss(jax.tree.map(jnp.add, *sums), target)
-    np.testing.assert_allclose(added, loss_of(term, target)(seen), rtol=1e-4)
-    ones = jax.tree.map(jnp.ones_like, part)
-    np.testing.assert_allclose(
-        loss_of(term, target, ones)(seen), loss_of(term, target)(seen), rtol=1e-5
-    )
+    ones = jax.tree.map(np.ones_like, part)
+
+    @jax.jit
+    def losses(seen, target, part, rest, ones):
+        sums = [term.statistics(seen, target, mask) for mask in (part, rest)]
+        added = term.loss(jax.tree.map(jnp.add, *sums), target)
+        return added, loss_of(term, target, ones)(seen), loss_of(term, target)(seen)
+
+    with jax.enable_x64(True):
+        seen, target, part, rest, ones = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float64 if leaf.dtype.kind == "f" else None),
+            (seen, target, part, rest, ones),
+        )
+        added, weighted, plain = losses(seen, target, part, rest, ones)
+    np.testing.assert_allclose(added, plain, rtol=1e-9)
+    np.testing.assert_allclose(weighted, plain, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ALL_TERMS)
@@ -81,7 +90,7 @@ def test_under_grad_jit_and_vmap(name):
     for i, seen in enumerate(both):
         value, grad = value_and_grad(seen)
         assert value > 0
-        np.testing.assert_allclose(loss_of(term, target)(seen), value, rtol=1e-4)
+        np.testing.assert_allclose(jax.jit(loss_of(term, target))(seen), value, rtol=1e-4)
         np.testing.assert_allclose(batch[0][i], value, rtol=1e-4)
         for layer in SHAPES:
             scale = float(jnp.abs(grad[layer]).max())
@@ -159,7 +168,7 @@ def test_patches_under_a_grey_mask_are_the_lightest():
 def test_an_empty_region_is_finite(name):
     term = STYLE_TERMS[name]
     empty = {layer: jnp.zeros(shape[:2]) for layer, shape in SHAPES.items()}
-    value, grad = jax.value_and_grad(loss_of(term, target_of(term, features(1)), empty))(
+    value, grad = jax.jit(jax.value_and_grad(loss_of(term, target_of(term, features(1)), empty)))(
         features(0)
     )
     assert np.isfinite(value)

@@ -54,7 +54,8 @@ def test_the_inputs_survive(random_params, pictures):
     assert np.abs(result.image - before).max() > 0.01
 
 
-def test_a_batch_is_a_loop(random_params, pictures):
+def test_a_batch_is_a_loop(double):
+    params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(3)])
     styles = jnp.stack([pictures(10 + i, 24, 28) for i in range(3)])
     content_weight = RECIPE.weights["content"]
@@ -62,37 +63,37 @@ def test_a_batch_is_a_loop(random_params, pictures):
         "style": jnp.asarray([100.0, 1e3, 0.0]),
         "content": jnp.asarray([content_weight, content_weight, 0.0]),
     }
-    batch = jaxstyle.stylize_batch(random_params, contents, styles, recipe=RECIPE, weights=weights)
+    batch = jaxstyle.stylize_batch(params, contents, styles, recipe=RECIPE, weights=weights)
     assert batch.trace.shape == (3, 8)
     for i in range(3):
         alone = jaxstyle.stylize(
-            random_params,
+            params,
             contents[i],
             styles[i],
             recipe=RECIPE,
             weights={name: float(each[i]) for name, each in weights.items()},
         )
-        np.testing.assert_allclose(batch.trace[i], alone.trace, rtol=2e-3, atol=1e-7)
-        np.testing.assert_allclose(batch.image[i], alone.image, atol=5e-3)
+        np.testing.assert_allclose(batch.trace[i], alone.trace, rtol=1e-6)
+        np.testing.assert_allclose(batch.image[i], alone.image, atol=1e-6)
         assert int(batch.status[i]) == int(alone.status)
     # Without any loss all is an optimum: that lane is done before its first step.
     assert jaxstyle.Status(int(batch.status[2])) == jaxstyle.Status.CONVERGED
     assert int(batch.num_evaluations[2]) == 1
 
 
-def test_under_jit_and_vmap_of_the_caller(random_params, pictures):
+def test_under_jit_and_vmap_of_the_caller(double):
+    params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(2)])
     style = pictures(7)
-    run = lambda content: jaxstyle.stylize(  # noqa: E731
-        random_params, content, style, recipe=RECIPE
+    run = lambda params, c: jaxstyle.stylize(params, c, style, recipe=RECIPE)  # noqa: E731
+    expected = run(params, contents[0]).trace
+    np.testing.assert_allclose(jax.jit(run)(params, contents[0]).trace, expected, rtol=1e-6)
+    found = jax.vmap(run, (None, 0))(params, contents)
+    np.testing.assert_allclose(found.trace[0], expected, rtol=1e-6)
+    mixed = lambda params, content: jaxstyle.stylize(  # noqa: E731
+        params, content, (style, style), recipe=RECIPE, style_weights=jnp.array([0.3, 0.7])
     )
-    expected = run(contents[0])
-    np.testing.assert_allclose(jax.jit(run)(contents[0]).trace, expected.trace, rtol=1e-3)
-    np.testing.assert_allclose(jax.vmap(run)(contents).trace[0], expected.trace, rtol=1e-3)
-    mixed = lambda content: jaxstyle.stylize(  # noqa: E731
-        random_params, content, (style, style), recipe=RECIPE, style_weights=jnp.array([0.3, 0.7])
-    )
-    np.testing.assert_allclose(jax.jit(mixed)(contents[0]).trace, expected.trace, rtol=1e-3)
+    np.testing.assert_allclose(jax.jit(mixed)(params, contents[0]).trace, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, SCIPY], ids=["lbfgs", "scipy"])
@@ -223,7 +224,10 @@ def test_float64(random_params, pictures):
         result = jaxstyle.stylize(params, content, style, recipe=RECIPE)
         assert result.image.dtype == result.loss.dtype == jnp.float64
     single = jaxstyle.stylize(random_params, pictures(0), pictures(1), recipe=RECIPE)
-    np.testing.assert_allclose(single.trace, result.trace, rtol=1e-2)
+    # One step: what follows, float32's rounding leads elsewhere. The losses are sums of squared
+    # differences, here about a tenth of what they are differences of.
+    np.testing.assert_allclose(single.trace[0], result.trace[0], rtol=1e-4)
+    assert single.loss < 0.7 * single.trace[0]
 
 
 def test_mistakes(random_params, pictures):
@@ -303,35 +307,37 @@ def test_luminance_only_keeps_the_chroma_of_the_content(random_params, pictures)
     assert np.abs(np.asarray(plain.image - content) @ chroma.T).max() > 5 / 255
 
 
-def test_matched_colours_are_those_of_a_style_matched_before(random_params, pictures):
+def test_matched_colours_are_those_of_a_style_matched_before(double):
+    params, pictures = double
     content, style = pictures(0), pictures(1, 24, 28) ** 2
     recipe = dataclasses.replace(RECIPE, color="match")
-    found = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    found = jaxstyle.stylize(params, content, style, recipe=recipe)
     before = jaxstyle.color.match_color(jnp.asarray(style), jnp.asarray(content))
-    expected = jaxstyle.stylize(random_params, content, before, recipe=RECIPE)
-    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-3)
+    expected = jaxstyle.stylize(params, content, before, recipe=RECIPE)
+    np.testing.assert_allclose(found.trace, expected.trace, rtol=1e-6)
 
 
-def test_masks_and_mixtures_in_a_batch_are_a_loop(random_params, pictures):
+def test_masks_and_mixtures_in_a_batch_are_a_loop(double):
+    params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(2)])
     styles = tuple(jnp.stack([pictures(10 + 2 * s + i, 24, 28) for i in range(2)]) for s in (0, 1))
     left = np.zeros(contents.shape[1:3], np.float32)
     left[:, :20] = 1
     masks = np.stack([[left, 1 - left], [1 - left, left]])
     style_masks = (None, np.broadcast_to(np.eye(24, 28, dtype=np.float32), (2, 24, 28)))
-    recipe = dataclasses.replace(RECIPE, pyramid=jaxstyle.Pyramid(coarsest=20, steps=(3,)))
+    pyramid = dataclasses.replace(RECIPE, pyramid=jaxstyle.Pyramid(coarsest=20, steps=(3,)))
     shares = {"relu1_1": jnp.asarray([1.0, 0.0]), "relu2_1": jnp.asarray([[0.5, 0.5], [0.0, 1.0]])}
-    for options in ({"masks": masks, "style_masks": style_masks}, {"style_weights": shares}):
-        batch = jaxstyle.stylize_batch(random_params, contents, styles, recipe=recipe, **options)
+    masked = {"masks": masks, "style_masks": style_masks}
+    for recipe, options in ((pyramid, masked), (RECIPE, {"style_weights": shares})):
+        batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, **options)
         for i in range(2):
             if "masks" in options:
                 own = {"masks": masks[i], "style_masks": (None, style_masks[1][i])}
             else:
                 own = {"style_weights": {**shares, "relu2_1": shares["relu2_1"][i]}}
-            one = jaxstyle.stylize(
-                random_params, contents[i], tuple(s[i] for s in styles), recipe=recipe, **own
-            )
-            np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-2)
+            styles_here = tuple(style[i] for style in styles)
+            one = jaxstyle.stylize(params, contents[i], styles_here, recipe=recipe, **own)
+            np.testing.assert_allclose(batch.trace[i], one.trace, rtol=1e-6)
 
 
 def test_textures_and_reconstructions(random_params, pictures):
@@ -359,21 +365,20 @@ def test_textures_and_reconstructions(random_params, pictures):
         )
 
 
-def test_adam_goes_on_from_size_to_size(random_params, pictures):
+def test_adam_goes_on_from_size_to_size(double):
     """Against the steps written out: moments resized, iterates averaged, clipped to [0, 1]."""
+    params, pictures = double
     content, style = pictures(0), pictures(1)
     solver = jaxstyle.Adam(num_steps=3, clip=True, average=0.9, keep_moments=True)
     pyramid = jaxstyle.Pyramid(coarsest=20, steps=(4,), carry="image")
     recipe = dataclasses.replace(RECIPE, solver=solver, pyramid=pyramid)
-    found = jaxstyle.stylize(random_params, content, style, recipe=recipe)
+    found = jaxstyle.stylize(params, content, style, recipe=recipe)
 
     shrink = lambda x: jax.image.resize(x, (16, 20, 3), "cubic")  # noqa: E731
     x, first, second, count = shrink(content), jnp.zeros((16, 20, 3)), jnp.zeros((16, 20, 3)), 0
     for small, steps in ((True, 4), (False, 3)):
         pictures_here = [shrink(p) if small else jnp.asarray(p) for p in (content, style)]
-        targets = jaxstyle.prepare_targets(
-            recipe.network, random_params, recipe.terms, *pictures_here
-        )
+        targets = jaxstyle.prepare_targets(recipe.network, params, recipe.terms, *pictures_here)
         objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
         value = jax.jit(jax.grad(objective, has_aux=True))
         shape = pictures_here[0].shape
@@ -382,7 +387,7 @@ def test_adam_goes_on_from_size_to_size(random_params, pictures):
         second = jnp.maximum(jax.image.resize(second, shape, "linear"), 0)
         samples = [x]
         for _ in range(steps):
-            grad, _ = value(x, random_params, targets, dict(recipe.weights))
+            grad, _ = value(x, params, targets, dict(recipe.weights))
             count += 1
             first, second = 0.9 * first + 0.1 * grad, 0.99 * second + 0.01 * grad**2
             step = first / (1 - 0.9**count) / (jnp.sqrt(second / (1 - 0.99**count)) + 1e-8)
@@ -390,7 +395,7 @@ def test_adam_goes_on_from_size_to_size(random_params, pictures):
             samples.append(x)
         weights = 0.9 ** np.arange(len(samples))[::-1]
         x = sum(w * s for w, s in zip(weights / weights.sum(), samples, strict=True))
-    np.testing.assert_allclose(found.image, jnp.clip(x, 0, 1), atol=5e-3)
+    np.testing.assert_allclose(found.image, jnp.clip(x, 0, 1), atol=1e-6)
     assert np.abs(found.image - content).mean() > 0.02
 
 
