@@ -96,7 +96,7 @@ class Page:
 
 
 def main(options: Options) -> None:
-    runtime.keep_compiled_programs()
+    call = runtime.keep_compiled_programs()
     page = Page(options)
     params = jaxstyle.io.load_params()
     content = jaxstyle.io.load_image(options.content, size=options.size)
@@ -108,7 +108,14 @@ def main(options: Options) -> None:
     def paint(recipe: jaxstyle.Recipe, style: Any, **more: Any) -> list[Any]:
         """The result after each iteration."""
         steps = jaxstyle.stylize_steps(
-            params, content, style, recipe=recipe, every=1, key=jax.random.key(0), **more
+            params,
+            content,
+            style,
+            recipe=recipe,
+            every=1,
+            key=jax.random.key(0),
+            call=call,
+            **more,
         )
         return [result for _, result in steps]
 

@@ -1,7 +1,11 @@
 """The command line, from the outside: what it writes, says and returns."""
 
+import dataclasses
+import inspect
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app.cli import main
+from jaxstyle.app.arguments import option_of
+from jaxstyle.app.cli import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
 
@@ -165,10 +171,10 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_reci
         said.append(process.stderr)
         pictures.append((tmp_path / "out.png").read_bytes())
         (folder,) = (tmp_path / "cache" / "compiled").iterdir()
-        kept.append({path.name for path in folder.rglob("*") if not path.name.endswith("-atime")})
+        kept.append({path.name for path in folder.rglob("*")})
     assert kept[0] == kept[1]
     assert pictures[0] == pictures[1]
-    assert len(list((folder / "programs").iterdir())) == 4
+    assert len(list((folder / "programs").glob("[!.]*"))) == 4
     # Not even traced are the large ones.
     for function in ("_targets", "_start", "_advance_by_steps", "_result"):
         assert f"tracing {function} for" in said[0]
@@ -342,6 +348,22 @@ BAD_CALLS = {
         "count from 0",
     ),
     "weights": (["--weights", "styl=3"], "content, style"),
+    "single dash": (["-content_image", "GOOD"], "did you mean --content?"),
+    "underscore": (["--content_weight", "5"], "did you mean --loss-weights content=VALUE?"),
+    "iterations": (["--iterations", "5"], "did you mean --steps?"),
+    "image size": (["--image-size=512"], "did you mean --size?"),
+    "original colors": (["--original-colors"], "did you mean --color luminance?"),
+    "like nothing": (["--zzzzz"], "jaxstyle stylize --help"),
+    "no pair": (["--no-quiet"], "did you mean --quiet?"),
+    "flag with a value": (["--plot=3"], "--plot takes no value"),
+    "words for a size": (["--size", "abc"], "--size abc: give a whole number"),
+    "part of a step": (["--steps=1.5"], "--steps 1.5: give a whole number"),
+    "infinite size": (["--size", "1e999"], "--size 1e999: give a whole number"),
+    "no share": (["--style-weights", "1", "a"], "--style-weights a: give a number"),
+    "network weights": (["--weights", "a.safetensors"], "use --params a.safetensors"),
+    "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
+    "one picture": (["GOOD"], "jaxstyle stylize PHOTO PAINTING"),
+    "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "not both"),
     "no terms": (["--weights", "style=0", "content=0"], "nothing to do"),
     "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),
     "set": (["--set", "solver.steps=3"], "num_steps"),
@@ -425,8 +447,12 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ([], "stylize"),
-        (["stilize"], "stylize"),
+        (["stilize"], "did you mean stylize?"),
+        (["--size", "3"], "name a command before"),
+        (["help", "stilize"], "did you mean stylize?"),
+        (["weights", "convrt"], "did you mean convert?"),
+        (["batch", "--content", "a.jpg"], "--contents"),
+        (["serve", "--hots", "0.0.0.0"], "--host"),
         (["features"], "IMAGE"),
         (["features", "GOOD", "--layers", "relu9_9"], "relu5_4"),
         (["features", "GOOD", "--size", "0"], "at least 1"),
@@ -446,6 +472,60 @@ def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys):
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert hint.lower() in lines[0].lower()
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"], ["--help"], ["-h"]])
+def test_short_help_has_examples(arguments, capsys):
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.count("\n  jaxstyle ") == 3
+    for command in (*_COMMANDS, "weights"):
+        assert f"\n  {command} " in said.out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jaxstyle {jaxstyle.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [*([name] for name in _COMMANDS),
+                                   *(["weights", name] for name in _WEIGHTS_COMMANDS)])  # fmt: skip
+def test_help_has_a_line_for_each_option(words, capsys):
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert main(["help", *words]) == 0
+    assert capsys.readouterr().out == text
+    assert all(len(line) <= 100 for line in text.splitlines()), text
+    assert not re.search(r"\{None\}|--no-|default:|STR", text)
+    command = {**_COMMANDS, **_WEIGHTS_COMMANDS}[words[-1]]
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        option = "--loss-weights" if parameter.name == "weights" else option_of(parameter.name)
+        (line,) = re.findall(rf"^  (?:-., )?{option}(?: .*)?$", text, re.MULTILINE)
+        assert re.search(r" [A-Z][^ ]*|[a-z]+: .*", line[30:]), line  # says what it is
+        if isinstance(parameter.default, int | float) and parameter.default is not False:
+            assert line.endswith(f" [{parameter.default}]")
+
+
+def test_short_spellings_are_the_long_ones(monkeypatch, pair):
+    jobs = []
+    monkeypatch.setattr("jaxstyle.app.run.run", lambda job: jobs.append(job) or 0)
+    content, style = pair
+    long = ["--output", "x.png", "--quiet", "--weights", "style=2", "--steps", "200"]
+    for pictures in (["--content", content, "--style", style], [content, style]):
+        for options in (long, ["-o", "x.png", "-q", "--loss-weights=style=2", "--steps=2e2"]):
+            assert main(["stylize", *pictures, *options]) == 0
+    assert main(["stylize", "-q", content, style, style]) == 0
+    *jobs, mixed = jobs
+    assert len(jobs) == 4
+    for job in jobs:
+        assert dataclasses.replace(job, command="") == dataclasses.replace(jobs[0], command="")
+    assert jobs[0].recipe.weights["style"] == 2
+    assert len(mixed.styles) == 2
+    assert jobs[-1].command.startswith(f"jaxstyle stylize {content} {style} --output x.png ")
+    assert main(shlex.split(jobs[-1].command)[1:]) == 0
 
 
 def test_previews_come_at_all_sizes(tmp_path, pair, params_file, small_recipe):

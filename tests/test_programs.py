@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
+import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from conftest import SHALLOW
 
 import jaxstyle
 from jaxstyle import terms, transfer
-from jaxstyle.app import programs
+from jaxstyle.app import programs, runtime
 from jaxstyle.app.programs import KeptPrograms
 
 PROBLEM = transfer.Problem(jaxstyle.VGG19(), (terms.TotalVariation(),))
@@ -26,6 +27,10 @@ SMALL = dataclasses.replace(
 ADAM = dataclasses.replace(
     SMALL, solver=jaxstyle.Adam(num_steps=5, average=0.9, keep_moments=True), color="luminance"
 )
+
+
+def programs_in(folder):
+    return [path for path in folder.iterdir() if path.name != ".key"]
 
 
 @pytest.fixture
@@ -54,7 +59,7 @@ def test_a_program_is_found_again(counted, tmp_path):
             found = call(function, (PROBLEM, 2), {"x": jnp.asarray(x)}, jnp.float32(shift))
             np.testing.assert_array_equal(found["a"], 2 * x + shift)
             np.testing.assert_array_equal(found["b"][0], 3)
-    assert [path.name for path in tmp_path.iterdir()] == compiled
+    assert [path.name for path in programs_in(tmp_path)] == compiled
 
 
 def test_another_one_is_told_apart(counted, tmp_path, monkeypatch):
@@ -95,7 +100,7 @@ def test_a_damaged_one_is_made_again(damage, counted, tmp_path):
         found = KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
         np.testing.assert_array_equal(found["a"], 2)
         if len(compiled) == 1:
-            (path,) = tmp_path.iterdir()
+            (path,) = programs_in(tmp_path)
             whole = path.read_bytes()
             path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     assert len(compiled) == 2
@@ -106,7 +111,7 @@ def test_what_was_unused_for_longest_makes_room(counted, tmp_path, monkeypatch):
 
     def call(length):
         KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(length)}, jnp.zeros(length))
-        return set(tmp_path.iterdir())
+        return set(programs_in(tmp_path))
 
     for length in (2, 3, 4):
         files = call(length)
@@ -115,51 +120,57 @@ def test_what_was_unused_for_longest_makes_room(counted, tmp_path, monkeypatch):
     assert len(files) == 3
     call(2)  # the oldest is used
     size = max(path.stat().st_size for path in files)
-    monkeypatch.setattr(programs, "_BYTES", 3 * size + size // 2)
+    monkeypatch.setattr(programs, "_BYTES", 3 * size + size // 2)  # the key is smaller
     after = call(5)
     assert len(after) == 3
     assert len(files & after) == 2
 
 
-def test_compiled_in_threads_and_found_beside_the_cache_of_jax(tmp_path):
-    """What JAX's cache has returned could be written, but not be run when it is read again."""
-    run = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-import jax
-import jax.numpy as jnp
-from jaxstyle.app.programs import KeptPrograms
-jax.config.update("jax_compilation_cache_dir", sys.argv[1] + "/jax")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-class Problem:
-    mesh = None
-    def __repr__(self): return "problem"
-problem = Problem()
-def of(power):
-    function = lambda problem, x: jnp.sin(x @ x.T).sum(0) ** power
-    function.__name__ = f"power{power}"
-    return jax.jit(function, static_argnums=0)
-call, x = KeptPrograms(__import__("pathlib").Path(sys.argv[1] + "/kept")), jnp.ones((9, 9))
-plain = [of(power)(problem, x) for power in range(8)]  # in JAX's cache
-with ThreadPoolExecutor(4) as threads:
-    found = list(threads.map(lambda power: call(of(power), (problem,), x), range(8)))
-assert all(bool(jnp.all(a == b)) for a, b in zip(plain, found))
-"""
-    for _ in range(2):
-        command = [sys.executable, "-c", run, str(tmp_path)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert found.returncode == 0, found.stderr
-        assert len(list((tmp_path / "kept").iterdir())) == 8
-    assert len(list((tmp_path / "jax").glob("jit_power*-cache"))) == 8
+def test_compiled_in_threads(tmp_path):
+    """Each compiles without a change of JAX's settings, which are those of all threads."""
+    seen = []
+
+    def of(power):
+        def function(problem, x):
+            seen.append(dict(jax.config.values))
+            return jnp.sin(x @ x.T).sum(0) ** power
+
+        function.__name__ = f"power{power}"
+        return jax.jit(function, static_argnums=0)
+
+    x, before = jnp.ones((9, 9)), dict(jax.config.values)
+    for traced in (4, 4):  # compiled, and loaded
+        call, functions = KeptPrograms(tmp_path), map(of, range(4))
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(call, functions, [(PROBLEM,)] * 4, [x] * 4))
+        for power, each in enumerate(found):
+            np.testing.assert_allclose(each, (9 * np.sin(9.0)) ** power, rtol=1e-5)
+        assert len(seen) == traced
+    assert all(settings == before for settings in seen)
+    assert len(programs_in(tmp_path)) == 4
 
 
-def test_a_folder_that_cannot_be_written_costs_no_run(counted, tmp_path):
-    function, _ = counted
-    (tmp_path / "file").touch()
-    call = KeptPrograms(tmp_path / "file")
-    found = call(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
-    np.testing.assert_array_equal(found["a"], 2)
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="nothing is kept on Windows")
+def test_caches_that_others_can_write_are_passed_over(tmp_path, capsys):
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    shared.mkdir()
+    shared.chmod(0o777)
+    kept = runtime._keep_in(shared, own)
+    assert isinstance(kept, KeptPrograms)
+    assert not list(shared.iterdir())
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o777
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"chmod go-w {shared}" in said
+    assert list(own.glob("compiled/*/programs/.key"))
+    assert runtime._keep_in(shared) is transfer.call_jitted
+
+
+def test_no_home_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert runtime._keep_in(Path("~/.cache/jaxstyle")) is transfer.call_jitted
+    assert "set JAXSTYLE_CACHE" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkeypatch):
@@ -170,16 +181,18 @@ def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkey
     function, _ = counted
     found = KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
     np.testing.assert_array_equal(found["a"], 2)
-    assert not list(tmp_path.iterdir())
+    assert not programs_in(tmp_path)
 
 
-def test_several_devices_are_left_to_jax(counted, tmp_path):
+def test_a_mesh_has_programs_of_its_own(counted, tmp_path):
     function, compiled = counted
-    problem = PROBLEM._replace(mesh=jaxstyle.make_mesh(batch=1))
-    found = KeptPrograms(tmp_path)(function, (problem, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
-    np.testing.assert_array_equal(found["a"], 2)
-    assert not compiled
-    assert not list(tmp_path.iterdir())
+    for _ in range(2):
+        for mesh in (None, jaxstyle.make_mesh(batch=1)):
+            call = KeptPrograms(tmp_path)
+            static = (PROBLEM._replace(mesh=mesh), 2)
+            found = call(function, static, {"x": jnp.ones(2)}, jnp.zeros(2))
+            np.testing.assert_array_equal(found["a"], 2)
+    assert len(compiled) == 2
 
 
 @pytest.mark.parametrize("recipe", [SMALL, ADAM], ids=["lbfgs", "adam"])

@@ -9,13 +9,21 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from jaxstyle.app.arguments import (
+    Command,
+    check_arguments,
+    closest,
+    commands_of,
+    format_help,
+    one_line,
+    option_of,
+)
 from jaxstyle.io.errors import InputError, check_positive
 
 # What runs when no picture and no size is named: some two minutes on two slow cores.
@@ -24,6 +32,7 @@ _SAMPLE_STEPS = 60
 
 
 def stylize(
+    pictures: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     *,
     content: str | None = None,
     style: tuple[str, ...] = (),
@@ -61,65 +70,45 @@ def stylize(
 ) -> int:
     """Paint a photo in the style of a painting.
 
-    Without --content and --style it takes the bundled sample pair, at a small size. A term of
-    weight 0 is left out, so `--style s.jpg --weights content=0 --init noise` makes a texture, and
-    `--content c.jpg --weights style=0 --init noise` shows what the network keeps of a photo.
+    Without pictures it paints the bundled sample pair, at a small size. A term of weight 0 is left
+    out: `--style s.jpg --loss-weights content=0 --init noise` makes a texture, and
+    `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
 
     Args:
+        pictures: The photo, then the painting; more paintings are mixed.
         content: The photo.
         style: The painting; several are mixed.
-        output: The picture to write: PNG, JPEG, WebP or TIFF. A JSON file beside it tells
-            everything about the run.
-        recipe: A name that `jaxstyle recipes` lists, or a .json or .toml file: one that `jaxstyle
-            recipes NAME` has printed, or the JSON beside a picture.
-        settings: SETTING=VALUE, over the recipe's, such as `network.pooling=max` or
-            `terms.content.layers='["relu3_1"]'`; `jaxstyle recipes NAME` shows all of them.
-        size: Long edge in pixels; by default the recipe's.
-        steps: Steps of the solver; by default the recipe's. At the smaller sizes, if there are
-            any, at most so many each.
-        coarsest: Begin at this long edge in pixels, or above, and go to --size by the recipe's
-            factor, mostly 2; 0 takes --size only. By default the recipe's.
-        init: Start from `content`, `noise`, `mean` (the mean colour) or an image file; by default
-            the recipe's.
-        seed: For a start from noise.
-        precision: Of the network's arithmetic: tf32 is faster on GPUs that have it, bfloat16 on
-            GPUs and TPUs. Pixels, statistics and solver are float32 in any case.
-        tile: Compute in windows of about this many pixels each way: for pictures that do not fit
-            into memory. The picture is the same. By default as many as --memory asks for.
-        memory: How much the run may take, such as 4GB; by default what there is. Beyond that it
-            computes in windows, or does not start; `jaxstyle info` tells what a size needs.
-        shard: `rows` splits the picture over all devices, along an edge that is a multiple of
-            16 px times the devices.
-        devices: Split it over so many of them.
-        coordinator: HOST:PORT of the first of several processes that run this same command, on
-            one or several machines; `auto` asks the cluster (SLURM, MPI, cloud TPUs).
-        processes: Number of processes, unless the cluster knows.
-        process: Which of them this is, from 0, unless the cluster knows.
-        weights: NAME=VALUE, in the place of the recipe's weights of its terms, which `jaxstyle
-            recipes NAME` shows.
-        style_weights: The share of each style; by default equal.
-        layer_style_weights: LAYER=SHARE,SHARE... for each style, where a layer's are others: fine
-            strokes from one style, coarse ones from another.
-        style_scale: Size of the styles relative to --size: larger strokes above 1.
-        color: `luminance` keeps the photo's colours, `match` gives the styles its colours before,
-            `style` takes them as they come; by default the recipe's.
-        mask: For each style a picture with the content's aspect ratio, white where the style is
-            to be.
-        style_mask: For each style a picture with its aspect ratio, white where it counts.
-        params: A file of VGG19 weights, in any format that `jaxstyle weights convert` reads; by
-            default the cached ones, fetched on first use.
-        preview_every: Save a preview after every so many steps, all sizes counted: out-0020.png
-            beside out.png.
-        checkpoint: A folder for a checkpoint: run the same command again to resume a killed run.
-            Its file there is removed when the picture is saved; other files are left alone.
-        plot: Save the loss curve as a picture: out-loss.png beside out.png.
-        report: A folder for index.html, a page about the run: pictures, iterations, losses,
-            settings, and the command that makes it again. Nothing else is needed to look at it.
-        overwrite: Replace existing files that jaxstyle did not write. Files that the run reads
-            are never replaced.
-        progress: `auto` is a bar on a terminal and lines elsewhere, `plain` lines; `json` writes
-            an object for each step on stdout, a line each, and one for the result at the end.
-        quiet: Say nothing but errors and warnings.
+        output: PNG, JPEG, WebP or TIFF; with a JSON file next to it.
+        recipe: A recipe that `jaxstyle recipes` lists, or a file.
+        settings: Override its settings; `jaxstyle recipes NAME` lists them.
+        size: Long edge in pixels [the recipe's].
+        steps: Steps of the solver, at each size the most [the recipe's].
+        coarsest: First size of the coarse-to-fine schedule, 0 for none.
+        init: Start from content, noise, mean or a file [the recipe's].
+        seed: Random seed, used when starting from noise.
+        precision: Of the network; faster on some accelerators.
+        tile: Compute in windows of this many pixels [as --memory needs].
+        memory: Memory limit, such as 4GB [what is available].
+        shard: Split the picture by rows over all devices.
+        devices: Split the picture over this many devices.
+        coordinator: First of several processes; `auto` asks the cluster.
+        processes: Number of processes [the cluster's].
+        process: Which of the processes this is, from 0 [the cluster's].
+        weights: Override loss weights, such as style=2; 0 removes a term.
+        style_weights: Share of each style [equal].
+        layer_style_weights: Shares for single layers, one for each style.
+        style_scale: Size of the painting over --size; above 1: larger strokes.
+        color: luminance: the photo's colours; match: in its palette.
+        mask: For each style: white where it applies in the photo.
+        style_mask: For each style: white where it counts in the painting.
+        params: Network weights in any format `weights convert` reads [cached].
+        preview_every: Save a preview every N steps.
+        checkpoint: Run the same command again to resume a killed run from here.
+        plot: Save the loss curve as a picture.
+        report: Write a page about the run, index.html, here.
+        overwrite: Replace existing files that jaxstyle did not write.
+        progress: A bar, lines, or for scripts JSON Lines on stdout.
+        quiet: Print errors and warnings only.
     """
     command = command_line(stylize, locals())
     # They load JAX: not for --help.
@@ -129,6 +118,14 @@ def stylize(
     from jaxstyle.app.runtime import join  # noqa: PLC0415
     from jaxstyle.io import SAMPLES  # noqa: PLC0415
 
+    if pictures:
+        if content or style:
+            raise InputError("give the pictures by --content and --style or without, not both")
+        if len(pictures) == 1:
+            raise InputError(
+                f"{pictures[0]}: give a photo and a painting: jaxstyle stylize PHOTO PAINTING"
+            )
+        content, style = pictures[0], pictures[1:]
     check_positive("--preview-every", preview_every)
     check_positive("--tile", tile)
     check_positive("--devices", devices)
@@ -197,11 +194,11 @@ def repeat(
 
     Args:
         file: The JSON file beside the picture.
-        output: The picture to write; by default out-again.png for out.png, in this folder.
-        memory: As for `stylize`.
-        overwrite: As for `stylize`.
-        progress: As for `stylize`.
-        quiet: Say nothing but errors and warnings.
+        output: The picture to write [out-again.png for out.png].
+        memory: Memory limit, such as 4GB [what is available].
+        overwrite: Replace existing files that jaxstyle did not write.
+        progress: A bar, lines, or for scripts JSON Lines on stdout.
+        quiet: Print errors and warnings only.
     """
     command = command_line(repeat, locals())
     # They load JAX: not for --help.
@@ -262,43 +259,35 @@ def batch(
     others.
 
     Args:
-        manifest: A CSV file with the columns content, style, output and, if you like, recipe, set,
-            size, steps, coarsest, seed, init, weights, style_weights, style_scale, color, mask
-            (several with | between them), or JSON Lines with the same names. Pictures are
-            relative to it.
-        output_dir: Where pictures, their JSON and the journal go.
-        contents: Instead of a manifest: a pattern such as 'photos/*.jpg', each of which is
-            painted in each of --styles.
-        styles: A pattern of paintings.
+        manifest: CSV or JSON Lines: content, style and output in each row.
+        output_dir: For pictures, their JSON files and the journal.
+        contents: Instead of a manifest: photos, such as 'photos/*.jpg'.
+        styles: Paintings; each photo is painted in each of them.
         recipe: For rows without one.
-        settings: SETTING=VALUE, over the recipe's.
-        size: Long edge in pixels; by default the recipe's.
-        steps: Steps of the solver; by default the recipe's.
-        coarsest: Long edge of the smallest size, 0 for none.
-        init: Start from `content`, `noise` or `mean`.
-        seed: For a start from noise.
-        precision: Of the network's arithmetic.
-        weights: NAME=VALUE, in the place of the recipe's.
-        style_scale: Size of the styles relative to --size.
-        color: As for `stylize`.
-        params: A file of VGG19 weights.
-        batch_size: Pairs painted at once, at most; by default what memory and device are good for.
-        memory: How much all pairs of a batch may take together, such as 4GB; by default what
-            there is. A single one is painted in any case.
-        devices: Use so many of this machine's devices; by default all.
-        root: Refuse a manifest with pictures or recipes outside of this folder.
-        coordinator: As for `stylize`; or leave it out, and give each process its own number.
-        processes: Number of processes that share the manifest and the output folder.
-        process: Which of them this is, from 0.
-        force: Paint pictures again that were made with other settings, pretrained weights or
-            pictures.
+        settings: Override settings of the recipe.
+        size: Long edge in pixels [the recipe's].
+        steps: Steps of the solver [the recipe's].
+        coarsest: First size of the coarse-to-fine schedule, 0 for none.
+        init: Start from the photo, noise or the mean colour [the recipe's].
+        seed: Random seed, used when starting from noise.
+        precision: Of the network; faster on some accelerators.
+        weights: Override loss weights, such as style=2; 0 removes a term.
+        style_scale: Size of the painting over --size; above 1: larger strokes.
+        color: luminance: the photo's colours; match: in its palette.
+        params: Network weights in any format `weights convert` reads [cached].
+        batch_size: Pairs painted at once, at most [what memory allows].
+        memory: Memory limit of a batch, such as 4GB [what is available].
+        devices: Use this many devices [all].
+        root: Refuse pictures and recipes outside of this folder.
+        coordinator: First of several processes; `auto` asks the cluster.
+        processes: Number of processes that share manifest and output folder.
+        process: Which of the processes this is, from 0.
+        force: Repaint pictures made with other settings, weights or photos.
         retry_failed: Try again what has failed before.
-        overwrite: Replace existing files that jaxstyle did not write. Files that the run reads
-            are never replaced.
-        report: A folder for index.html, a page with all pictures, small, and what has failed;
-            it is written at the end, and after Ctrl-C.
-        progress: As for `stylize`; `json` writes an object for each pair that is done or failed.
-        quiet: Say nothing but errors and warnings.
+        overwrite: Replace existing files of others; never files that are read.
+        report: Write a page with all pictures, index.html, here.
+        progress: A bar, lines, or for scripts JSON Lines on stdout.
+        quiet: Print errors and warnings only.
     """
     command = command_line(batch, locals())
     # They load JAX: not for --help.
@@ -384,11 +373,11 @@ def features(
 
     Args:
         image: The picture.
-        layers: Layers, such as conv1_1, relu4_2 or pool5.
+        layers: Layers.
         output_dir: Where IMAGE-LAYER.png is written.
         size: Long edge in pixels.
         maps: Feature maps on a sheet, at most.
-        params: A file of VGG19 weights; by default the cached ones.
+        params: Network weights, a file [cached].
     """
     import numpy as np  # noqa: PLC0415
 
@@ -506,6 +495,8 @@ def serve(
     max_steps: int = 500,
     max_upload: int = 20,
     max_waiting: int = 20,
+    allow_host: tuple[str, ...] = (),
+    root_path: str = "",
     params: str | None = None,
 ) -> int:
     """Serve a page that paints, for a browser on this machine; see --host for others.
@@ -514,13 +505,15 @@ def serve(
     the device, the others wait. Nothing is kept when it ends.
 
     Args:
-        host: The address to listen at; 0.0.0.0 lets in all that reach this machine.
+        host: Address to listen at; 0.0.0.0 admits other machines.
         port: The port.
-        max_size: The largest long edge in pixels that a visitor may ask for.
+        max_size: The largest long edge in pixels.
         max_steps: The most steps.
         max_upload: The largest file, in MB.
         max_waiting: The most runs that wait.
-        params: A file of VGG19 weights; by default the cached ones, fetched on first use.
+        allow_host: More names of this server, such as a proxy's.
+        root_path: Where a proxy has the page, such as /paint.
+        params: Network weights, a file [cached, fetched on first use].
     """
     for option, value in (
         ("--max-size", max_size),
@@ -530,9 +523,11 @@ def serve(
         ("--port", port),
     ):
         check_positive(option, value)
-    with tempfile.TemporaryDirectory(prefix="jaxstyle-", ignore_cleanup_errors=True) as folder:
+    from jaxstyle.app.temporary import server_folder  # noqa: PLC0415
+
+    with server_folder() as folder:
         # Gradio must know before it is imported.
-        os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
         try:
             from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
         except ModuleNotFoundError as error:
@@ -544,12 +539,14 @@ def serve(
         if max_size < web.MIN_SIZE:
             raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
         options = web.Options(
-            folder=Path(folder),
+            folder=folder,
             weights=web.find_weights(params),
             max_size=max_size,
             max_steps=max_steps,
             max_upload=max_upload * 1_000_000,
             max_waiting=max_waiting,
+            allow_hosts=allow_host,
+            root_path=root_path,
         )
         return web.serve(options, host, port)
 
@@ -620,7 +617,13 @@ def _print_weights(weights: Any) -> None:
         print(f"{field.name:14} {getattr(weights, field.name)}")
 
 
-_COMMANDS: Mapping[str, Callable[..., int]] = {
+_EXAMPLES = """usage: jaxstyle COMMAND; paints photos in the style of paintings
+
+  jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
+  jaxstyle batch --contents 'photos/*.jpg' --styles 'paintings/*.jpg' --output-dir out
+  jaxstyle serve"""
+
+_COMMANDS: Mapping[str, Command] = {
     "stylize": stylize,
     "repeat": repeat,
     "batch": batch,
@@ -629,7 +632,7 @@ _COMMANDS: Mapping[str, Callable[..., int]] = {
     "info": info,
     "serve": serve,
 }
-_WEIGHTS_COMMANDS: Mapping[str, Callable[..., int]] = {
+_WEIGHTS_COMMANDS: Mapping[str, Command] = {
     "fetch": _fetch,
     "convert": _convert,
     "verify": _verify,
@@ -648,6 +651,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files, whatever their bytes
     try:
+        if arguments[:1] == ["help"]:
+            arguments = [*arguments[1:], "--help"]
         if arguments[:1] == ["weights"] and arguments[1:]:
             return _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
         return _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
@@ -673,45 +678,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _dispatch(commands: Mapping[str, Callable[..., int]], arguments: list[str], prog: str) -> int:
+def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) -> int:
     """Parses `arguments`, with one line for a mistake, and runs the command."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
-        raise InputError(f"unknown command {arguments[0]!r}: choose from {', '.join(commands)}")
+    name, rest = (arguments or ["--help"])[0], arguments[1:]
+    if name in ("--help", "-h"):
+        print(_EXAMPLES if prog == "jaxstyle" else f"usage: {prog} COMMAND", end="\n\n")
+        print(f"commands ({prog} COMMAND --help):", *commands_of(commands), sep="\n")
+        return 0
+    if name in ("--version", "-V"):
+        from jaxstyle.io.ownership import GENERATOR  # noqa: PLC0415
+
+        print(GENERATOR)
+        return 0
+    if name not in commands:
+        what = "name a command before" if name.startswith("-") else "unknown command"
+        hint = closest(name, commands)
+        raise InputError(f"{what} {name!r}: choose from {', '.join(commands)}{hint}")
+    command, prog = commands[name], f"{prog} {name}"
+    if {"--help", "-h"} & {*rest}:
+        print(format_help(command, prog), end="")
+        return 0
+    rest = check_arguments(command, rest, prog)
     calls: list[Callable[[], int]] = []
 
-    def defer(command: Callable[..., int]) -> Callable[..., None]:
-        # Parsing only notes the call, so that what the command itself prints is not taken for a
-        # parser's message.
-        @functools.wraps(command)
-        def note(*args: Any, **kwargs: Any) -> None:
-            calls.append(functools.partial(command, *args, **kwargs))
+    # Parsing only notes the call, so that what the command itself prints is not taken for a
+    # parser's message.
+    @functools.wraps(command)
+    def note(*args: Any, **kwargs: Any) -> None:
+        calls.append(functools.partial(command, *args, **kwargs))
 
-        return note
-
-    deferred = {name: defer(command) for name, command in commands.items()}
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            tyro.extras.subcommand_cli_from_dict(deferred, args=arguments, prog=prog)
-    except SystemExit as error:
-        if error.code:
-            raise InputError(_one_line(messages.getvalue(), prog)) from None
-        return 0
+            tyro.cli(note, args=rest, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit:
+        raise InputError(one_line(messages.getvalue(), prog)) from None
     return calls[0]()
-
-
-def _one_line(message: str, prog: str) -> str:
-    """Makes one line of the parser's box: a title, then the message, up to the first rule."""
-    lines = [line.strip(" │|╭╮╰╯") for line in message.splitlines()]
-    lines = [line for line in lines if line]
-    body: list[str] = []
-    for line in lines[1:]:
-        if set(line) <= set("-─━"):
-            if body:
-                break
-            continue
-        body.append(line)
-    return f"{' '.join(body).rstrip('.')}; see {prog} --help"
 
 
 def command_line(command: Callable[..., int], values: Mapping[str, Any]) -> str:
@@ -730,7 +732,7 @@ def command_line(command: Callable[..., int], values: Mapping[str, Any]) -> str:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             words += texts
             continue
-        option = "--set" if name == "settings" else "--" + name.replace("_", "-")
+        option = option_of(name)
         if value is True:
             words.append(option)
         elif texts[0].startswith("-"):  # or it would pass for an option

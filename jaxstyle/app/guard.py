@@ -1,9 +1,14 @@
 """What the live page answers: a gate in front of Gradio, which offers much more than it needs."""
 
+import contextlib
+import ipaddress
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+import shutil
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 
@@ -22,6 +27,9 @@ _UPLOAD = f"{_API}/upload"
 
 _CALL_BYTES = 100_000
 _FORM_BYTES = 10_000  # what a form takes besides the file in it
+_UPLOADS_OF_A_VISITOR = 12  # files of the largest size; then that visitor's oldest one goes
+_UPLOADS_IN_ALL = 100
+_FREE_BYTES = 500e6  # on disk, below which no upload is taken
 
 # The page's scripts and styles are partly inline; nothing may come from, or go, anywhere else.
 _POLICY = (
@@ -35,14 +43,28 @@ class Guard:
     """ASGI middleware that lets through what the page asks for, and refuses all else.
 
     Gradio also fetches addresses for its visitors, proxies, records and shares. Files are served,
-    and taken as what a visitor has uploaded, from one folder only.
+    and taken as what a visitor has uploaded, from one folder only. Other websites in the visitor's
+    browser get nothing, neither from their own pages nor by a name of theirs for this machine.
     """
 
-    def __init__(self, app: Any, *, folder: Path, max_upload: int) -> None:
-        """Guards `app`; `folder` has all files, an upload has at most `max_upload` bytes."""
+    def __init__(
+        self, app: Any, *, folder: Path, max_upload: int, allow_hosts: Sequence[str] = ()
+    ) -> None:
+        """Guards `app`.
+
+        Args:
+            app: what is behind.
+            folder: has all files.
+            max_upload: of a file, in bytes.
+            allow_hosts: names by which visitors may reach the page, besides this machine's own.
+        """
         self.app = app
         self.folder = folder.resolve()
         self.max_upload = max_upload
+        self.allow_hosts = {name.lower() for name in allow_hosts}
+        self.names = {"localhost", socket.gethostname().lower()} | self.allow_hosts
+        # Each upload's visitor and size, the oldest first.
+        self.uploads: dict[Path, tuple[str, int]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answers a request, by itself if it is refused."""
@@ -68,7 +90,14 @@ class Guard:
             whole, body = body, None
             return {"type": "http.request", "body": whole, "more_body": False}
 
+        uploaded = b""
+
         async def send_with_policy(message: Message) -> None:
+            nonlocal uploaded
+            if message["type"] == "http.response.body" and scope["path"] == _UPLOAD:
+                uploaded += message.get("body", b"")
+                if not message.get("more_body"):
+                    self._count(uploaded, (scope.get("client") or ("",))[0])
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -83,6 +112,8 @@ class Guard:
     def _refuse(self, scope: Any) -> tuple[int, str] | None:
         """What is wrong with a request's head: a status and a reason."""
         method, path = scope["method"], scope["path"]
+        if (foreign := self._refuse_foreign(scope)) is not None:
+            return foreign
         known = {"GET": _PAGES, "HEAD": _PAGES, "POST": {*_CALLS, _UPLOAD}}.get(method, set())
         if path not in known and not (known is _PAGES and path.startswith(_FOLDERS)):
             return 404, "there is nothing here"
@@ -95,7 +126,54 @@ class Guard:
             chunked = b"transfer-encoding" in headers  # with which the length means nothing
             if chunked or not length.isdigit() or int(length) > most:
                 return 413, f"too large: send at most {most} bytes"
+            if path == _UPLOAD and shutil.disk_usage(self.folder).free < _FREE_BYTES:
+                return 507, "the server's disk is full; come back later"
         return None
+
+    def _refuse_foreign(self, scope: Any) -> tuple[int, str] | None:
+        """Refuses what another website's page asks for, as the browser tells in its headers."""
+        headers: dict[bytes, list[str]] = {}
+        for key, value in scope["headers"]:
+            headers.setdefault(key.lower(), []).append(value.decode("latin-1").lower())
+        hosts, origins = headers.get(b"host", []), headers.get(b"origin", [])
+        # Who points a name of theirs to this machine has no number instead of the name.
+        known = len(hosts) == 1 and (_is_number(hosts[0]) or _name_of(hosts[0]) in self.names)
+        if not known:
+            return 403, "unknown name of this server; if it is one, start it with --allow-host NAME"
+        for origin in origins:
+            address = origin.partition("://")[2]
+            if address != hosts[0] and _name_of(address) not in self.allow_hosts:
+                return 403, "only the page itself may ask; behind a proxy, use --allow-host NAME"
+        # A link to the page, on another one, may be followed.
+        link = (
+            (scope["method"], scope["path"]) == ("GET", "/")
+            and not origins
+            and headers.get(b"sec-fetch-dest") == ["document"]
+        )
+        if not link and {"cross-site", "same-site"} & {*headers.get(b"sec-fetch-site", [])}:
+            return 403, "only the page itself may ask"
+        return None
+
+    def _count(self, answer: bytes, visitor: str) -> None:
+        """Notes the files of an upload; the oldest go when there are too many bytes."""
+        try:
+            paths = [Path(path) for path in json.loads(answer) if self._is_ours(path)]
+        except (ValueError, TypeError):  # it was refused
+            return
+        for path in paths:
+            self.uploads.pop(path, None)
+            with contextlib.suppress(OSError):
+                self.uploads[path] = visitor, path.stat().st_size
+        for whose, files in ((visitor, _UPLOADS_OF_A_VISITOR), (None, _UPLOADS_IN_ALL)):
+            mine = [path for path, (owner, _) in self.uploads.items() if whose in (owner, None)]
+            total = sum(self.uploads[path][1] for path in mine)
+            for path in mine:
+                if total <= files * self.max_upload:
+                    break
+                total -= self.uploads.pop(path)[1]
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()
 
     def _refuse_call(self, body: bytes) -> tuple[int, str] | None:
         """What is wrong with a call, most of all with the files that it names."""
@@ -118,6 +196,22 @@ class Guard:
             return isinstance(path, str) and self.folder in Path(path).resolve().parents
         except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a loop of links
             return False
+
+
+def _name_of(address: str) -> str:
+    """The name in NAME:PORT; empty for what is no address."""
+    try:
+        return urlsplit(f"//{address}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_number(address: str) -> bool:
+    try:
+        ipaddress.ip_address(_name_of(address))
+    except ValueError:
+        return False
+    return True
 
 
 async def _read(receive: Receive) -> bytes:

@@ -157,7 +157,7 @@ def make_job(
     if not content and ("content" in sources or (init or chosen.init) == "content"):
         raise InputError(
             "--content is missing: give both --content and --style, or none; or, for a texture, "
-            "--weights content=0 --init noise"
+            "--loss-weights content=0 --init noise"
         )
     _check_styles(style, style_weights, style_scale, mask, style_mask)
     if seed < 0 or seed >= 2**32:
@@ -271,15 +271,15 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
         name, _, value = text.partition("=")
         if name not in weights:
             raise InputError(
-                f"--weights {text}: the terms of recipe {recipe.name} are "
+                f"--loss-weights {text}: the terms of recipe {recipe.name} are "
                 f"{', '.join(weights)}; write NAME=VALUE"
             )
         weights[name] = _number(value)
         if not 0 <= weights[name] < math.inf:
-            raise InputError(f"--weights {text}: write NAME=VALUE, with a number of at least 0")
+            raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
     terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
     if not terms:
-        raise InputError("--weights: all terms have weight 0, so that there is nothing to do")
+        raise InputError("--loss-weights: all terms have weight 0, so that there is nothing to do")
     return dataclasses.replace(
         recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
     )

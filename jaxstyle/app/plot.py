@@ -1,6 +1,7 @@
 """The loss curve as a picture."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,26 @@ from jaxstyle.io.ownership import GENERATOR
 
 # Drawn instead of black where the page around an SVG says what the colour of text is.
 _TEXT_COLOR = "#010203"
+_LEAST_PART = 1e-2  # of the loss; below, a term does not widen the axis
+
+
+def _limits(
+    trace: Sequence[Mapping[str, Any]], weights: Mapping[str, float]
+) -> tuple[float, float] | None:
+    """Returns a range for the losses, and for those parts of them that matter.
+
+    At a start from the content its own loss is rounding, many decades below the others.
+    """
+    shown = [entry["loss"] for entry in trace]
+    for entry in trace:
+        parts = [weight * entry["terms"][name] for name, weight in weights.items()]
+        shown += [part for part in parts if part >= _LEAST_PART * entry["loss"]]
+    shown = [value for value in shown if 0 < value < math.inf]
+    if not shown:
+        return None
+    low, high = min(shown), max(shown)
+    margin = max((high / low) ** 0.05, 1.05)
+    return low / margin, high * margin
 
 
 def plot_losses(
@@ -57,6 +78,7 @@ def plot_losses(
                 axes.plot(x, values, linewidth=1, marker=marker, label=f"{weight:g} x {name}")
         if max(losses) > 0:
             axes.set_yscale("log")
+            axes.set_ylim(_limits(trace, weights))
         axes.set_xlabel("seconds" if over == "seconds" else "loss-and-gradient evaluations")
         axes.set_ylabel("loss")
         axes.set_title(title, fontsize=10)

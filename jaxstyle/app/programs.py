@@ -2,26 +2,25 @@
 
 JAX's own cache is asked with a program that is traced and lowered, which takes longer than to
 load what it finds. Here a file's name tells what a program is made of: the source of this
-package, versions and settings, and shapes. JAX's cache keeps the many small ones.
+package, versions and settings, and shapes. Loading a program runs what is in it, so that files
+are authenticated first, see `private`.
 """
 
 import contextlib
 import hashlib
 import os
 import pickle
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
+from jaxstyle.app.private import PrivateFolder
 from jaxstyle.io import describe_versions
-from jaxstyle.io.files import write_atomically
 from jaxstyle.transfer import call_jitted
 
 LOADED = "/jaxstyle/program_load_duration"
@@ -37,36 +36,51 @@ class KeptPrograms:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Takes a folder that only the user can write, since what lies there is run."""
-        self._folder = folder
+        """Takes a folder that only the user can write.
+
+        Raises:
+            OSError: if another user could, or it cannot be made.
+        """
+        self._folder = PrivateFolder(folder)
         self._origin = _describe_origin()
         self._programs: dict[str, Any] = {}
 
     def __call__(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
         """Returns `function(*static, *arrays)`."""
-        problem, *_ = static
-        if problem.mesh is not None or jax.process_count() > 1:
+        if jax.process_count() > 1:  # a program is no use without those of the other processes
             return call_jitted(function, static, *arrays)
-        name = self._name(function, static, arrays)
+        mesh = static[0].mesh
+        devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)
+        name = self._name(function, static, arrays, devices)
         if name not in self._programs:
-            self._programs[name] = self._load(name) or self._compile(name, function, static, arrays)
+            loaded = self._load(name, devices)
+            self._programs[name] = loaded or self._compile(name, function, static, arrays)
         return self._programs[name](*arrays)
 
-    def _name(self, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> str:
+    def _name(
+        self,
+        function: Any,
+        static: tuple[Any, ...],
+        arrays: tuple[Any, ...],
+        devices: list[jax.Device],
+    ) -> str:
         leaves, tree = jax.tree.flatten(arrays)
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
         kinds = [jax.typeof(leaf).str_short() + str(jax.typeof(leaf).weak_type) for leaf in leaves]
-        content = (self._origin, function.__name__, static, precision, str(tree), kinds)
+        if len(devices) > 1:
+            kinds += [str(getattr(leaf, "sharding", None)) for leaf in leaves]
+        place = [device.id for device in devices]
+        content = (self._origin, function.__name__, static, precision, str(tree), kinds, place)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
-    def _load(self, name: str) -> Any:
-        path, begin = self._folder / name, time.perf_counter()
+    def _load(self, name: str, devices: list[jax.Device] | None = None) -> Any:
+        begin = time.perf_counter()
+        # Only what this user has written here gets past `read`.
         try:
-            packed, in_tree, out_tree = pickle.loads(path.read_bytes())  # noqa: S301  see __init__
-            devices = jax.devices()[:1]
+            packed, in_tree, out_tree = pickle.loads(self._folder.read(name))  # noqa: S301
+            devices = devices or jax.devices()[:1]
             program = deserialize_and_load(packed, in_tree, out_tree, execution_devices=devices)
-            os.utime(path)  # it was used
-        except Exception:  # there is none, or whatever is wrong with it: it is made again
+        except Exception:  # there is none, or whatever is wrong with it: it is compiled again
             return None
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
         return program
@@ -74,48 +88,12 @@ class KeptPrograms:
     def _compile(
         self, name: str, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]
     ) -> Any:
-        lowered = function.lower(*static, *arrays)
-        # What comes out of JAX's cache cannot be written to another.
-        with _without_cache:
-            program = lowered.compile()
+        program = function.lower(*static, *arrays).compile()
         # Whatever hinders it, JAX's errors for what cannot be serialised among them, costs no run.
         with contextlib.suppress(Exception):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_atomically(self._folder / name, pickle.dumps(serialize(program)))
-            self._make_room()
+            self._folder.write(name, pickle.dumps(serialize(program)))
+            self._folder.make_room(_BYTES)
         return program
-
-    def _make_room(self) -> None:
-        files = [(path.stat(), path) for path in self._folder.iterdir()]
-        total = sum(stat.st_size for stat, _ in files)
-        for stat, path in sorted(files, key=lambda each: each[0].st_mtime):
-            if total <= _BYTES:
-                break
-            path.unlink(missing_ok=True)
-            total -= stat.st_size
-
-
-class _WithoutCache:
-    """JAX's cache is not asked, while any thread is in here, in no thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-
-    def __enter__(self) -> None:
-        self._count(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._inside += change
-            jax.config.update("jax_enable_compilation_cache", self._inside == 0)
-            compilation_cache.reset_cache()  # it looks at the setting once
-
-
-_without_cache = _WithoutCache()
 
 
 def _describe_source() -> tuple[str, Mapping[str, str]]:

@@ -189,7 +189,7 @@ def _tell_failure(job: Job, code: int) -> int:
     if interrupted:
         say("interrupted before there was anything to save")
         return code
-    say("error: the loss is not finite at the start; use smaller --weights. Nothing was saved")
+    say("error: the loss is not finite at the start; use smaller --loss-weights. Nothing was saved")
     return 1
 
 

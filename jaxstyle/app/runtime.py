@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import platformdirs
 from jax.sharding import Mesh
 
 from jaxstyle import make_mesh
@@ -25,7 +26,6 @@ from jaxstyle.transfer import call_jitted
 
 _SECONDS_TO_MEET = 120  # for several processes to have started
 _SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
-_COMPILED_BYTES = 2**30  # of compiled programs on disk; the ones unused for longest go first
 
 
 def precision(name: str) -> AbstractContextManager[object]:
@@ -87,41 +87,38 @@ def on_signal(call: Callable[[int], None], *numbers: int) -> Iterator[None]:
 def keep_compiled_programs() -> Callable[..., Any]:
     """Keeps compiled programs on disk, so that a second run at a size compiles nothing.
 
-    In a folder that only the user can write, since what lies there is run. One for each kind of
-    machine: a program for a CPU uses all that this CPU can do. A folder that the user has given
-    JAX (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
+    Only in a folder that nobody else can write, since what lies there is run: `JAXSTYLE_CACHE`, or
+    else the user's own cache. One for each kind of machine: a program for a CPU uses all that this
+    CPU can do. Who has given JAX a folder (`JAX_COMPILATION_CACHE_DIR`), or has disabled its cache,
+    has decided; on Windows nothing is kept.
 
     Returns:
         How to call the compiled parts of a run, see `stylize_steps`.
     """
-    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    config: Any = jax.config
+    chosen = not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir
+    if chosen or not hasattr(os, "geteuid"):
         return call_jitted
+    return _keep_in(cache_dir(), Path(platformdirs.user_cache_dir("jaxstyle")))
+
+
+@functools.cache  # the programs of a process are loaded once, and a problem is told once
+def _keep_in(*caches: Path) -> Callable[..., Any]:
     machine = [platform.machine(), jax.__version__, jax.lib.__version__]
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
-    folder = cache_dir() / "compiled" / name
-    # None yet, or ours, of a run before; otherwise the user's.
-    if (getattr(jax.config, "jax_compilation_cache_dir", None) or str(folder)) != str(folder):
-        return call_jitted
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if hasattr(os, "getuid"):
-            folder.chmod(0o700)
-            if folder.stat().st_uid != os.getuid():
-                raise PermissionError("it belongs to somebody else")
-    except OSError as error:
-        say(f"compiled programs are not kept for the next run: {folder}: {error}")
-        return call_jitted
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", _COMPILED_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return _kept_programs(folder / "programs")
-
-
-_kept_programs = functools.lru_cache(KeptPrograms)  # those of a process are loaded once
+    for cache in dict.fromkeys(caches):
+        try:
+            # Without a home folder it is called `~`.
+            if cache.parts[:1] == ("~",):
+                raise FileNotFoundError(f"there is no {cache.parts[0]}; set JAXSTYLE_CACHE")
+            return KeptPrograms(cache / "compiled" / name / "programs")
+        except OSError as error:
+            where = error.filename or cache
+            say(f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}")
+    return call_jitted
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:

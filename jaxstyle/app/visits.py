@@ -25,6 +25,7 @@ from jaxstyle.app.job import Job, find_recipe, make_job
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.run import run
 from jaxstyle.app.sidecar import without_folders
+from jaxstyle.app.temporary import bytes_in, remove
 from jaxstyle.io import InputError, load_image, read_shape, save_image, write_json
 from jaxstyle.io.files import describe_error, write_atomically
 from jaxstyle.recipes import RECIPES
@@ -42,7 +43,8 @@ _SECONDS_TO_STOP = 1.5  # that a cancelled run may take before the next one begi
 _SECONDS_TO_TELL = 20.0  # that its visitor is ready to wait for the picture so far
 _SECONDS_BETWEEN_CURVES = 2.0
 _KEPT = 30  # some seconds of them: a browser may still be fetching an earlier one
-_FREE_BYTES = 500e6  # on disk, below which no upload is taken
+_CHOSEN_OF_A_VISITOR = 8  # pictures; then the oldest one goes
+_FILES_IN_ALL = 300  # of the largest upload's size, results included; above, none is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Options:
     max_upload: int
     """Bytes."""
     max_waiting: int
+    allow_hosts: tuple[str, ...] = ()
+    """Names of the server, besides the machine's own."""
+    root_path: str = ""
+    """Where a proxy has the page, such as `/paint`."""
 
 
 @dataclasses.dataclass
@@ -83,6 +89,8 @@ class Visit:
     folder: Path | None = None
     content: Path | None = None
     style: Path | None = None
+    chosen: list[Path] = dataclasses.field(default_factory=list)
+    """A folder for each picture that was chosen, the oldest first."""
     run: Run | None = None
     """The last one."""
     results: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -96,8 +104,8 @@ class Visit:
 def choose(name: str, path: Path, visit: Visit, options: Options) -> tuple[str | None, str]:
     """Takes a picture for the visitor; returns a small one to show, and the status."""
     try:
-        if shutil.disk_usage(options.folder).free < _FREE_BYTES:
-            raise InputError("the server's disk is full; come back later")
+        if bytes_in(options.folder) > _FILES_IN_ALL * options.max_upload:
+            raise InputError("the server has no room for more pictures; come back later")
         height, width = read_shape(path)
         if height * width > _MAX_PIXELS:
             raise InputError(
@@ -108,7 +116,7 @@ def choose(name: str, path: Path, visit: Visit, options: Options) -> tuple[str |
         kept = folder / "picture" / path.name  # by itself, since it may have any name
         kept.parent.mkdir(parents=True)
         shutil.copyfile(path, kept)
-        thumbnail = folder / f"{name}-shown.jpg"
+        thumbnail = folder / _shown(name)
         save_image(thumbnail, small)
     except (InputError, OSError) as error:
         setattr(visit, name, None)
@@ -118,7 +126,25 @@ def choose(name: str, path: Path, visit: Visit, options: Options) -> tuple[str |
         gr.Warning(html.escape(problem), title="Not taken")
         return None, as_problem(problem)
     setattr(visit, name, kept)
+    _make_room(visit, options, folder)
     return str(thumbnail), f"{html.escape(path.name)}: {width}x{height} px"
+
+
+def _shown(name: str) -> str:
+    """The small picture of a visitor's photo or painting, in the folder above it."""
+    return f"{name}-shown.jpg"
+
+
+def _make_room(visit: Visit, options: Options, folder: Path) -> None:
+    """Removes the visitor's oldest pictures; those chosen or being painted stay."""
+    visit.chosen.append(folder)
+    used = [visit.content, visit.style]
+    if visit.run is not None:
+        used += [visit.run.job.content, *visit.run.job.styles]
+    for old in visit.chosen[:-_CHOSEN_OF_A_VISITOR]:
+        if not any(path is not None and old in Path(path).parents for path in used):
+            visit.chosen.remove(old)
+            remove(old)
 
 
 def _folder(visit: Visit, options: Options) -> Path:
@@ -131,7 +157,7 @@ def _folder(visit: Visit, options: Options) -> Path:
 def forget(visit: Visit) -> None:
     """A visitor has been gone for an hour."""
     if visit.folder is not None:
-        shutil.rmtree(visit.folder, ignore_errors=True)
+        remove(visit.folder)
 
 
 def job_of(
@@ -226,7 +252,7 @@ async def paint(visit: Visit, job: Job, runs: list[Run]) -> AsyncGenerator[dict[
     """Runs `job` and yields what there is to be shown; closing it stops the run."""
     nothing = gr.DownloadButton(value=None, interactive=False)
     yield {
-        "picture": str(visit.content.parent / "content-shown.jpg"),  # type: ignore[union-attr]
+        "picture": str(visit.content.parent.parent / _shown("content")),  # type: ignore[union-attr]
         "curve": gr.Image(value=None, visible=False),
         "png": nothing,
         "json": nothing,

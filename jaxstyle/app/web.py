@@ -6,10 +6,8 @@ Gradio's queue has all but one wait. A visitor's folder is served to that visito
 import contextlib
 import html
 import os
-import shutil
 import signal
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,11 +16,11 @@ from typing import Any
 import gradio as gr
 import jax
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from jaxstyle.app import runtime, visits
 from jaxstyle.app.guard import Guard
 from jaxstyle.app.job import say
+from jaxstyle.app.temporary import remove
 from jaxstyle.app.visits import MAX_FACTOR, MIN_SIZE, TERMS, Options, Run, Visit
 from jaxstyle.io import SAMPLES, InputError, list_weights, verify
 from jaxstyle.io.files import describe_error
@@ -45,7 +43,7 @@ _CSS = """
 
 
 def serve(options: Options, host: str, port: int) -> int:
-    """Serves the page until Ctrl-C or SIGTERM; returns the exit code.
+    """Serves the page until Ctrl-C, SIGTERM or SIGHUP; returns the exit code.
 
     Raises:
         InputError: if the address cannot be had.
@@ -53,7 +51,14 @@ def serve(options: Options, host: str, port: int) -> int:
     _check_address(host, port)
     runs: list[Run] = []
     code = 130
-    with runtime.on_signal(runtime.interrupt, signal.SIGTERM):
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+    def end(number: int) -> None:
+        for each in hangup:  # which comes more than once when a terminal is closed
+            signal.signal(each, signal.SIG_IGN)
+        runtime.interrupt(number)
+
+    with runtime.on_signal(end, signal.SIGTERM, *hangup):
         page = None
         try:
             page = make_page(options, runs)
@@ -81,22 +86,33 @@ def serve(options: Options, host: str, port: int) -> int:
                     font_mono=["ui-monospace", "monospace"],
                 ),
                 css=_CSS,
-                app_kwargs={"middleware": _middleware(options, host)},
+                root_path=options.root_path or None,
+                app_kwargs={
+                    "middleware": [
+                        Middleware(
+                            Guard,
+                            folder=options.folder,
+                            max_upload=options.max_upload,
+                            allow_hosts=(*options.allow_hosts, host),
+                        )
+                    ]
+                },
             )
             say(f"serving on {page.local_url} (Ctrl-C ends it)")
             threading.Event().wait()
         except KeyboardInterrupt as error:
-            code = 143 if isinstance(error, runtime.Terminated) else 130
+            code = 128 + error.args[0] if isinstance(error, runtime.Terminated) else 130
         finally:
             for each in runs:
                 visits.stop(each)
             if page is not None:
                 page.close(verbose=False)
-    say("ended")
+            remove(options.folder)
+    with contextlib.suppress(OSError):  # where its terminal has gone
+        say("ended")
     if any(visits.is_alive(each) for each in runs):
         # It compiles, which nothing can interrupt, and at an ordinary exit would crash.
-        shutil.rmtree(options.folder, ignore_errors=True)
-        sys.stderr.flush()
+        remove(options.folder)  # what it has written since
         os._exit(code)
     return code
 
@@ -125,17 +141,6 @@ def _check_address(host: str, port: int) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name)
         os.environ[name] = ",".join([*([known] if known else []), host, "localhost"])
-
-
-def _middleware(options: Options, host: str) -> list[Middleware]:
-    guard = Middleware(Guard, folder=options.folder, max_upload=options.max_upload)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        return [guard]
-    # Another site's page, whose name somebody has pointed to this machine, gets nothing.
-    return [
-        Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"]),
-        guard,
-    ]
 
 
 def make_page(options: Options, runs: list[Run]) -> gr.Blocks:
@@ -175,7 +180,7 @@ def make_page(options: Options, runs: list[Run]) -> gr.Blocks:
                     value="style",
                     label="Colours",
                 )
-                with gr.Accordion("Weights, times the recipe's", open=False):
+                with gr.Accordion("Loss weights, times the recipe's", open=False):
                     factors = [
                         gr.Slider(
                             0, MAX_FACTOR, 1, step=0.05, label=label, interactive=name != TERMS[2]
