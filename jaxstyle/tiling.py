@@ -146,7 +146,8 @@ def sum_over_windows(
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_window, windows[0])
     )
-    return jax.lax.scan(jax.checkpoint(step), zeros, windows)[0]
+    # Nothing in a loop's body can be merged with what is outside, so nothing need prevent it.
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), zeros, windows)[0]
 
 
 def compute_features(
@@ -206,11 +207,11 @@ def _owned(layer: str, shape: tuple[int, int], start: jax.Array, owned: jax.Arra
     stride = 2 ** number_of_poolings(layer)
 
     def along(axis: int) -> jax.Array:
-        position = start[axis] // stride + jnp.arange(shape[axis])
+        position = start[axis] // stride + jnp.arange(shape[axis], dtype=start.dtype)
         first, last = owned[2 * axis], owned[2 * axis + 1]
         return (position >= first // stride) & (position * stride < last)
 
-    return (along(0)[:, None] & along(1)).astype(jnp.float32)
+    return (along(0)[:, None] & along(1)[None]).astype(jnp.float32)
 
 
 def _slice(plane: jax.Array, layer: str, shape: tuple[int, int], start: jax.Array) -> jax.Array:
