@@ -156,7 +156,7 @@ def in_auto_mode(function: Callable[..., jax.Array], x: jax.Array, *others: Any)
 
     with jax.sharding.use_abstract_mesh(mesh):
         shape = jax.eval_shape(
-            lambda *arrays: function(*arrays),
+            function,
             *(None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, *others)),
         ).shape
         kept = [

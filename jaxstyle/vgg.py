@@ -259,7 +259,7 @@ class VGG19(nn.Module):
             padding = self.first_padding
 
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-            taps = self.get_variable("taps", name)
+            taps: Any = self.get_variable("taps", name)
 
             def run(x: jax.Array, kernel: jax.Array, taps: jax.Array | None) -> jax.Array:
                 return convolution(x, kernel, padding, taps)
