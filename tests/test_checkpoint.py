@@ -1,6 +1,5 @@
 """Single runs that are killed and started again."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -21,7 +20,9 @@ import jaxstyle
 from jaxstyle import recipes
 from jaxstyle.app import checkpoint
 from jaxstyle.app.cli import main
-from jaxstyle.io import describe_recipe
+from jaxstyle.io import InputError, describe_recipe
+from jaxstyle.io.ownership import is_ours
+from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 SMALL = dataclasses.replace(
     SHALLOW,
@@ -113,6 +114,7 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
 
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", RUN, *arguments(folder, params_file, *steps)]
+    times = lambda: [path.stat().st_mtime_ns for path in folder.glob("kept/*.safetensors")]  # noqa: E731
     rng = random.Random(1)
     went_on = 0
     for _ in range(3):
@@ -120,10 +122,10 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         begin = time.monotonic()
-        kept = set(folder.glob("kept/[0-9]*/commit_success.txt"))
+        kept = times()
         while process.poll() is None and time.monotonic() - begin < 120:
             time.sleep(0.05)
-            if set(folder.glob("kept/[0-9]*/commit_success.txt")) - kept:
+            if times() != kept:
                 time.sleep(rng.uniform(0, 0.4))
                 break
         process.kill()
@@ -143,7 +145,7 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
 
 def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
     """A run that is stopped by a signal after some steps."""
-    saved = checkpoint.CheckpointFolder.keep
+    saved = checkpoint.CheckpointFile.keep
 
     def keep(self, found, trace, snapshots):
         saved(self, found, trace, snapshots)
@@ -151,16 +153,15 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.CheckpointFolder, "keep", keep)
+        patch.setattr(checkpoint.CheckpointFile, "keep", keep)
         return main(arguments(folder, params_file))
 
 
-# orbax leaves tasks behind when it stumbles over a damaged file.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys, monkeypatch):
     assert interrupted(folder, params_file, monkeypatch, signal.SIGTERM) == 143
     assert json.loads((folder / "out.json").read_text())["status"] == "interrupted"
-    assert list((folder / "kept").iterdir())
+    (path,) = (folder / "kept").iterdir()
+    assert path.name == "jaxstyle-checkpoint.safetensors"
     capsys.readouterr()
 
     # Something else has changed in between: nothing is mixed up.
@@ -170,31 +171,87 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
         (("--style", str(folder / "other.png")), "pictures"),
     ):
         assert main(arguments(folder, params_file, *change)) == 2
-        assert f"of another run: other {what}" in capsys.readouterr().err
+        assert f"is of another run: other {what}" in capsys.readouterr().err
 
     # A checkpoint that has been damaged.
-    for name in ("run/metadata", "arrays/manifest.ocdbt"):
-        (path,) = (folder / "kept").glob(f"*/{name}")
-        data = path.read_bytes()
-        path.write_bytes(data[: len(data) // 2])
+    data = path.read_bytes()
+    for damaged in (data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 1])):
+        path.write_bytes(damaged)
         assert main(arguments(folder, params_file)) == 2
-        said = capsys.readouterr().err
-        assert "cannot be read" in said
-        assert "Traceback" not in said
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(("error: checkpoint", "error: --checkpoint: jaxstyle did not"))
         path.write_bytes(data)
-    assert main(arguments(folder, params_file)) == 0
-    assert not (folder / "kept").exists()
+
+    # Neither prose nor the names of files make another run.
+    recipe = json.loads((folder / "small.json").read_text())
+    renamed = {**recipe, "name": "other", "description": "other words", "source": "nowhere"}
+    (folder / "small.json").write_text(json.dumps(renamed))
+    (folder / "c.png").rename(folder / "photo.png")
+    (folder / "kept" / "diary.txt").write_text("mine")
+    assert main(arguments(folder, params_file, "--content", str(folder / "photo.png"))) == 0
+    assert "going on from about step" in capsys.readouterr().err
+    assert [path.name for path in (folder / "kept").iterdir()] == ["diary.txt"]
+
+
+def test_what_the_user_has_in_the_folder_stays(folder, params_file, capsys, monkeypatch):
+    # A camera's folder, into which the picture is painted as well, and which keeps checkpoints.
+    holiday = folder / "20240101"
+    holiday.mkdir()
+    (folder / "c.png").rename(holiday / "20240101_123456.png")
+    (holiday / "1").mkdir()
+    before = {path.name for path in holiday.iterdir()}
+    options = [
+        "--content", str(holiday / "20240101_123456.png"), "--checkpoint", str(holiday),
+        "--output", str(holiday / "2024.png"), "--preview-every", "5",
+        "--report", str(holiday / "page"),
+    ]  # fmt: skip
+    assert main(arguments(folder, params_file, *options)) == 0
+    after = {path.name for path in holiday.iterdir()}
+    assert before <= after
+    assert after - before == {"2024.json", "2024.png", "page"} | {
+        path.name for path in holiday.glob("2024-00*.png")
+    }
+    assert (holiday / "page" / "index.html").is_file()
 
 
 def test_folders_that_cannot_be_used(folder, params_file, capsys):
-    (folder / "kept").mkdir()
-    (folder / "kept" / "diary.txt").write_text("mine")
-    assert main(arguments(folder, params_file)) == 2
-    assert "'diary.txt'" in capsys.readouterr().err
-    assert (folder / "kept" / "diary.txt").read_text() == "mine"
-    assert main(arguments(folder, params_file, "--checkpoint", str(folder / "no" / "where"))) == 2
-    assert "--checkpoint" in capsys.readouterr().err
-    with contextlib.suppress(FileNotFoundError):
-        (folder / "kept" / "diary.txt").unlink()
+    kept = folder / "kept"
+    kept.mkdir()
+    foreign = kept / "jaxstyle-checkpoint.safetensors"
+    foreign.write_text("mine")
+    for options in ((), ("--overwrite",)):
+        assert main(arguments(folder, params_file, *options)) == 2
+        assert "jaxstyle did not write" in capsys.readouterr().err
+        assert foreign.read_text() == "mine"
+    for path in (folder / "no" / "where", folder / "c.png"):
+        assert main(arguments(folder, params_file, "--checkpoint", str(path))) == 2
+        assert "--checkpoint" in capsys.readouterr().err
+    foreign.unlink()
     assert main(arguments(folder, params_file, "--recipe", "gokalp-kim")) == 2
     assert "keeps its state to itself" in capsys.readouterr().err
+
+
+def test_every_bit_of_a_file_of_arrays_counts(tmp_path):
+    path = tmp_path / "a.safetensors"
+    arrays = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.asarray(jnp.asarray([1.5, -2], jnp.bfloat16)),
+        "c": np.array(True),
+        "d": np.zeros((0, 2), np.int32),
+    }
+    metadata = {"trace": [{"loss": 0.1}], "quoted": '"sha256":"0"'}
+    write_tensors(path, arrays, metadata)
+    assert is_ours(path)
+    found, told = read_tensors(path)
+    assert told == metadata
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    data = path.read_bytes()
+    for bit in range(0, 8 * len(data), 7):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match="is damaged"):
+            read_tensors(path)

@@ -460,7 +460,7 @@ def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    monkeypatch.setattr("jaxstyle.app.checkpoint.write_tensors", full)
     monkeypatch.setattr("jaxstyle.app.checkpoint._SECONDS", 0.0)
     options = ["--steps", "4", "--preview-every", "2", "--overwrite"]
     options += ["--checkpoint", str(tmp_path / "kept")]

@@ -9,6 +9,7 @@ import os
 import resource
 import stat
 import struct
+import threading
 import time
 import warnings
 import zlib
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 import jaxstyle.io.files as files_module
 import jaxstyle.io.images as images_module
@@ -292,6 +293,21 @@ def test_opaque_alpha_is_not_mentioned(tmp_path: Path, caplog: pytest.LogCapture
     assert not caplog.records
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_on_a_transparent_layer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """White paint counts by its opacity; what is not painted is outside, and nothing is said."""
+    pixels = np.full((2, 3, len(mode)), 255, np.uint8)
+    pixels[..., -1] = [[0, 51, 255], [0, 102, 204]]
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    mask = load_image(tmp_path / "x.png", background=0.0)
+    np.testing.assert_allclose(mask[..., 1], [[0, 0.2, 1], [0, 0.4, 0.8]], atol=1e-6)
+    assert not caplog.records
+    Image.fromarray(pixels[..., :1].repeat(3, -1)).save(tmp_path / "y.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "y.png", background=0.0), 1)
+
+
 def test_transparent_colours_of_png_and_gif(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     grey = Image.fromarray(np.array([[10, 20]], np.uint8))
@@ -337,6 +353,73 @@ def test_exif_orientation(tmp_path: Path, extension: str, orientation: int) -> N
     image = load_image(tmp_path / f"x.{extension}")
     np.testing.assert_array_equal(image, upright.astype(np.float32) / 255)
     assert read_shape(tmp_path / f"x.{extension}") == image.shape[:2]
+
+
+TURNS = {  # EXIF 2.32, table 6: where row 0 and column 0 of the file belong
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+
+
+MODES = {
+    "png": "1 L P LA I;16 RGB RGBA",
+    "jpg": "1 L RGB CMYK",
+    "webp": "L P LA RGB RGBA",
+    "bmp": "1 L P RGB RGBA",
+    "gif": "1 L P LA RGB RGBA",
+    "tif": "1 L P LA I;16 F RGB RGBA CMYK LAB",
+    "tif tiff_deflate": "1 L P LA I;16 F RGB RGBA CMYK LAB",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes.split()]
+)
+def test_a_turned_file_is_the_upright_one_turned(tmp_path: Path, kind: str, mode: str) -> None:
+    """Of every mode that the format has, in all orientations, and as its header tells."""
+    extension, _, compression = kind.partition(" ")
+    options: dict[str, Any] = {"lossless": True, "exact": True} if kind == "webp" else {}
+    options |= {"compression": compression} if compression else {}
+    grey = smooth(40, 56)[..., 0]
+    if mode in ("I;16", "F"):
+        deep = grey.astype(np.uint16) * 257 if mode == "I;16" else grey / np.float32(255)
+        image = Image.fromarray(deep)
+    elif mode == "LAB":
+        image = Image.frombytes("LAB", (56, 40), noise(40, 56, 3).tobytes())
+    else:
+        image = Image.fromarray(smooth(40, 56)).convert(mode)
+    path = tmp_path / f"x.{extension}"
+    image.save(path, **options)
+    upright = load_image(path)
+    for orientation, turn in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.save(path, exif=exif, **options)
+        told = extension not in ("bmp", "gif")  # these have no EXIF
+        expected = turn(upright) if told else upright
+        np.testing.assert_array_equal(load_image(path), expected)
+        assert read_shape(path) == expected.shape[:2]
+        assert read_shape(path, size=9) == load_image(path, size=9).shape[:2]
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_palette_tiff_of_8_and_16_bit_maps(tmp_path: Path, top: int) -> None:
+    """The standard has 16 bits; some programs write values up to 255, which are 8."""
+    colours = noise(256, 3)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 3
+    tags[320] = tuple((colours.T.astype(int) * (top // 255)).ravel().tolist())
+    indices = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    Image.fromarray(indices).save(tmp_path / "x.tif", tiffinfo=tags)
+    np.testing.assert_array_equal(
+        load_image(tmp_path / "x.tif"), colours[indices] / np.float32(255)
+    )
 
 
 def test_the_shape_of_a_png_is_read_without_its_pixels(
@@ -540,6 +623,161 @@ def test_photos(path: Path) -> None:
     image = load_image(path, size=128)
     assert max(image.shape) == 128
     np.testing.assert_allclose(image.mean((0, 1)), expected.mean((0, 1)), atol=0.01)
+
+
+# --- raw files of cameras and other strangers ---------------------------------------------------
+
+
+def directory(tags: dict[int, int], order: str = "<", following: int = 0) -> bytes:
+    """A TIFF directory of 32-bit numbers by hand."""
+    entries = b"".join(struct.pack(order + "HHII", t, 4, 1, v) for t, v in sorted(tags.items()))
+    return struct.pack(order + "H", len(tags)) + entries + struct.pack(order + "I", following)
+
+
+def raw_file(kind: str, order: str = "<") -> bytes:
+    """A container as cameras write it: a thumbnail of 4 x 4 first, the sensor's data elsewhere."""
+    pixels, below = 8, 8 + 16
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: pixels, 277: 1, 278: 4, 279: 16}
+    full = tags | {254: 0, 256: 400, 257: 300, 262: 32803}
+    first = tags | {254: 1, 271: 0}
+    following = 0
+    if kind == "dng":
+        first[50706] = 0x00000401
+    elif kind in ("sub-directory", "larger sub-directory"):
+        first[330] = below
+        full[262] = 32803 if kind == "sub-directory" else 1
+    elif kind == "next page":
+        following = below
+    elif kind == "the sensor's only":
+        first = full
+    main = directory(full, order)
+    return (
+        struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, below + len(main))
+        + bytes(range(16)) + main + directory(first, order, following)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    "kind", ["dng", "sub-directory", "larger sub-directory", "next page", "the sensor's only"]
+)
+def test_raw_files_of_cameras_are_no_thumbnails(tmp_path: Path, kind: str, order: str) -> None:
+    for name in ("x.dng", "x.tif", "x"):
+        (tmp_path / name).write_bytes(raw_file(kind, order))
+        for read in (load_image, read_shape):
+            fails(read, tmp_path / name, match="camera's raw file; export it as JPEG or 16-bit")
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("x.cr3", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"),
+        ("x.cr2", b"II*\0\x10\0\0\0CR\2\0"),
+        ("x.iiq", b"II*\0\x10\0\0\0IIII"),
+        ("x.raf", b"FUJIFILMCCD-RAW 0201"),
+        ("x.rw2", b"IIU\0\x18\0\0\0"),
+        ("x.orf", b"IIRO\x08\0\0\0"),
+        ("x.orf", b"MMOR\0\0\0\x08"),
+        ("x.x3f", b"FOVb\0\0\2\0"),
+        ("x.mrw", b"\0MRM\0\0\0\0"),
+        ("x.crw", b"II\x1a\0\0\0HEAPCCDR"),
+        ("x.NEF", b"II*\0\x08\0\0\0"),
+        ("x.pef", b"MM\0*\0\0\0\x08"),
+    ],
+)
+def test_raw_files_by_their_first_bytes(tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(head + bytes(1000))
+    fails(load_image, tmp_path / name, match="camera's raw file")
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC photo.*; export it as JPEG"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page.*; download it again"),
+    ],
+)
+def test_what_a_file_is_instead_is_said(tmp_path: Path, head: bytes, reason: str) -> None:
+    (tmp_path / "x.jpg").write_bytes(head + bytes(1000))
+    fails(load_image, tmp_path / "x.jpg", match=reason)
+
+
+def test_honest_tiffs_of_several_pages_or_tiles_are_read(tmp_path: Path) -> None:
+    """A thumbnail behind the picture, pages, a pyramid below it, and what once was a raw file."""
+    path = tmp_path / "x.tif"
+    pages = [Image.fromarray(noise(*shape, 3)) for shape in ((20, 30), (40, 60), (5, 7))]
+    expected = np.asarray(pages[0], np.float32) / 255
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(load_image(path), expected)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254], tags[271], tags[50706], tags.tagtype[50706] = 0, "MAKER", b"\1\4\0\0", 1
+    pages[0].save(path, tiffinfo=tags)
+    np.testing.assert_array_equal(load_image(path), expected)
+    reduced = {254: 1, 256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 4}
+    main = reduced | {254: 0, 256: 4, 257: 4, 278: 4, 279: 16}
+    for below in (True, False):
+        small = directory(reduced)
+        first = directory(main | ({330: 24} if below else {}), following=0 if below else 24)
+        head = struct.pack("<2sHI", b"II", 42, 24 + len(small))
+        path.write_bytes(head + bytes(range(16)) + small + first)
+        np.testing.assert_array_equal(
+            load_image(path)[..., 0], np.arange(16, dtype="f4").reshape(4, 4) / np.float32(255)
+        )
+    tiles = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16, 324: 8, 325: 256}
+    path.write_bytes(struct.pack("<2sHI", b"II", 42, 264) + bytes(range(256)) + directory(tiles))
+    np.testing.assert_array_equal(
+        load_image(path)[..., 0], np.arange(256, dtype="f4").reshape(16, 16) / np.float32(255)
+    )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["png text", "png unknown", "png pixels", "jpg exif", "jpg comment", "gif comment"],
+)
+def test_millions_of_empty_parts_are_not_read(tmp_path: Path, kind: str) -> None:
+    """Decoders take some microseconds for each, and for EXIF a time that grows with its square."""
+    extension = kind[:3]
+    data = SAMPLES[extension]
+    small, at = {
+        "png text": (chunk(b"tEXt", b"k\0v"), 33),
+        "png unknown": (chunk(b"abCd", b""), 33),
+        "png pixels": (chunk(b"IDAT", b""), 33),
+        "jpg exif": (b"\xff\xe1\0\x70Exif\0\0" + bytes(104), 2),
+        "jpg comment": (b"\xff\xfe\0\3x", 2),
+        "gif comment": (b"!\xfe\1x\0", data.find(b",\0\0\0\0", 13)),
+    }[kind]
+    path = tmp_path / "x"
+    path.write_bytes(data[:at] + small * (4_000_000 // len(small)) + data[at:])
+    start = time.monotonic()
+    fails(load_image, path, match="too many small parts")
+    fails(read_shape, path, match="too many small parts")
+    assert time.monotonic() - start < 1
+    path.write_bytes(data[:at] + small * 200 + data[at:])  # an honest number
+    assert load_image(path).shape == (24, 20, 3)
+
+
+def test_a_slow_picture_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "slow.png")
+    Image.new("RGB", (3, 3)).save(tmp_path / "fast.png")
+    begun, done = threading.Event(), threading.Event()
+    load = PngImagePlugin.PngImageFile.load
+
+    def slow(file: PngImagePlugin.PngImageFile) -> Any:
+        if file.width == 2:
+            begun.set()
+            assert done.wait(10)
+        return load(file)
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", slow)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(load_image, tmp_path / "slow.png")
+        assert begun.wait(10)
+        assert load_image(tmp_path / "fast.png").shape == (3, 3, 3)
+        done.set()
+        assert first.result().shape == (2, 2, 3)
+    assert warnings.filters == before
 
 
 # --- bad files ----------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """What a run needs: the estimate against the compiler's own account, and what follows from it."""
 
 import dataclasses
+import math
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +90,8 @@ def test_windows_are_as_large_as_the_budget_allows():
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("4GB", 4e9), ("500 MB", 5e8), ("1.5g", 1.5e9), ("2GiB", 2**31), ("7", 7)]
+    ("text", "number"),
+    [("4GB", 4e9), ("500 MB", 5e8), ("1.5g", 1.5e9), ("2GiB", 2**31), ("7kB", 7000)],
 )
 def test_memory_is_read_as_people_write_it(text, number):
     assert memory.parse_memory(text) == number
@@ -97,6 +101,68 @@ def test_memory_is_read_as_people_write_it(text, number):
 def test_other_texts_are_refused(text):
     with pytest.raises(InputError, match="such as 4GB"):
         memory.parse_memory(text)
+
+
+@pytest.mark.parametrize("text", ["4", "16", "7b", "1.5"])
+def test_a_number_needs_its_unit(text):
+    with pytest.raises(InputError, match=f"add a unit, such as {text.rstrip('b')}GB"):
+        memory.parse_memory(text)
+
+
+GB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("files", "environment", "limit"),
+    [
+        ({}, {}, math.inf),
+        ({"sys/fs/cgroup/memory.max": "max"}, {}, math.inf),
+        ({"sys/fs/cgroup/memory.max": f"{3 * GB}"}, {}, 3 * GB),
+        # A scope of systemd's, its own and those above; memory.high slows down long before.
+        ({"proc/self/cgroup": "0::/user.slice/run-1.scope", "sys/fs/cgroup/memory.max": "max",
+          "sys/fs/cgroup/user.slice/memory.max": f"{8 * GB}",
+          "sys/fs/cgroup/user.slice/run-1.scope/memory.max": f"{9 * GB}",
+          "sys/fs/cgroup/user.slice/run-1.scope/memory.high": f"{7 * GB}"}, {}, 7 * GB),
+        # A step of SLURM's; a limit of another job does not hold.
+        ({"proc/self/cgroup": "0::/slurm/job_1/step_0",
+          "sys/fs/cgroup/slurm/job_1/memory.max": f"{2 * GB}",
+          "sys/fs/cgroup/slurm/job_2/memory.max": f"{GB}",
+          "sys/fs/cgroup/slurm/job_1/step_0/memory.max": "max"}, {}, 2 * GB),
+        # Version 1, where no limit is a large number; and both versions side by side.
+        ({"proc/self/cgroup": "11:cpu,cpuacct:/a\n5:memory:/docker/abc\n0::/b",
+          "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+          "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": f"{4 * GB}",
+          "sys/fs/cgroup/unified/b/memory.high": f"{5 * GB}"}, {}, 4 * GB),
+        # A container that sees its own group as the root, and a path of the host's.
+        ({"proc/self/cgroup": "5:memory:/docker/abc",
+          "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{GB}"}, {}, GB),
+        ({"proc/self/cgroup": "0::/../../other", "sys/fs/cgroup/memory.max": f"{GB}"}, {}, GB),
+        ({}, {"SLURM_MEM_PER_NODE": "2048"}, 2 * GB),
+        ({}, {"SLURM_MEM_PER_CPU": "512", "SLURM_CPUS_ON_NODE": "8"}, 4 * GB),
+        ({}, {"SLURM_MEM_PER_CPU": "512"}, math.inf),
+        ({}, {"SLURM_MEM_PER_NODE": "0"}, math.inf),
+        ({"sys/fs/cgroup/memory.max": f"{3 * GB}"}, {"SLURM_MEM_PER_NODE": "1024"}, GB),
+        ({"proc/self/cgroup": "nonsense", "sys/fs/cgroup/memory.max": ""}, {}, math.inf),
+    ],
+)  # fmt: skip
+def test_the_smallest_limit_holds(tmp_path, monkeypatch, files, environment, limit):
+    monkeypatch.setattr(memory, "_limits_of_process", lambda: iter(()))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory.memory_limit(tmp_path, environment) == limit
+
+
+def test_limits_of_the_process(tmp_path):
+    code = (
+        "import resource; from pathlib import Path; from jaxstyle.app import memory; "
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**45, -1)); "
+        "print(memory.memory_limit(Path('none'), {})); "
+        "resource.setrlimit(resource.RLIMIT_AS, (2**44, -1)); "
+        "print(memory.memory_limit(Path('none'), {}))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(2.0**45), str(2.0**44)]
 
 
 def test_info_says_what_a_size_needs(capsys):

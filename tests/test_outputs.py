@@ -1,13 +1,27 @@
 """Nothing of the user's is replaced: outputs against inputs, each other, and others' files."""
 
+import errno
+import fcntl
+import json
 import os
 from pathlib import Path
 
 import pytest
+from conftest import SHALLOW
+from PIL import Image
 
 from jaxstyle.app import outputs
+from jaxstyle.app.cli import main
 from jaxstyle.app.outputs import check_outputs
-from jaxstyle.io import InputError, save_image, write_json
+from jaxstyle.io import (
+    InputError,
+    describe_recipe,
+    files,
+    save_image,
+    write_atomically,
+    write_json,
+)
+from jaxstyle.io.files import remove_leftovers
 
 
 @pytest.fixture
@@ -71,3 +85,100 @@ def test_json_of_another_picture(here, pictures):
     check_outputs([json, photo], [], described={json: photo}, overwrite=True)
     Path("a.png").unlink()
     check_outputs([json, photo], [], described={json: photo})
+
+
+def test_what_killed_processes_leave(here):
+    names = [f".jaxstyle-{digit * 16}.tmp" for digit in "0123"]
+    for name in (*names, ".jaxstyle-notes.tmp", "0.jaxstyle-0000000000000000.tmp"):
+        Path(name).write_bytes(b"half a picture")
+    Path(names[1]).unlink()
+    Path(names[1]).symlink_to(names[0])  # not ours: leads elsewhere
+    Path(names[2]).unlink()
+    Path(names[2]).mkdir()
+    with Path(names[3]).open("rb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)  # a process that is alive
+        write_atomically("a.txt", b"a")
+        left = {path.name for path in here.iterdir()}
+        assert left == {"a.txt", *names[1:], ".jaxstyle-notes.tmp",
+                        "0.jaxstyle-0000000000000000.tmp"}  # fmt: skip
+    remove_leftovers(here)
+    assert not Path(names[3]).exists()
+    remove_leftovers(here / "nowhere")
+
+
+def test_file_systems_without_locks(here, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    left = here / ".jaxstyle-0000000000000000.tmp"
+    left.touch()
+    write_atomically("a.txt", b"a")
+    assert Path("a.txt").read_bytes() == b"a"
+    assert left.exists()  # perhaps somebody is writing it
+
+
+def test_a_temporary_file_taken_for_left_over_is_made_again(here, monkeypatch):
+    lock, made = files._lock, []
+
+    def remove_first(file):
+        made.append(file.name)
+        if len(made) == 1:
+            os.unlink(file.name)  # by another process, just before
+        return lock(file)
+
+    monkeypatch.setattr(files, "_lock", remove_first)
+    write_atomically("a.txt", b"a")
+    assert Path("a.txt").read_bytes() == b"a"
+    assert len(made) == 2
+    assert [path.name for path in here.iterdir()] == ["a.txt"]
+
+
+def test_the_folder_is_on_disk_before_it_is_said(here, monkeypatch):
+    """The new name, too, is safe when `write_atomically` returns."""
+    synced = []
+    sync = os.fsync
+
+    def note(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically("a.txt", b"a")
+    assert synced[-1] == str(here)
+    assert len(synced) == 2
+
+
+CASES = {
+    "preview over init": (["--init", "out-0002.png", "--preview-every", "2"], "out-0002.png"),
+    "preview of others": (["--preview-every", "2"], "out-000"),
+    "recipe": (["--recipe", "mine.json", "--output", "mine.png"], "mine.json"),
+    "JSON of others": (["--output", "package.png"], "package.json"),
+    "report": (["--report", "site"], "site/index.html"),
+    "loss curve": (["--plot"], "out-loss.png"),
+    "picture": (["--output", "photo.png"], "photo.png"),
+    "weights": (["--params", "link.png", "--output", "link.png"], "link.png"),
+}
+
+
+@pytest.mark.parametrize(("options", "kept"), CASES.values(), ids=CASES.keys())
+def test_a_run_replaces_nothing(here, capsys, options, kept):
+    Path("site").mkdir()
+    picture = Image.new("RGB", (64, 48), "red")
+    for name in ("c.png", "s.png", "out-0002.png", "out-0003.png", "out-9999.png", "photo.png",
+                 "out-loss.png", "weights.npz.png"):  # fmt: skip
+        picture.save(name)
+    Path("link.png").symlink_to("weights.npz.png")
+    Path("package.json").write_text('{"name": "my-app"}')
+    Path("site/index.html").write_text("<h1>my site</h1>")
+    Path("mine.json").write_text(json.dumps(describe_recipe(SHALLOW)))
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    command = ["stylize", "--content", "c.png", "--style", "s.png", "--size", "64", "--steps", "4",
+               "--coarsest", "0", *options]  # fmt: skip
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert kept in line
+    if "is read" in line:
+        assert main([*command, "--overwrite"]) == 2
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before

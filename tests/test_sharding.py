@@ -131,7 +131,9 @@ def test_a_process_that_is_killed_ends_the_other(tmp_path, pictures, params_file
     assert time.monotonic() - begin < 60
     assert first.returncode != 0
     assert "died" in said or "heartbeat" in said or "Connection" in said
-    assert {path.name for path in tmp_path.iterdir()} == {"c.png", "s.png", "cache"}
+    # The best picture so far is saved, if JAX lets the process.
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left in ({"c.png", "s.png", "cache"}, {"c.png", "s.png", "cache", "out.png", "out.json"})
     second.communicate()
 
 

@@ -110,8 +110,8 @@ def stylize(
             default the cached ones, fetched on first use.
         preview_every: Save a preview after every so many steps, all sizes counted: out-0020.png
             beside out.png.
-        checkpoint: A folder for what a killed run goes on from, when the same command is started
-            again; it is removed when the picture is saved.
+        checkpoint: A folder for a checkpoint: run the same command again to resume a killed run.
+            Its file there is removed when the picture is saved; other files are left alone.
         plot: Save the loss curve as a picture: out-loss.png beside out.png.
         report: A folder for index.html, a page about the run: pictures, iterations, losses,
             settings, and the command that makes it again. Nothing else is needed to look at it.
@@ -178,6 +178,47 @@ def stylize(
         quiet=quiet,
     )
     join(coordinator, processes, process)
+    return run(job)
+
+
+def repeat(
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JSON")],
+    *,
+    output: str | None = None,
+    memory: str | None = None,
+    overwrite: bool = False,
+    progress: Literal["auto", "plain", "json"] = "auto",
+    quiet: bool = False,
+) -> int:
+    """Paint a picture again, from the JSON file beside it, in any folder.
+
+    The settings are those of the JSON: recipe, size, seed, masks and all others. Pictures and
+    network weights must be what they were; what has changed is named.
+
+    Args:
+        file: The JSON file beside the picture.
+        output: The picture to write; by default out-again.png for out.png, in this folder.
+        memory: As for `stylize`.
+        overwrite: As for `stylize`.
+        progress: As for `stylize`.
+        quiet: Say nothing but errors and warnings.
+    """
+    command = command_line(repeat, locals())
+    # They load JAX: not for --help.
+    from jaxstyle.app.memory import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.repeat import job_of  # noqa: PLC0415
+    from jaxstyle.app.run import run  # noqa: PLC0415
+
+    named = {} if output is None else {"output": Path(output)}
+    job = job_of(
+        Path(file),
+        **named,
+        memory=parse_memory(memory) if memory else None,
+        overwrite=overwrite,
+        command=command,
+        progress=progress,
+        quiet=quiet,
+    )
     return run(job)
 
 
@@ -571,6 +612,7 @@ def _print_weights(weights: Any) -> None:
 
 _COMMANDS: Mapping[str, Callable[..., int]] = {
     "stylize": stylize,
+    "repeat": repeat,
     "batch": batch,
     "features": features,
     "recipes": recipes,

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax.numpy as jnp
 
@@ -21,8 +23,16 @@ from jaxstyle.recipes import RECIPES, Recipe
 
 def say(text: str) -> None:
     """Tells the user something, on stderr; that it cannot be read any more is no reason to stop."""
-    with contextlib.suppress(OSError):
+    try:
         print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Sends to nowhere what cannot be written; Python would end with another exit code for it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +78,17 @@ class Job:
             "style_scale": self.style_scale,
             "precision": self.precision,
         }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Those settings by which pictures differ: no prose, no paths; as JSON gives them back."""
+        settings = self.settings
+        unused = ("name", "source", "description", "size", "init")  # the job has its own
+        settings["recipe"] = {k: v for k, v in settings["recipe"].items() if k not in unused}
+        if self.init not in ("content", "noise", "mean"):
+            settings["init"] = "picture"
+        roles = [self.content is not None, len(self.styles), len(self.masks), len(self.style_masks)]
+        return dict(json.loads(json.dumps({**settings, "pictures": roles})))
 
     @property
     def pictures(self) -> list[Path]:

@@ -9,7 +9,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -31,21 +31,22 @@ _VECTORS = 4  # pictures of a solver's state, besides its history
 _SMALLEST_TILE = 128
 _TILE_STEP = 128
 
-_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_UNITS = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def parse_memory(text: str) -> float:
     """Returns the bytes of a text such as `4GB`, `500MB` or `16GiB`.
 
     Raises:
-        InputError: for anything else.
+        InputError: for anything else; for a number without a unit, which may mean anything.
     """
-    match = re.fullmatch(r"([0-9.]+)\s*([kmgt]?i?)b?", text.strip().lower())
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        value = float(match[1]) * _UNITS[match[2]]  # type: ignore[index]
-        if 0 < value < math.inf:
-            return value
-    raise InputError(f"--memory {text}: write a number with MB or GB, such as 4GB")
+    match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kmgt]i?)?b?", text.strip().lower())
+    number = float(match[1]) if match else 0.0
+    if match is None or not 0 < number < math.inf:
+        raise InputError(f"--memory {text}: write a number with MB or GB, such as 4GB")
+    if match[2] is None:
+        raise InputError(f"--memory {text}: add a unit, such as {number:g}GB or {number:g}MB")
+    return number * _UNITS[match[2]]
 
 
 def available_memory() -> float:
@@ -53,20 +54,72 @@ def available_memory() -> float:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
+    free = math.inf
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     with contextlib.suppress(OSError, StopIteration, ValueError):
-        # As the kernel has it, without swapping; a container may be allowed less.
+        # As the kernel has it, without swapping.
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(line for line in lines if line.startswith("MemAvailable"))
-        return min(1024.0 * int(free.split()[1]), _limit_of_container())
-    if hasattr(os, "sysconf"):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return math.inf
+        free = 1024.0 * int(
+            next(line for line in lines if line.startswith("MemAvailable")).split()[1]
+        )
+    return min(free, memory_limit())
 
 
-def _limit_of_container() -> float:
-    with contextlib.suppress(OSError, ValueError):
-        return float(Path("/sys/fs/cgroup/memory.max").read_text())
-    return math.inf
+def memory_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> float:
+    """Returns the smallest limit that is set for this process, in bytes; infinity without one.
+
+    Limits of control groups (containers, systemd, SLURM, Kubernetes), of the process (`ulimit`),
+    and what SLURM says that a job may take.
+
+    Args:
+        root: where `proc` and `sys` are.
+        environment: variables.
+    """
+    limits = [*_limits_of_groups(root), *_limits_of_process()]
+    megabytes = 2**20
+    with contextlib.suppress(KeyError, ValueError):
+        limits.append(megabytes * float(environment["SLURM_MEM_PER_NODE"]))
+    with contextlib.suppress(KeyError, ValueError):
+        processors = float(environment["SLURM_CPUS_ON_NODE"])
+        limits.append(megabytes * float(environment["SLURM_MEM_PER_CPU"]) * processors)
+    # SLURM means all of the node by 0.
+    return min((limit for limit in limits if limit > 0), default=math.inf)
+
+
+def _limits_of_groups(root: Path) -> Iterator[float]:
+    """Yields the limits of this process's control groups, versions 1 and 2, and of those above."""
+    top = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    # Those of the root, too: a container sees its own group there, whatever its path is called.
+    groups: list[tuple[Path, str, tuple[str, ...]]] = [(top, "/", ("memory.max", "memory.high"))]
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            for mount in (top, top / "unified"):
+                groups.append((mount, path, ("memory.max", "memory.high")))
+        elif "memory" in controllers.split(","):
+            groups.append((top / "memory", path, ("memory.limit_in_bytes",)))
+    for mount, path, names in groups:
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+        for depth in range(len(parts) + 1):
+            for name in names:
+                with contextlib.suppress(OSError, ValueError):  # "max" is none
+                    yield float((mount.joinpath(*parts[:depth]) / name).read_text())
+
+
+def _limits_of_process() -> Iterator[float]:
+    with contextlib.suppress(ImportError):
+        import resource  # noqa: PLC0415  not on Windows
+
+        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            limit, _ = resource.getrlimit(kind)
+            if limit != resource.RLIM_INFINITY:
+                yield float(limit)
 
 
 def estimate_memory(

@@ -1,16 +1,38 @@
-"""What a run writes: checked before it starts, so that nothing of the user's is lost."""
+"""What a run writes: checked before it starts, and saved whatever happens.
 
+Nothing of the user's is replaced, and the picture is never lost.
+"""
+
+import contextlib
+import dataclasses
 import functools
 import os
+import secrets
+import sys
+import tempfile
+import threading
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from jaxstyle.app import report
-from jaxstyle.app.job import Job
-from jaxstyle.io import InputError, check_extension, check_target
-from jaxstyle.io.files import describe_path
+from jaxstyle.app.checkpoint import check_checkpoint
+from jaxstyle.app.job import Job, say
+from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.progress import tell_program
+from jaxstyle.app.sidecar import hash_or_none, round_seconds, timed
+from jaxstyle.io import (
+    InputError,
+    check_extension,
+    check_target,
+    save_image,
+    write_atomically,
+    write_json,
+)
+from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.io.metadata import read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -32,6 +54,8 @@ def check_job(job: Job) -> None:
     if job.report is not None:
         report.check_folder(job.report)
         written.append(report.page_path(job.report))
+    if (checkpoint := check_checkpoint(job)) is not None:
+        written.append(checkpoint)
     check_outputs(
         [*written, *_previews(job)],
         job.sources,
@@ -50,8 +74,10 @@ def _previews(job: Job) -> Iterator[Path]:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
     for path in job.output.parent.iterdir():
         number = path.stem.rpartition("-")[2]
-        if number.isdecimal() and int(number) <= steps and path == job.preview_path(int(number)):
-            yield path
+        if number.isascii() and number.isdecimal() and int(number) <= steps:
+            preview = job.preview_path(int(number))
+            if preview.name.casefold() == path.name.casefold():
+                yield preview
 
 
 def check_outputs(
@@ -106,6 +132,124 @@ def check_replaceable(path: Path) -> None:
             f"{describe_path(path)} exists, and jaxstyle did not write it: name another output, "
             "or say --overwrite"
         )
+
+
+def save_all(
+    job: Job,
+    image: np.ndarray,
+    metadata: dict[str, Any],
+    seconds: dict[str, float],
+    pictures: report.Pictures,
+    snapshots: Mapping[int, str],
+) -> tuple[Path | None, bool]:
+    """Saves everything, the picture first, and says so.
+
+    Returns:
+        Where the picture is, and whether everything is where it was wanted.
+    """
+    trace = metadata["trace"]
+    # The JSON tells how long saving the picture took.
+    with timed(seconds, "save"):
+        saved = save_picture(job.output, image, overwrite=job.overwrite)
+    metadata["seconds"] = round_seconds(seconds)
+    if saved is None:
+        tell_program(job.progress, {"output": None, "status": metadata["status"]})
+        return None, False
+    complete = saved == job.output
+    job = dataclasses.replace(job, output=saved)
+    metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
+    page = None if job.report is None else report.page_path(job.report)
+
+    def plot() -> None:
+        curve = plot_losses(trace, job.recipe.weights, f"{job.output.name}: loss")
+        write_atomically(job.plot_path, curve)
+
+    def write_page() -> None:
+        assert job.report is not None  # noqa: S101
+        body = report.describe_run(job, metadata, image, pictures, snapshots)
+        report.write_page(job.report, job.output.name, body)
+
+    for name, path, write in (
+        ("JSON", job.metadata_path, lambda: write_json(job.metadata_path, metadata)),
+        ("loss curve", job.plot_path if job.plot else None, plot),
+        ("report", page, write_page),
+    ):
+        if path is not None and not _is_written(name, path, write, job.overwrite):
+            complete = False
+    told = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
+    tell_program(
+        job.progress, {"output": str(job.output), "report": str(page) if page else None, **told}
+    )
+    if not job.quiet:
+        say(
+            f"{job.output}: loss {trace[0]['loss']:.4g} -> {metadata['loss']:.4g} in "
+            f"{metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
+            f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
+        )
+    return saved, complete
+
+
+def _is_written(name: str, path: Path, write: Callable[[], None], overwrite: bool) -> bool:
+    """Calls `write`; whatever is wrong with it is said, and does not cost the other files."""
+    try:
+        if not overwrite:
+            check_replaceable(path)
+        write()
+    except Exception as error:
+        say(f"error: there is no {name}: {describe_error(error)}")
+        return False
+    return True
+
+
+def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:
+    """Saves a picture; if that fails, somewhere else under a new name, and says so.
+
+    Args:
+        path: where it is wanted.
+        image: `(H, W, 3)` in [0, 1].
+        overwrite: as in `check_outputs`; a file may have come there since then.
+
+    Returns:
+        Where it is; None if it could not be saved anywhere.
+    """
+    while True:
+        try:
+            if not overwrite:
+                check_replaceable(path)
+            save_image(path, image)
+            return path
+        except (InputError, OSError, MemoryError) as error:
+            problem = str(error) or describe_error(error)
+        name = f"{path.stem}-{secrets.token_hex(4)}.png"
+        for folder in (path.parent, *_other_folders()):
+            try:
+                save_image(folder / name, image)
+            except (InputError, OSError, MemoryError):
+                continue
+            say(f"error: {problem}. The picture is in {describe_path(folder / name)}")
+            return folder / name
+        say(f"error: {problem}; nor could it be saved in another folder")
+        if not _wait_for_user():
+            return None
+
+
+def _other_folders() -> Iterator[Path]:
+    for find in (Path.cwd, lambda: Path(tempfile.gettempdir()), Path.home):
+        with contextlib.suppress(OSError, RuntimeError):
+            yield find()
+
+
+def _wait_for_user() -> bool:
+    """Asks whoever is at the terminal to make room; whether to try again."""
+    if threading.current_thread() is not threading.main_thread():
+        return False  # of a server, for instance
+    try:
+        if sys.stdin is None or not sys.stdin.isatty():
+            return False
+        say("Free some space and press Enter to try again, or Ctrl-D to give up.")
+        return bool(sys.stdin.readline())
+    except (OSError, ValueError):
+        return False
 
 
 def _check_description(path: Path, picture: Path) -> None:

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import jaxstyle
+from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
-from jaxstyle.app.run import load_mask
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.objective import layers_of

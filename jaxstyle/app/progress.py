@@ -4,12 +4,11 @@ import contextlib
 import datetime
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxstyle.app.job import say
+from jaxstyle.app.job import discard, say
 from jaxstyle.recipes import Recipe
 
 _LINES = 20  # where there is no bar
@@ -32,7 +31,7 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    console = Console(file=_Stderr())  # type: ignore[arg-type]
     silent = quiet or mode == "json"
     drawn = mode == "auto" and console.is_terminal and not console.is_dumb_terminal
     wide = console.width >= _WIDE
@@ -57,6 +56,26 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
         yield show
 
 
+class _Stderr:
+    """The error output, for rich; that its terminal has gone is no reason to stop."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return sys.stderr.write(text)
+        except OSError:
+            discard(sys.stderr)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            discard(sys.stderr)
+
+
 def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
     """Writes an object as a line on stdout, if the mode is `json`; a NaN or infinity as null."""
     if mode != "json":
@@ -65,7 +84,7 @@ def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
         print(json.dumps(_finite(entry), allow_nan=False), flush=True)
     except OSError:
         # Whoever read it has gone, or a disk is full, which is no reason to lose the picture.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
 
 
 def _finite(value: Any) -> Any:

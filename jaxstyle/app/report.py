@@ -33,7 +33,7 @@ class Pictures(NamedTuple):
 
     content: np.ndarray  # all zero for a texture
     styles: Sequence[np.ndarray]
-    masks: Sequence[np.ndarray] | np.ndarray | None
+    masks: np.ndarray | None  # one for each style
     style_masks: Sequence[np.ndarray] | None
     init: Any  # a picture, or a word
 

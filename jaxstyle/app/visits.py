@@ -24,6 +24,7 @@ import numpy as np
 from jaxstyle.app.job import Job, find_recipe, make_job
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.run import run
+from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import InputError, load_image, read_shape, save_image, write_json
 from jaxstyle.io.files import describe_error, write_atomically
 from jaxstyle.recipes import RECIPES
@@ -307,7 +308,7 @@ def _work(now: Run, visit: Visit) -> None:
         now.shown = step, result, tuple(trace)
 
     try:
-        if run(now.job, look) == 1:
+        if run(now.job, look) == 1 and not now.job.output.exists():
             now.problem = "the loss is not finite at the start; use smaller weights"
     except InputError as error:
         now.problem = plain(error, visit)
@@ -356,14 +357,13 @@ async def _finish(visit: Visit, now: Run) -> dict[str, Any]:
     files = await asyncio.to_thread(_draw, job, now.shown, True)
     metadata = json.loads(job.metadata_path.read_text())
     # A visitor has a file of that name, but not the server's folders.
-    metadata["content"] = Path(metadata["content"]).name
-    metadata["styles"] = [Path(path).name for path in metadata["styles"]]
+    metadata = without_folders(metadata)
     write_json(job.metadata_path, metadata)
     caption = f"{job.recipe.name}, {'x'.join(map(str, metadata['size']))} px"
     if not now.recorded:
         now.recorded = True
         visit.results.insert(0, (str(job.output), caption))
-    ended = "Cancelled" if metadata["status"] == "interrupted" else "Done"
+    ended = {"interrupted": "Cancelled", "failed": "Failed"}.get(metadata["status"], "Done")
     return {
         "picture": str(job.output),
         "curve": files["curve"],

@@ -1,12 +1,17 @@
 """Files that can be read, files written whole or not at all, and their names in messages."""
 
 import contextlib
+import functools
+import hashlib
 import os
+import re
 import secrets
 import stat
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from jaxstyle.io.errors import InputError
+
+_TEMPORARY = re.compile(r"\.jaxstyle-[0-9a-f]{16}\.tmp")
 
 PathType: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -59,6 +64,41 @@ def check_source(path: PathType) -> None:
         raise InputError(f"{name} may not be read; change its permissions")
 
 
+def open_source(path: PathType) -> BinaryIO:
+    """Opens a file for reading that `check_source` lets pass, even if it is exchanged meanwhile.
+
+    Raises:
+        InputError: as `check_source`.
+    """
+    check_source(path)
+    # A pipe that has come into its place since would wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb")
+    except OSError as error:
+        raise InputError(
+            f"{describe_path(path)} cannot be read ({describe_error(error)}); check the path"
+        ) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{describe_path(path)} is not a regular file; give the path of one")
+    return file
+
+
+def sha256_of(path: PathType) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    name = describe_path(path)
+    with open_source(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        except OSError as error:
+            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
+
+
 def check_target(path: PathType) -> None:
     """Checks that `write_atomically(path, ...)` can succeed, without writing anything.
 
@@ -89,16 +129,21 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
         InputError: `check_target(path)` raises it, or the write failed (a full disk).
     """
     target = _resolve_target(path)
-    temporary = os.path.join(os.path.dirname(target), f".jaxstyle-{secrets.token_hex(8)}.tmp")
+    folder = os.path.dirname(target)
+    _remove_leftovers_once(folder)
+    temporary = ""
     try:
-        # "x" and not tempfile.mkstemp, which would ignore the umask and give 0600
-        with open(temporary, "xb") as file:
+        file, temporary = _open_temporary(folder)
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(OSError):  # no such file yet, or a file system without modes
-            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        os.replace(temporary, target)
+            with contextlib.suppress(OSError):  # no such file yet, or modes are not supported
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            if os.name == "nt":  # where an open file cannot be renamed
+                file.close()
+            os.replace(temporary, target)
+        _sync_folder(folder)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -108,6 +153,63 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
                 "free some space or choose another folder"
             ) from error
         raise
+
+
+def _open_temporary(folder: str) -> tuple[BinaryIO, str]:
+    """Makes a temporary file, locked for as long as it is open, so that nobody removes it."""
+    while True:
+        path = os.path.join(folder, f".jaxstyle-{secrets.token_hex(8)}.tmp")
+        # "x" and not tempfile.mkstemp, which would ignore the umask and give 0600
+        file = open(path, "xb")  # noqa: SIM115
+        _lock(file)
+        # Before it was locked, another process may have taken it for left over.
+        if os.path.exists(path):
+            return file, path
+        file.close()
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Locks a file, if nobody else has and the file system knows how."""
+    try:
+        import fcntl  # noqa: PLC0415  not on Windows
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def remove_leftovers(folder: PathType) -> None:
+    """Removes temporary files of processes that were killed while they wrote to `folder`.
+
+    Those that a process is still writing are locked, and stay; so do all where locks are unknown.
+
+    Args:
+        folder: any folder; trouble with it is ignored.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(os.fsdecode(folder)):
+            if not _TEMPORARY.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
+            with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+                if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid != os.getuid():
+                    continue
+                if _lock(file):
+                    os.unlink(entry.path)
+
+
+# A folder of ten thousand pictures is not listed for each of them.
+_remove_leftovers_once = functools.lru_cache(maxsize=4096)(remove_leftovers)
+
+
+def _sync_folder(folder: str) -> None:
+    """Returns when the names in a folder are on disk, where the system can tell."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _resolve_target(path: PathType) -> str:

@@ -13,7 +13,6 @@ import logging
 import math
 import operator
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,17 +22,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
     PathType,
-    check_source,
     check_target,
     describe_error,
     describe_path,
+    open_source,
     write_atomically,
 )
+from jaxstyle.io.image_headers import png_chunks, why_not_read
 from jaxstyle.io.ownership import GENERATOR
 
 __all__ = [
@@ -90,24 +91,29 @@ _KEEPING_SIDES = (
 
 _logger = logging.getLogger("jaxstyle")
 
-# Silencing Pillow's warnings sets a global of Python's; two threads at once would leave it set.
-_decoding = threading.Lock()
+# Silencing Pillow's warnings sets a global of Python's: the first thread does, the last one undoes.
+_silence = threading.Lock()
+_silent: list[Any] = []  # one entry a thread that decodes
 
 
-def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32]:
+def load_image(
+    path: PathType, *, size: int | None = None, background: float = 1.0
+) -> NDArray[np.float32]:
     """Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file (its first frame or page) as sRGB.
 
     The EXIF orientation is applied. An embedded ICC profile is converted to sRGB (relative
     colorimetric with black point compensation, in 8 bits). Then transparency is composited on
-    white. Grey, palette, CMYK and Lab images become RGB. Grey of 16 bits keeps its precision;
-    RGB of 16 bits is reduced to 8. A float TIFF counts as sRGB in [0, 1]: what lies outside is
-    clipped, and said.
+    `background`. Grey, palette, CMYK and Lab images become RGB. Grey of 16 bits keeps its
+    precision; RGB of 16 bits is reduced to 8. A float TIFF counts as sRGB in [0, 1]: what lies
+    outside is clipped, and said.
 
     Args:
         path: the file.
         size: long edge of the result in pixels; the short edge keeps the aspect ratio, rounded
             to the nearest pixel. A larger image is reduced and a smaller one enlarged, by an
             antialiased Lanczos filter in float32 on the sRGB values. None keeps the file's size.
+        background: the grey in [0, 1] behind transparent parts: white, which is said, or for a
+            mask 0, which is outside of it.
 
     Returns:
         `(H, W, 3)` float32, sRGB in [0, 1].
@@ -120,17 +126,16 @@ def load_image(path: PathType, *, size: int | None = None) -> NDArray[np.float32
     name = describe_path(path)
     if size is not None:
         size = _check_size(size)
-    check_source(path)
     with _reading(name):
-        with _decoding, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            planes, alpha = _decode(path, size, name)
+        planes, alpha = _decode(path, size, name)
+        if alpha is not None and background == 1:
+            _logger.warning("%s: transparent parts are shown on white", name)
         height, width = planes[0].shape
         shape = _resized_shape(height, width, size, name)
         image = np.empty((*shape, 3), np.float32)
         for channel in range(3):  # one by one: a float plane of a large photo takes 0.7 GB
             if channel < len(planes):  # grey has one plane, used three times
-                plane = _resize(_composite(planes[channel], alpha), shape)
+                plane = _resize(_composite(planes[channel], alpha, background), shape)
             image[..., channel] = plane
     return image
 
@@ -147,22 +152,57 @@ def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
     """
     name = describe_path(path)
     size = None if size is None else _check_size(size)
-    check_source(path)
-    with _reading(name), _decoding, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(os.fspath(path), formats=_FORMATS) as file:
+    with _reading(name), _opened(path, name) as file:
+        width, height = file.size
+        if tags := getattr(file, "tag_v2", None):  # a TIFF's, which Pillow has turned already
+            width, height = tags[256], tags[257]
+        if isinstance(file, PngImageFile) and not _tells_at_its_end(file):
+            turn = _turn(file, Image.Image.getexif)
+        else:
+            turn = _turn(file)
+        if turn is not None and turn not in _KEEPING_SIDES:
+            width, height = height, width
+    return _resized_shape(height, width, size, name)
+
+
+@contextlib.contextmanager
+def _opened(path: PathType, name: str) -> Iterator[ImageFile]:
+    """Opens an image once, its header checked.
+
+    By an open file, because of a path Pillow maps the uncompressed pixels of a TIFF into memory,
+    with width and height exchanged where EXIF turns it.
+
+    Raises:
+        InputError: it is no regular file, of another kind or too large.
+    """
+    with open_source(path) as source:
+        reason = why_not_read(source, os.path.splitext(os.fsdecode(path))[1])
+        if reason is not None:
+            raise InputError(f"{name} {reason}")
+        with _without_warnings(), Image.open(source, formats=_FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(name)
-            width, height = file.size
-            if tags := getattr(file, "tag_v2", None):  # a TIFF's, which Pillow has turned already
-                width, height = tags[256], tags[257]
-            if isinstance(file, PngImageFile) and not _tells_at_its_end(path):
-                turn = _turn(file, Image.Image.getexif)
-            else:
-                turn = _turn(file)
-            if turn is not None and turn not in _KEEPING_SIDES:
-                width, height = height, width
-    return _resized_shape(height, width, size, name)
+            yield file
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignores warnings; other threads may do so at the same time."""
+    with _silence:
+        if not _silent:
+            context = warnings.catch_warnings()
+            context.__enter__()
+            warnings.simplefilter("ignore")
+        else:
+            context = _silent[0]
+        _silent.append(context)
+    try:
+        yield
+    finally:
+        with _silence:
+            context = _silent.pop()
+            if not _silent:
+                context.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -345,14 +385,16 @@ def _resized_shape(height: int, width: int, size: int | None, name: str) -> tupl
     return shape
 
 
-def _composite(plane: NDArray[Any], alpha: NDArray[Any] | None) -> NDArray[np.float32]:
-    """A plane of uint8 or of float32 in [0, 1], on white, as float32 in [0, 1]."""
+def _composite(
+    plane: NDArray[Any], alpha: NDArray[Any] | None, background: float
+) -> NDArray[np.float32]:
+    """A plane of uint8 or of float32 in [0, 1], on `background`, as float32 in [0, 1]."""
     values = plane.astype(np.float32)
     if plane.dtype == np.uint8:
         values /= np.float32(255.0)
     if alpha is not None:
         opacity = alpha.astype(np.float32) / np.float32(255.0)
-        values = values * opacity + (np.float32(1.0) - opacity)
+        values = values * opacity + (np.float32(1.0) - opacity) * np.float32(background)
     return values
 
 
@@ -366,22 +408,21 @@ def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
 
 def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArray[Any] | None]:
     """One plane (grey) or three (sRGB), uint8 or float32 in [0, 1], and alpha (uint8) if any."""
-    with Image.open(os.fspath(path), formats=_FORMATS) as file:
-        if file.width * file.height > MAX_PIXELS:
-            raise _too_large(name)
+    with _opened(path, name) as file:
         _resized_shape(file.height, file.width, size, name)  # a useless size fails early
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
+        colours = tags.get(320, ()) if file.mode in ("P", "PA") else ()
+        if 0 < max(colours, default=0) < 256:
+            # 16 bits each by the standard, of which Pillow takes the upper 8; these have no more.
+            file.putpalette(bytes(np.reshape(colours, (3, -1)).T.astype(np.uint8)), "RGB")
         turn = _turn(file)
         image: Image.Image = file if turn is None else file.transpose(turn)
         if image.mode == "F" or image.mode.startswith("I"):
             planes, alpha = _deep_grey(image, tags, name)
         else:
             planes, alpha = _eight_bit(image, name)
-    if alpha is not None and alpha.min() < 255:
-        _logger.warning("%s: transparent parts are shown on white", name)
-        return planes, alpha
-    return planes, None
+    return planes, None if alpha is None or alpha.min() == 255 else alpha
 
 
 def _turn(
@@ -393,17 +434,17 @@ def _turn(
         return None
 
 
-def _tells_at_its_end(path: PathType) -> bool:
+def _tells_at_its_end(file: PngImageFile) -> bool:
     """Whether a PNG has anything behind its pixels; to find out, Pillow decodes all of them."""
-    pixels = False
-    with open(path, "rb") as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
+    assert file.fp is not None  # noqa: S101  (it is open)
+    at, pixels = file.fp.tell(), False
+    try:
+        for kind in png_chunks(file.fp):
             if pixels and kind != b"IDAT":
-                return bool(kind != b"IEND")
+                return kind != b"IEND"
             pixels = kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)
+    finally:
+        file.fp.seek(at)
     return True
 
 

@@ -1,0 +1,120 @@
+"""Painting a picture again from the JSON beside it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxstyle.app.job import Job
+from jaxstyle.app.sidecar import hash_or_none
+from jaxstyle.io import InputError, build_recipe, list_weights
+from jaxstyle.io.files import describe_path
+from jaxstyle.io.metadata import read_json
+from jaxstyle.io.weights import load_params_and_info
+
+
+def job_of(path: Path, **others: Any) -> Job:
+    """Makes the job that has painted the picture beside a JSON file, whatever folder this is.
+
+    The files that it has read must be what they were. They are looked for where they were, and
+    next to the JSON.
+
+    Args:
+        path: the JSON.
+        **others: further settings of `Job`, `output` among them unless it is to be
+            `NAME-again.EXTENSION` in the current folder.
+
+    Raises:
+        InputError: if it is no such JSON, or if files or network weights are not what they were.
+    """
+    metadata = read_json(path)
+    name = describe_path(path)
+    try:
+        files: Mapping[str, Any] = metadata["files"]
+        recipe = build_recipe(metadata["recipe"])
+        several = {
+            role: tuple(_find(entry, path) for entry in files[role])
+            for role in ("styles", "masks", "style_masks")
+        }
+        single = {
+            role: None if files[role] is None else _find(files[role], path)
+            for role in ("content", "init", "params")
+        }
+        shares = metadata["style_weights"]
+        if isinstance(shares, Mapping):
+            shares = {layer: tuple(each) for layer, each in shares.items()}
+        elif shares is not None:
+            shares = tuple(shares)
+        first = Path(metadata["output"])
+        settings = {
+            "output": Path(f"{first.stem}-again{first.suffix}"),
+            "size": max(metadata["size"]),
+            "init": metadata["init"] if single["init"] is None else str(single["init"]),
+            "seed": metadata["seed"],
+            "style_scale": metadata["style_scale"],
+            "precision": metadata["precision"],
+            "tile": metadata["tile"],
+        }
+        weights = metadata["weights"]["sha256"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{name} does not tell how its picture was painted (no {error}); give the JSON that "
+            "jaxstyle has written beside a picture"
+        ) from None
+    changed = list(_changed(files, {**several, **single}))
+    if changed:
+        raise InputError(f"{name} cannot be repeated: {'; '.join(changed)}")
+    single["params"] = _find_params(single["params"], weights, recipe.network.preprocessing)
+    return Job(
+        content=single["content"],
+        styles=several["styles"],
+        masks=several["masks"],
+        style_masks=several["style_masks"],
+        params=single["params"],
+        recipe=recipe,
+        recipe_file=path,
+        style_weights=shares,
+        **{**settings, **others},
+    )
+
+
+def _find(entry: Mapping[str, Any], beside: Path) -> Path:
+    """Returns where a file is: at its path, unless only one next to the JSON is the same."""
+    path = Path(entry["path"])
+    moved = beside.parent / path.name
+    if hash_or_none(path) != entry["sha256"] and hash_or_none(moved) == entry["sha256"]:
+        return moved
+    return path
+
+
+def _changed(files: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what is wrong with files that are not what they were."""
+    for role, paths in found.items():
+        several = isinstance(paths, tuple)
+        entries = files[role] if several else [files[role]]
+        for entry, path in zip(entries, paths if several else [paths], strict=True):
+            if path is None:
+                continue
+            now = hash_or_none(path)
+            if now is None:
+                yield f"{describe_path(path)} is missing or cannot be read"
+            elif now != entry["sha256"]:
+                yield f"{describe_path(path)} has changed since then"
+
+
+def _find_params(path: Path | None, sha256: str, preprocessing: Any) -> Path | None:
+    """Returns the file with those weights of the network, None for the default ones.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if path is None:
+        for each in list_weights():
+            if each.sha256 == sha256:
+                return each.path
+    _, info = load_params_and_info(path, preprocessing=preprocessing)
+    if info.sha256 != sha256:
+        raise InputError(
+            "the picture was painted with other weights of the network, with the SHA-256 "
+            f"{sha256[:16]}...; put them into the cache with jaxstyle weights convert"
+        )
+    return path

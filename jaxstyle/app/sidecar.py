@@ -1,0 +1,159 @@
+"""What stands in the JSON beside a picture, and what it takes to tell it."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxstyle.app.job import Job
+from jaxstyle.app.programs import LOADED
+from jaxstyle.io import InputError, describe_recipe, describe_versions
+from jaxstyle.io.files import sha256_of
+from jaxstyle.solvers import Status
+from jaxstyle.transfer import StyleResult
+
+
+def describe_run(
+    job: Job,
+    result: StyleResult,
+    shape: Sequence[int],
+    weights_info: Mapping[str, Any],
+    seconds: Mapping[str, float],
+    trace: Sequence[Mapping[str, Any]],
+    *,
+    tile: int | None,
+    mesh: Mesh | None,
+    files: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`.
+
+    With it the picture can be made again from any folder, see `jaxstyle.app.repeat`. `files` are
+    what `describe_files` returned before the run; files may have changed since.
+    """
+    return {
+        "output": job.output.name,
+        "recipe": describe_recipe(job.recipe),
+        "command": job.command or None,
+        "content": str(job.content) if job.content else None,
+        "styles": [str(path) for path in job.styles],
+        "style_weights": job.style_weights,
+        "style_scale": job.style_scale,
+        "masks": [str(path) for path in job.masks],
+        "style_masks": [str(path) for path in job.style_masks],
+        "init": job.init,
+        "seed": job.seed,
+        "weights": weights_info,
+        "files": describe_files(job) if files is None else files,
+        "working_directory": _working_directory(),
+        "versions": describe_versions(),
+        "device": device_name(),
+        "precision": job.precision,
+        "tile": tile,
+        "shard": job.shard,
+        "devices": 1 if mesh is None else mesh.size,
+        "size": [shape[1], shape[0]],
+        "status": Status(int(result.status)).name.lower(),
+        "num_evaluations": int(result.num_evaluations),
+        "seconds": round_seconds(seconds),
+        "loss": float(result.loss),
+        "trace": trace,
+    }
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # somebody has removed it
+        return None
+
+
+def describe_files(job: Job) -> dict[str, Any]:
+    """Returns path and hash of each file that `job` reads, by what it is for."""
+
+    def describe(path: Path) -> dict[str, Any]:
+        return {"path": os.path.abspath(path), "sha256": hash_or_none(path)}
+
+    init = None if job.init in ("content", "noise", "mean") else Path(job.init)
+    single = {"content": job.content, "init": init, "params": job.params}
+    several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}
+    return {
+        **{name: None if path is None else describe(path) for name, path in single.items()},
+        **{name: [describe(path) for path in paths] for name, paths in several.items()},
+    }
+
+
+def without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `describe_run` has returned, with the names of files in the place of paths."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, list):
+            return [strip(each) for each in value]
+        if isinstance(value, Mapping):
+            return {**value, "path": Path(value["path"]).name}
+        return None if value is None else Path(value).name
+
+    names = ("content", "styles", "masks", "style_masks")
+    stripped = {name: strip(metadata[name]) for name in names}
+    files = {name: strip(value) for name, value in metadata["files"].items()}
+    return {**metadata, **stripped, "files": files, "working_directory": None}
+
+
+def describe_losses(result: StyleResult, step: int) -> dict[str, Any]:
+    """Returns loss and terms after a step, 0 before the first one, as they stand in JSON."""
+    if step == 0:
+        loss, terms = result.loss, result.term_losses
+    else:
+        loss = result.trace[step - 1]
+        terms = {name: trace[step - 1] for name, trace in result.term_traces.items()}
+    return {"loss": float(loss), "terms": {name: float(value) for name, value in terms.items()}}
+
+
+def round_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Returns timings as they stand in JSON."""
+    return {name: round(value, 3) for name, value in seconds.items()}
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the seconds that it takes to `seconds[name]`."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] += time.perf_counter() - begin
+
+
+@contextmanager
+def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
+    """Adds what JAX spends on compiling, and on loading programs, to `seconds["compile"]`."""
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        # Tracing is left out: it nests, and would be counted twice.
+        compiled = event.endswith(("/backend_compile_duration", "/jaxpr_to_mlir_module_duration"))
+        if compiled or event == LOADED:
+            seconds["compile"] += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def hash_or_none(path: Path) -> str | None:
+    """The hash of a file; None if it cannot be read, which is no reason to lose the JSON."""
+    try:
+        return sha256_of(path)
+    except InputError:
+        return None
+
+
+def device_name() -> str:
+    """The device as messages and JSON name it."""
+    device = jax.devices()[0]
+    return f"{device.platform} ({device.device_kind})"
