@@ -156,6 +156,7 @@ def test_before_there_is_anything(command, monkeypatch, capsys):
     released.set()
     said = capsys.readouterr()
     assert "interrupted before there was anything to save" in said.err
+    assert "stopping" not in said.err
     assert json.loads(said.out)["status"] == "interrupted"
     assert not Path("out.png").exists()
 

@@ -35,7 +35,7 @@ class Interrupts:
         self.abandoned = False
         self._count = 0
         self._since = 0.0
-        self._working = False
+        self._can_wait: Callable[[], bool] = lambda: False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -91,10 +91,10 @@ class Interrupts:
         else:
             thread = threading.Thread(target=call, name="painting", daemon=True)
             thread.start()
-            self._working = True
+            self._can_wait = has_result
             while thread.is_alive() and not self._must_leave(has_result()):
                 thread.join(_POLL)
-            self._working = False
+            self._can_wait = lambda: False
             self.abandoned = thread.is_alive()
         return problems[0] if problems else None
 
@@ -110,7 +110,7 @@ class Interrupts:
         if self.first is not None:
             return
         self.first, self._since = number, time.monotonic()
-        if self._working:
+        if self._can_wait():
             again = "; press Ctrl-C again to save what there is and stop now"
             say(f"stopping after this step{again if number == signal.SIGINT else ''}")
 
