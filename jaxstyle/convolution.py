@@ -21,7 +21,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxstyle.sharding import devices_per_picture
+from jaxstyle.sharding import devices_per_picture, vary_alike
 
 Padding = Literal["zero", "replicate", "reflect"]
 
@@ -83,7 +83,7 @@ def convolution(
     # Less exact ones, of parameters in another dtype, would make the result so.
     operands = (x, kernel) if taps is None or taps.dtype != x.dtype else (x, kernel, taps)
     return _convolution.bind(
-        *operands,
+        *vary_alike(*operands),
         padding=padding,
         transpose=False,
         precision=precision,
@@ -205,7 +205,7 @@ def _in_parts(
         y: Any = 0
         for axis in (1, 2):
             length = x.shape[axis]
-            position = jnp.arange(length).reshape(-1, *[1] * (3 - axis))
+            position = jnp.arange(length).reshape(1, *[1] * (axis - 1), -1, *[1] * (3 - axis))
             for source, borders in _mirrors(padding, length).items():
                 # A sum over a mask, and not a slice: the transpose of that is whole everywhere.
                 line = jnp.sum(jnp.where(position == source, x, 0), axis, keepdims=True)
@@ -321,7 +321,7 @@ def _shape(x: Any, kernel: Any, *taps: Any, transpose: bool, **settings: Any) ->
     channels, features = kernel.shape[:1:-1] if transpose else kernel.shape[2:]
     if kernel.shape[:2] != (3, 3) or channels != x.shape[-1] or kernel.dtype != x.dtype:
         raise ValueError(f"a kernel {kernel.shape} {kernel.dtype} for {x.shape} {x.dtype}")
-    return jax.core.ShapedArray((*x.shape[:-1], features), x.dtype)
+    return x.update(shape=(*x.shape[:-1], features), weak_type=False)
 
 
 def _derivative(primals: Any, tangents: Any, **settings: Any) -> Any:
@@ -348,8 +348,7 @@ def _transpose(y: Any, x: Any, kernel: Any, *taps: Any, transpose: bool, **setti
     def of_kernel(kernel: jax.Array) -> jax.Array:
         return _direct(x, kernel, transpose=transpose, **settings)
 
-    zeros = jax.ShapeDtypeStruct(kernel.aval.shape, kernel.aval.dtype)
-    return None, *jax.linear_transpose(of_kernel, zeros)(y), *nothing
+    return None, *jax.linear_transpose(of_kernel, kernel.aval)(y), *nothing
 
 
 def _batch(operands: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
@@ -364,9 +363,18 @@ def _batch(operands: Any, axes: Any, **settings: Any) -> tuple[jax.Array, int]:
 
 _convolution = Primitive("convolution_3x3")
 _convolution.def_abstract_eval(_shape)
-_convolution.def_impl(
-    jax.jit(_convolution.bind, static_argnames=("padding", "transpose", "precision", "whole"))
+_compiled = jax.jit(
+    _convolution.bind, static_argnames=("padding", "transpose", "precision", "whole")
 )
+
+
+@_convolution.def_impl
+def _run(*operands: Any, **settings: Any) -> jax.Array:
+    # A primitive is one operation, so it is compiled even where `jax.disable_jit` is set.
+    with jax.disable_jit(False):
+        return _compiled(*operands, **settings)
+
+
 ad.primitive_jvps[_convolution] = _derivative
 ad.primitive_transposes[_convolution] = _transpose
 batching.primitive_batchers[_convolution] = _batch

@@ -6,6 +6,7 @@ statistics, is left to XLA's partitioner: here is only said where pictures are t
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -15,6 +16,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH = "batch"
 ROWS = "rows"
+
+# How many devices share a picture, while `over` traces a function. A mesh that is ambient may be
+# the user's, and its axes mean what the user likes, whatever they are called.
+_sharing: ContextVar[int] = ContextVar("devices_per_picture", default=1)
 
 
 def make_mesh(
@@ -88,13 +93,20 @@ def over(
             for its own pairs, with nothing to wait for in those of others.
     """
 
+    def traced(*arguments: Any) -> Any:
+        token = _sharing.set(int(mesh.shape.get(ROWS, 1)) if mesh else 1)
+        try:
+            return function(*arguments)
+        finally:
+            _sharing.reset(token)
+
     def run(*arguments: Any) -> Any:
         if mesh is None:
-            return function(*arguments)
+            return traced(*arguments)
         if any(batched) and BATCH in mesh.axis_names:
             specs = tuple(_pairs(mesh) if each else PartitionSpec() for each in batched)
             return jax.shard_map(
-                function,
+                traced,
                 mesh=mesh,
                 in_specs=specs,
                 out_specs=_pairs(mesh),
@@ -102,14 +114,59 @@ def over(
                 check_vma=False,
             )(*arguments)
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return function(*arguments)
+            return traced(*arguments)
 
     return run
 
 
 def devices_per_picture() -> int:
-    """The number of devices that share a picture, in what runs `over` a mesh."""
-    return int(jax.sharding.get_abstract_mesh().shape.get(ROWS, 1))
+    """The number of devices that share a picture, in what runs `over` a mesh; otherwise 1."""
+    return _sharing.get()
+
+
+def vary_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Makes arrays vary over the same axes of a `jax.shard_map`, as JAX's own operations do.
+
+    The derivative in one that is the same on all devices is then summed over them.
+    """
+    varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    together = frozenset().union(*varying)
+    return tuple(
+        jax.lax.pcast(array, tuple(together - own), to="varying") if together - own else array
+        for array, own in zip(arrays, varying, strict=True)
+    )
+
+
+def in_auto_mode(function: Callable[..., jax.Array], x: jax.Array, *others: Any) -> jax.Array:
+    """Calls `function` where XLA chooses how arrays are split, if `x` is on an Explicit mesh.
+
+    The result `(..., h, w, d)` is split as `x` `(..., h, w, c)` is along each axis where that
+    is possible, and not along its channels.
+    """
+    leaves = [leaf for leaf in (x, *others) if leaf is not None]
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
+    mesh = next((mesh for mesh in meshes if mesh.explicit_axes), None)
+    if mesh is None:
+        return function(x, *others)
+    spec = tuple(jax.typeof(x).sharding.spec)
+
+    def parts(axes: Any) -> int:
+        names = axes if isinstance(axes, tuple) else (axes,)
+        return int(np.prod([mesh.shape[name] for name in names if name is not None], dtype=int))
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        shape = jax.eval_shape(
+            function,
+            *(None if a is None else jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, *others)),
+        ).shape
+        kept = [
+            axes if length % parts(axes) == 0 else None
+            for axes, length in zip(spec[:-1], shape[:-1], strict=True)
+        ]
+        run = jax.sharding.auto_axes(
+            function, axes=mesh.explicit_axes, out_sharding=PartitionSpec(*kept)
+        )
+        return run(x, *others)
 
 
 def _split_axis(shape: Sequence[int], stride: int, number: int) -> int | None:

@@ -8,6 +8,8 @@ computed once more, and nothing of a window is kept.
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -144,9 +146,11 @@ def sum_over_windows(
 
     windows = _windows(tiling)
     zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_window, windows[0])
+        lambda leaf: _zeros(leaf.shape, leaf.dtype, (image, params, maps)),
+        jax.eval_shape(of_window, windows[0]),
     )
-    return jax.lax.scan(jax.checkpoint(step), zeros, windows)[0]
+    # Nothing in a loop's body can be merged with what is outside, so nothing need prevent it.
+    return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), zeros, windows)[0]
 
 
 def compute_features(
@@ -161,8 +165,7 @@ def compute_features(
     def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
         start, owned = window[:2], window[2:]
         for layer, features in of_window(window).items():
-            here = start // 2 ** number_of_poolings(layer)
-            at = (*here, jnp.zeros_like(here[0]))
+            at = _corner(start // 2 ** number_of_poolings(layer), features.ndim)
             before = jax.lax.dynamic_slice(maps[layer], at, features.shape)
             mine = _owned(layer, features.shape[:2], start, owned)[..., None] > 0
             written = jnp.where(mine, features, before)
@@ -172,8 +175,10 @@ def compute_features(
     windows = _windows(tiling)
     height, width = image.shape[:2]
     empty = {
-        layer: jnp.zeros(
-            (*(n >> number_of_poolings(layer) for n in (height, width)), leaf.shape[2]), leaf.dtype
+        layer: _zeros(
+            (*(n >> number_of_poolings(layer) for n in (height, width)), leaf.shape[2]),
+            leaf.dtype,
+            (image, params),
         )
         for layer, leaf in jax.eval_shape(of_window, windows[0]).items()
     }
@@ -183,8 +188,18 @@ def compute_features(
 def _features(
     tiling: Tiling, network: VGG19, params: Any, image: jax.Array, start: jax.Array
 ) -> Any:
-    crop = jax.lax.dynamic_slice(image, (*start, jnp.zeros_like(start[0])), (*tiling.window, 3))
+    crop = jax.lax.dynamic_slice(image, _corner(start, 3), (*tiling.window, 3))
     return network.apply(params, crop, tiling.layers)
+
+
+def _zeros(shape: Sequence[int], dtype: Any, tree: Any) -> jax.Array:
+    """Zeros that are split over devices, and vary over them, as what is computed of `tree`.
+
+    A loop's carry must not change in that. XLA computes nothing for it.
+    """
+    firsts = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(tree)]
+    nothing = functools.reduce(operator.or_, [jnp.isnan(each) & False for each in firsts])
+    return jnp.zeros(shape, dtype) + nothing.astype(dtype).reshape((1,) * len(shape))
 
 
 def _windows(tiling: Tiling) -> jax.Array:
@@ -206,17 +221,21 @@ def _owned(layer: str, shape: tuple[int, int], start: jax.Array, owned: jax.Arra
     stride = 2 ** number_of_poolings(layer)
 
     def along(axis: int) -> jax.Array:
-        position = start[axis] // stride + jnp.arange(shape[axis])
+        position = start[axis] // stride + jnp.arange(shape[axis], dtype=start.dtype)
         first, last = owned[2 * axis], owned[2 * axis + 1]
         return (position >= first // stride) & (position * stride < last)
 
-    return (along(0)[:, None] & along(1)).astype(jnp.float32)
+    return (along(0)[:, None] & along(1)[None]).astype(jnp.float32)
 
 
 def _slice(plane: jax.Array, layer: str, shape: tuple[int, int], start: jax.Array) -> jax.Array:
-    here = start // 2 ** number_of_poolings(layer)
-    zeros = (jnp.zeros_like(here[0]),) * (plane.ndim - 2)
-    return jax.lax.dynamic_slice(plane, (*here, *zeros), (*shape, *plane.shape[2:]))
+    at = _corner(start // 2 ** number_of_poolings(layer), plane.ndim)
+    return jax.lax.dynamic_slice(plane, at, (*shape, *plane.shape[2:]))
+
+
+def _corner(start: jax.Array, ndim: int) -> tuple[jax.Array, ...]:
+    """A row, a column, and zeros, of one dtype whatever that of JAX's integers is."""
+    return (start[0], start[1], *[jnp.zeros((), start.dtype)] * (ndim - 2))
 
 
 def _is_maps(node: Any) -> bool:

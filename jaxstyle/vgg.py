@@ -7,6 +7,7 @@ preprocessing. One image at a time: batch with `jax.vmap`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle.convolution import Padding, convolution, is_transformed, transform
+from jaxstyle.sharding import in_auto_mode
 
 # (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
@@ -77,6 +79,11 @@ def _check_layers(layers: Sequence[str]) -> None:
         raise ValueError(
             f"unknown layers {unknown or layers!r}: a sequence of names out of {', '.join(LAYERS)}"
         )
+
+
+def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
+    """`(1, 1, 3)`."""
+    return jnp.asarray([[values]], dtype)
 
 
 def _pool(x: jax.Array, pooling: str) -> jax.Array:
@@ -227,7 +234,7 @@ class VGG19(nn.Module):
             elif name.startswith("relu"):
                 x = nn.relu(x)
             else:
-                x = _pool(x, self.pooling)
+                x = in_auto_mode(partial(_pool, pooling=self.pooling), x)
                 x = x if self.pooling_scale == 1 else x * self.pooling_scale
             if name in layers:
                 features[name] = x
@@ -245,9 +252,9 @@ class VGG19(nn.Module):
 
     def _preprocess(self, image: jax.Array) -> jax.Array:
         if self.preprocessing == "caffe":
-            return image[..., ::-1] * self.white - jnp.asarray(_CAFFE_MEAN_BGR, image.dtype)
-        mean = jnp.asarray(_TORCHVISION_MEAN_RGB, image.dtype)
-        return (image - mean) / jnp.asarray(_TORCHVISION_STD_RGB, image.dtype)
+            return image[..., ::-1] * self.white - _per_channel(_CAFFE_MEAN_BGR, image.dtype)
+        mean = _per_channel(_TORCHVISION_MEAN_RGB, image.dtype)
+        return (image - mean) / _per_channel(_TORCHVISION_STD_RGB, image.dtype)
 
     def _convolve(self, x: jax.Array, name: str) -> jax.Array:
         padding = self.padding
@@ -255,7 +262,12 @@ class VGG19(nn.Module):
             padding = self.first_padding
 
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-            return convolution(x, kernel, padding, self.get_variable("taps", name))
+            taps: Any = self.get_variable("taps", name)
+
+            def run(x: jax.Array, kernel: jax.Array, taps: jax.Array | None) -> jax.Array:
+                return convolution(x, kernel, padding, taps)
+
+            return in_auto_mode(run, x, kernel, taps)
 
         channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(

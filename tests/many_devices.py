@@ -2,7 +2,7 @@
 
 The number of a CPU's devices is fixed when JAX starts, so this cannot be in the tests' process.
 
-    python many_devices.py small|recipe NAME|process I N PORT
+    python many_devices.py small|network|recipe NAME|process I N PORT
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import jaxstyle
 from jaxstyle import terms, transfer
@@ -169,7 +171,151 @@ def process(index, number, port):
     return found
 
 
+LAYERS = ("relu1_2", "relu2_1")
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+
+
+def plain_network(params, image, padding):
+    """The layers above, with XLA's convolution and pooling and nothing of jaxstyle's."""
+    x = (255 * image - jnp.asarray(CAFFE_MEAN, image.dtype).reshape(1, 1, 3))[..., ::-1]
+    found = []
+    for name in ("conv1_1", "conv1_2", "pool", "conv2_1"):
+        if name == "pool":
+            x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (2, 2, 1), (2, 2, 1), "VALID") / 4
+            continue
+        layer, mode = params["params"][name], {"zero": "constant", "replicate": "edge"}[padding]
+        x = jnp.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
+        x = jax.lax.conv_general_dilated(
+            x[None], layer["kernel"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[0]
+        x = jnp.maximum(x + layer["bias"].reshape(1, 1, -1), 0)
+        found.append(x)
+    return found[1:]
+
+
+def first_params():
+    every = random_params(float)["params"]
+    return {"params": {name: every[name] for name in ("conv1_1", "conv1_2", "conv2_1")}}
+
+
+def mean_loss(features):
+    return sum(jnp.mean(x * x) + jnp.mean(jnp.sin(x)) for x in features)
+
+
+def on(mesh, spec, tree):
+    return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+def mesh_of(name, kind):
+    return jax.make_mesh((8,), (name,), axis_types=(kind,))
+
+
+def network():
+    """Case -> largest difference of value and gradients from the plain network on one device."""
+    found = {}
+    for padding in ("zero", "replicate"):
+        for name, (of_loss, expected) in network_cases(padding).items():
+            found[f"{name}, {padding}"] = difference(of_loss, expected)
+    return found | objective_cases()
+
+
+def network_cases(padding):
+    params = first_params()
+    images = jnp.asarray(pictures(range(8), 32, 24))
+    net = jaxstyle.VGG19(pooling="average", padding=padding)
+
+    def loss_of(params, image):
+        return mean_loss(net.apply(params, image, LAYERS)[layer] for layer in LAYERS)
+
+    def mean(of_picture):
+        return lambda params, images: jnp.mean(jax.vmap(of_picture, (None, 0))(params, images))
+
+    plain = mean(lambda params, image: mean_loss(plain_network(params, image, padding)))
+    loss = mean(loss_of)
+    both = lambda function: jax.value_and_grad(function, (0, 1))  # noqa: E731
+    expected = jax.jit(both(plain))(params, images)
+    compiled = jax.jit(both(loss))
+    cases = {"jit": compiled(params, images), "eager": both(loss)(params, images)}
+
+    for name, kind in (
+        ("data", AxisType.Auto),
+        ("data", AxisType.Explicit),
+        ("rows", AxisType.Auto),
+        ("rows", AxisType.Explicit),
+    ):
+        mesh, label = mesh_of(name, kind), f"{kind.name} mesh {name}"
+        arguments = on(mesh, P(), params), on(mesh, P(name), images)
+        cases[label] = jax.jit(both(loss))(*arguments)
+        with jax.set_mesh(mesh):
+            cases[f"{label}, set"] = jax.jit(both(loss))(*arguments)
+            cases[f"{label}, split rows"] = jax.jit(both(loss))(
+                arguments[0], on(mesh, P(None, name), images)
+            )
+
+    mesh = mesh_of("rows", AxisType.Auto)
+
+    def shared(params, images):
+        return both(lambda *args: jax.lax.pmean(loss(*args), "rows"))(params, images)
+
+    specs = {"in_specs": (P(), P("rows")), "out_specs": (P(), (P(), P("rows")))}
+    cases["shard_map"] = jax.jit(jax.shard_map(shared, mesh=mesh, **specs))(params, images)
+    cases["eager shard_map"] = jax.shard_map(shared, mesh=mesh, **specs)(params, images)
+
+    def scanned(params, images):
+        step = lambda total, image: (total + loss_of(params, image), None)  # noqa: E731
+        return jax.lax.scan(step, jnp.zeros((), images.dtype), images)[0] / len(images)
+
+    cases["scan"] = jax.jit(both(scanned))(params, images)
+    cases["checkpoint"] = jax.jit(both(jax.checkpoint(loss)))(params, images)
+    program = jax.export.export(compiled, platforms=("cpu", "cuda", "tpu"))(params, images)
+    cases["export"] = jax.jit(program.call)(params, images)
+
+    for name, strict in {
+        "disable_jit": jax.disable_jit(),
+        "strict dtypes": jax.numpy_dtype_promotion("strict"),
+        "rank promotion": jax.numpy_rank_promotion("raise"),
+        "transfer guard": jax.transfer_guard("disallow"),
+        "debug_nans": jax.debug_nans(True),
+        "debug_infs": jax.debug_infs(True),
+        "checks": jax.enable_checks(True),
+        "leaks": jax.checking_leaks(),
+    }.items():
+        call = both(loss) if name == "disable_jit" else jax.jit(both(loss))
+        with strict:
+            cases[name] = call(params, images)
+    return {name: (case, expected) for name, case in cases.items()}
+
+
+def objective_cases():
+    """`prepare_targets` and `evaluate` of pictures on an Explicit mesh."""
+    params, recipe = first_params(), PLAIN
+    contents, styles = pictures(range(8), 48, 32), pictures(range(10, 18), 48, 32)
+    found = {}
+
+    def loss(params, contents, styles, tile):
+        def one(content, style):
+            targets = jaxstyle.prepare_targets(
+                recipe.network, params, recipe.terms, content, style, tile=tile
+            )
+            value = jaxstyle.evaluate(
+                recipe.network, params, recipe.terms, targets, recipe.weights, style, tile=tile
+            )
+            return value[0]
+
+        return jnp.mean(jax.vmap(one)(contents, styles))
+
+    expected = jax.jit(jax.value_and_grad(lambda *args: loss(*args, None), (0, 1, 2)))(
+        params, contents, styles
+    )
+    mesh = mesh_of("data", AxisType.Explicit)
+    split = on(mesh, P("data"), (contents, styles))
+    for tile in (None, 16):
+        run = jax.jit(jax.value_and_grad(lambda *args, tile=tile: loss(*args, tile), (0, 1, 2)))
+        found[f"evaluate by {tile}"] = difference(run(on(mesh, P(), params), *split), expected)
+    return found
+
+
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    program = {"small": small, "recipe": recipe, "process": process}[what]
+    program = {"small": small, "network": network, "recipe": recipe, "process": process}[what]
     print(json.dumps(program(*arguments)))
