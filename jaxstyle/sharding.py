@@ -12,6 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH = "batch"
@@ -76,6 +79,18 @@ def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     return jax.tree.map(put, tree)
 
 
+def with_auto_axes(array: jax.Array) -> jax.Array:
+    """Returns an array on an Explicit mesh as it lies, on the same mesh with Auto axes.
+
+    A run combines it with arrays that are split in other ways, which XLA then decides.
+    """
+    sharding = None if isinstance(array, jax.core.Tracer) else array.sharding
+    if not isinstance(sharding, NamedSharding) or not sharding.mesh.explicit_axes:
+        return array
+    mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+    return jax.device_put(array, NamedSharding(mesh, sharding.spec))
+
+
 def _pairs(mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(BATCH if BATCH in mesh.axis_names else None)
 
@@ -103,18 +118,19 @@ def over(
     def run(*arguments: Any) -> Any:
         if mesh is None:
             return traced(*arguments)
+        called = traced
         if any(batched) and BATCH in mesh.axis_names:
-            specs = tuple(_pairs(mesh) if each else PartitionSpec() for each in batched)
-            return jax.shard_map(
+            called = jax.shard_map(
                 traced,
                 mesh=mesh,
-                in_specs=specs,
+                in_specs=tuple(_pairs(mesh) if each else PartitionSpec() for each in batched),
                 out_specs=_pairs(mesh),
                 axis_names={BATCH},
                 check_vma=False,
-            )(*arguments)
+            )
+        # In the place of a mesh that the caller may have set.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return traced(*arguments)
+            return called(*arguments)
 
     return run
 
@@ -231,3 +247,33 @@ def splits_columns(shape: Sequence[int], mesh: Mesh, stride: int) -> bool:
         f"a picture of {shape[-2]}x{shape[-3]} px cannot be split over {number} devices: one edge "
         f"must be a multiple of {step} px, such as {max(longer // step, 1) * step}"
     )
+
+
+def _constrain_layout(x: jax.Array) -> jax.Array:
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+
+
+def _lower_row_major(context: Any, x: Any) -> Any:
+    axes = context.module_context.axis_context
+    devices = axes.mesh.size if hasattr(axes, "mesh") else getattr(axes, "num_devices", 1)
+    if devices == 1:  # so that `jax.export` accepts it, which knows no layouts
+        return [x]
+    return mlir.lower_fun(_constrain_layout, multiple_results=False)(context, x)
+
+
+# A primitive, since only its lowering knows how many devices a program is for.
+_row_major = Primitive("row_major")
+_row_major.def_impl(lambda x: x)
+_row_major.def_abstract_eval(lambda x: x)
+ad.deflinear(_row_major, lambda cotangent: [_row_major.bind(cotangent)])
+batching.defvectorized(_row_major)
+mlir.register_lowering(_row_major, lambda _, x: [x])
+mlir.register_lowering(_row_major, _lower_row_major, platform="cpu")
+
+
+def row_major(x: jax.Array) -> jax.Array:
+    """Returns `x` in row-major layout where a program for several devices runs on CPUs.
+
+    XLA:CPU's Fourier transform needs this layout, and XLA's partitioner does not keep it.
+    """
+    return _row_major.bind(x)

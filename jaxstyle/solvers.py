@@ -23,9 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental.layout import Layout, with_layout_constraint
 
-from jaxstyle.sharding import devices_per_picture
+from jaxstyle.sharding import row_major, vary_alike
 
 # fun(x, *args) -> (value (), aux), traceable by JAX.
 Objective = Callable[..., tuple[jax.Array, Any]]
@@ -264,6 +263,12 @@ def _start(fun: Objective, x: jax.Array, args: Any, n: int) -> State:
     )
 
 
+def _vary_with(state: State, args: Any) -> State:
+    """Makes a state vary, in a `jax.shard_map`, over all axes that a step varies over."""
+    like = jax.tree.leaves((state.x, args))
+    return jax.tree.map(lambda leaf: vary_alike(leaf, *like)[0], state)
+
+
 def _is_fresh(state: State) -> jax.Array:
     """Whether nothing has been evaluated yet.
 
@@ -348,8 +353,8 @@ def scale_frequencies(image: jax.Array, exponent: float) -> jax.Array:
     frequency along an axis is left as it is. The map is linear and symmetric.
     """
     height, width, _ = image.shape
-    spectrum = _pinned(_spectrum(image) * _frequencies(image, exponent))
-    planes = _pinned(jnp.fft.irfft2(spectrum, s=(height, width)))
+    spectrum = row_major(_spectrum(image) * _frequencies(image, exponent))
+    planes = row_major(jnp.fft.irfft2(spectrum, s=(height, width)))
     return jnp.moveaxis(planes, 0, -1).astype(image.dtype)
 
 
@@ -367,7 +372,7 @@ def energy(image: jax.Array, exponent: float) -> jax.Array:
 
 def _spectrum(image: jax.Array) -> jax.Array:
     """The transform `(c, H, W // 2 + 1)` of `(H, W, c)`."""
-    return _pinned(jnp.fft.rfft2(_pinned(jnp.moveaxis(image, -1, 0))))
+    return row_major(jnp.fft.rfft2(row_major(jnp.moveaxis(image, -1, 0))))
 
 
 def _frequencies(image: jax.Array, exponent: float) -> jax.Array:
@@ -376,13 +381,6 @@ def _frequencies(image: jax.Array, exponent: float) -> jax.Array:
     rows = jnp.fft.fftfreq(height, dtype=image.dtype)[:, None]
     squared = rows**2 + jnp.fft.rfftfreq(width, dtype=image.dtype)[None] ** 2
     return (2 * jnp.sqrt(jnp.maximum(squared, max(height, width) ** -2.0)))[None] ** exponent
-
-
-def _pinned(planes: jax.Array) -> jax.Array:
-    # XLA:CPU's transform has but this layout, which its partitioner does not know.
-    if devices_per_picture() == 1:
-        return planes
-    return with_layout_constraint(planes, Layout((0, 1, 2)))
 
 
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
@@ -518,7 +516,7 @@ class LBFGS:
             y_history=history,
             rho_history=jnp.zeros(self.history_size, x.dtype),
         )
-        return _start(fun, x, args, self.num_steps)._replace(inner=inner)
+        return _vary_with(_start(fun, x, args, self.num_steps)._replace(inner=inner), args)
 
     def _is_smooth(self, x: jax.Array) -> bool:
         return self.smoothness != 0 and x.ndim == 3
@@ -692,7 +690,8 @@ class Adam:
         rate = jnp.asarray(self.learning_rate, x.dtype)
         mean = x * (1 - self.average) if self.average else None
         nothing = jnp.zeros_like(x)
-        return state._replace(inner=_AdamState(rate, nothing, self._solver().init(x), mean))
+        inner = _AdamState(rate, nothing, self._solver().init(x), mean)
+        return _vary_with(state._replace(inner=inner), args)
 
     def go_on(self, state: State, earlier: "_AdamState") -> State:
         """Gives a `start` at a larger size the moments that a smaller one ended with."""

@@ -9,6 +9,7 @@ computed once more, and nothing of a window is kept.
 
 import dataclasses
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -71,8 +72,8 @@ def make_tiling(
 
     Args:
         shape: `(H, W, ...)` of the image.
-        tile: pixels; rounded up to the stride of the deepest layer. Windows are larger than that
-            by what the network sees around it.
+        tile: pixels; rounded up to 4 times the stride of the deepest layer. Windows are larger
+            than that by what the network sees around it.
         layers: layers that are read.
         reach: layer -> how many of its positions around each are read, 0 if none but itself.
 
@@ -92,16 +93,18 @@ def make_tiling(
 
 
 def _cut(size: int, tile: int, halo: int, stride: int) -> _Axis:
-    number = -(-size // tile)
-    tile = -(-size // (number * stride)) * stride
-    # A window that ends where the image does begins at a multiple of the stride.
-    window = tile + 2 * halo + size % stride
+    # Winograd's algorithm makes 4 x 4 outputs together: where windows begin at multiples of that,
+    # in the deepest layer too, they round as the whole image does.
+    unit = 4 * stride
+    tile = -(-tile // unit) * unit
+    # A window that ends where the image does begins at a multiple of the unit.
+    window = tile + 2 * halo + (size - tile - 2 * halo) % unit
     if window >= size:
         return _Axis(size, (0,), ((0, size),))
-    number = -(-size // tile)
-    starts = tuple(min(max(i * tile - halo, 0), size - window) for i in range(number))
-    owned = tuple((i * tile, (i + 1) * tile) for i in range(number - 1))
-    return _Axis(window, starts, (*owned, ((number - 1) * tile, size)))
+    starts = (*range(0, size - window, tile), size - window)
+    # Each position is owned by the last window that sees all that it sees.
+    edges = (0, *(start + halo for start in starts[1:]), size)
+    return _Axis(window, starts, tuple(itertools.pairwise(edges)))
 
 
 def sum_over_windows(

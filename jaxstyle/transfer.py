@@ -29,7 +29,7 @@ from jaxstyle.objective import (
 )
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
-from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns
+from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
 from jaxstyle.solvers import (
     Adam,
     Objective,
@@ -462,7 +462,8 @@ def _put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     if mesh is not None:
         return place(tree, mesh, batched)
     return jax.tree.map(
-        lambda leaf: leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf), tree
+        lambda leaf: with_auto_axes(leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)),
+        tree,
     )
 
 
