@@ -579,8 +579,8 @@ def _convert(
     Args:
         file: The file.
         output: Where to write, instead of the cache.
-        preprocessing: What the weights were trained on, if the file does not tell.
-        default: Take it in all runs from now on, in the place of another default.
+        preprocessing: What the weights were trained with, if the file does not say.
+        default: Make it the default of all runs.
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 

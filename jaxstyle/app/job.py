@@ -189,8 +189,19 @@ def make_job(
     )
 
 
-@functools.lru_cache(maxsize=256)
 def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
+    version = None  # of a file, which may be replaced by another one of its name
+    if is_file_name(name):
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(name)
+            version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return _read_recipe(name, settings, version)
+
+
+# Ten thousand rows of a manifest name a few recipes.
+@functools.lru_cache(maxsize=256)
+def _read_recipe(name: str, settings: tuple[str, ...], version: object) -> Recipe:
+    del version
     recipe = find_recipe(name)
     return override(recipe, settings) if settings else recipe
 

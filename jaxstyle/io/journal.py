@@ -128,7 +128,7 @@ class Journal:
         # Of several processes' journals, or of runs with one and then with several, the names
         # do not tell which entry is the latest.
         before = _time(self.entries.get(entry["output"], {}))
-        entry = {**entry, "time": round(max(time.time(), before + 0.001), 3)}
+        entry = {**entry, "time": round(max(time.time(), before + 1e-6), 6)}
         if not os.path.lexists(self._path):  # somebody has removed it while we run
             self._create()
         self._append(_line(entry))

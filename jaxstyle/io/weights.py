@@ -159,7 +159,11 @@ def verify(path: PathType | None = None) -> WeightsInfo:
 
 
 def list_weights() -> list[WeightsInfo]:
-    """Returns what is cached, best first; a damaged file is left out, with a warning."""
+    """Returns what is cached, best first; a damaged file is left out, with a warning.
+
+    Raises:
+        InputError: if the file that names the defaults is damaged.
+    """
     chosen = _defaults().values()
     found = []
     paths = cache_dir().glob("*.safetensors")
