@@ -5,10 +5,12 @@ The number of a CPU's devices is fixed when JAX starts, so this cannot be in the
     python many_devices.py small|network|recipe NAME|process I N PORT
 """
 
+import contextlib
 import dataclasses
 import json
 import re
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -210,12 +212,24 @@ def mesh_of(name, kind):
     return jax.make_mesh((8,), (name,), axis_types=(kind,))
 
 
-def network():
+# What of the cases below is quick enough for each run of the tests; padding with zeros is simpler.
+QUICK = {
+    "replicate": (
+        "jit", "Auto mesh rows, set", "Explicit mesh data", "Explicit mesh rows, set",
+        "Explicit mesh data, split rows", "shard_map", "scan of checkpoint", "export",
+        "disable_jit", "all strict flags",
+    ),
+    "zero": ("jit", "Explicit mesh data", "shard_map"),
+}  # fmt: skip
+
+
+def network(which):
     """Case -> largest difference of value and gradients from the plain network on one device."""
     found = {}
-    for padding in ("zero", "replicate"):
-        for name, (of_loss, expected) in network_cases(padding).items():
-            found[f"{name}, {padding}"] = difference(of_loss, expected)
+    for padding, quick in QUICK.items():
+        cases, expected = network_cases(padding)
+        for name in quick if which == "quick" else cases:
+            found[f"{name}, {padding}"] = difference(cases[name](), expected)
     return found | objective_cases()
 
 
@@ -233,44 +247,58 @@ def network_cases(padding):
     plain = mean(lambda params, image: mean_loss(plain_network(params, image, padding)))
     loss = mean(loss_of)
     both = lambda function: jax.value_and_grad(function, (0, 1))  # noqa: E731
-    expected = jax.jit(both(plain))(params, images)
-    compiled = jax.jit(both(loss))
-    cases = {"jit": compiled(params, images), "eager": both(loss)(params, images)}
-
-    for name, kind in (
-        ("data", AxisType.Auto),
-        ("data", AxisType.Explicit),
-        ("rows", AxisType.Auto),
-        ("rows", AxisType.Explicit),
-    ):
-        mesh, label = mesh_of(name, kind), f"{kind.name} mesh {name}"
-        arguments = on(mesh, P(), params), on(mesh, P(name), images)
-        cases[label] = jax.jit(both(loss))(*arguments)
-        with jax.set_mesh(mesh):
-            cases[f"{label}, set"] = jax.jit(both(loss))(*arguments)
-            cases[f"{label}, split rows"] = jax.jit(both(loss))(
-                arguments[0], on(mesh, P(None, name), images)
-            )
-
-    mesh = mesh_of("rows", AxisType.Auto)
 
     def shared(params, images):
         return both(lambda *args: jax.lax.pmean(loss(*args), "rows"))(params, images)
 
+    def scanned(of_picture):
+        def run(params, images):
+            step = lambda total, image: (total + of_picture(params, image), None)  # noqa: E731
+            return jax.lax.scan(step, jnp.zeros((), images.dtype), images)[0] / len(images)
+
+        return run
+
+    def exported():
+        compiled = jax.jit(both(loss))
+        program = jax.export.export(compiled, platforms=("cpu", "cuda", "tpu"))(params, images)
+        return jax.jit(program.call)(params, images)
+
     specs = {"in_specs": (P(), P("rows")), "out_specs": (P(), (P(), P("rows")))}
-    cases["shard_map"] = jax.jit(jax.shard_map(shared, mesh=mesh, **specs))(params, images)
-    cases["eager shard_map"] = jax.shard_map(shared, mesh=mesh, **specs)(params, images)
+    on_rows = jax.shard_map(shared, mesh=mesh_of("rows", AxisType.Auto), **specs)
+    cases = {
+        "jit": lambda: jax.jit(both(loss))(params, images),
+        "eager": lambda: both(loss)(params, images),
+        "shard_map": lambda: jax.jit(on_rows)(params, images),
+        "eager shard_map": lambda: on_rows(params, images),
+        "scan": lambda: jax.jit(both(scanned(loss_of)))(params, images),
+        "checkpoint": lambda: jax.jit(both(jax.checkpoint(loss)))(params, images),
+        "scan of checkpoint": lambda: jax.jit(both(scanned(jax.checkpoint(loss_of))))(
+            params, images
+        ),
+        "export": exported,
+    }
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        for axis in ("data", "rows"):
+            for how, spec in (("", P(axis)), (", set", P(axis)), (", split rows", P(None, axis))):
+                cases[f"{kind.name} mesh {axis}{how}"] = partial(
+                    on_mesh, both(loss), params, images, mesh_of(axis, kind), spec, how != ""
+                )
+    flags = strict_flags()
+    for name in flags:
+        cases[name] = partial(under, [name], both(loss), params, images)
+    together = [name for name in flags if name not in ("disable_jit", "leaks")]
+    cases["all strict flags"] = partial(under, together, both(loss), params, images)
+    return cases, jax.jit(both(plain))(params, images)
 
-    def scanned(params, images):
-        step = lambda total, image: (total + loss_of(params, image), None)  # noqa: E731
-        return jax.lax.scan(step, jnp.zeros((), images.dtype), images)[0] / len(images)
 
-    cases["scan"] = jax.jit(both(scanned))(params, images)
-    cases["checkpoint"] = jax.jit(both(jax.checkpoint(loss)))(params, images)
-    program = jax.export.export(compiled, platforms=("cpu", "cuda", "tpu"))(params, images)
-    cases["export"] = jax.jit(program.call)(params, images)
+def on_mesh(function, params, images, mesh, spec, is_set):
+    arguments = on(mesh, P(), params), on(mesh, spec, images)
+    with jax.set_mesh(mesh) if is_set else contextlib.nullcontext():
+        return jax.jit(function)(*arguments)
 
-    for name, strict in {
+
+def strict_flags():
+    return {
         "disable_jit": jax.disable_jit(),
         "strict dtypes": jax.numpy_dtype_promotion("strict"),
         "rank promotion": jax.numpy_rank_promotion("raise"),
@@ -279,17 +307,21 @@ def network_cases(padding):
         "debug_infs": jax.debug_infs(True),
         "checks": jax.enable_checks(True),
         "leaks": jax.checking_leaks(),
-    }.items():
-        call = both(loss) if name == "disable_jit" else jax.jit(both(loss))
-        with strict:
-            cases[name] = call(params, images)
-    return {name: (case, expected) for name, case in cases.items()}
+    }
+
+
+def under(names, function, params, images):
+    with contextlib.ExitStack() as stack:
+        flags = strict_flags()
+        for name in names:
+            stack.enter_context(flags[name])
+        return (function if "disable_jit" in names else jax.jit(function))(params, images)
 
 
 def objective_cases():
     """`prepare_targets` and `evaluate` of pictures on an Explicit mesh."""
     params, recipe = first_params(), PLAIN
-    contents, styles = pictures(range(8), 48, 32), pictures(range(10, 18), 48, 32)
+    contents, styles = pictures(range(8), 32, 16), pictures(range(10, 18), 32, 16)
     found = {}
 
     def loss(params, contents, styles, tile):
@@ -312,6 +344,21 @@ def objective_cases():
     for tile in (None, 16):
         run = jax.jit(jax.value_and_grad(lambda *args, tile=tile: loss(*args, tile), (0, 1, 2)))
         found[f"evaluate by {tile}"] = difference(run(on(mesh, P(), params), *split), expected)
+
+    # With Fourier coordinates, whose transform XLA's partitioner does not know on CPUs.
+    shallow = dataclasses.replace(
+        PLAIN,
+        terms=(terms.GramStyle(("relu1_1",), (1.0,)),),
+        weights={"style": 1.0},
+        solver=dataclasses.replace(SMALL.solver, num_steps=2),
+    )
+    paint = partial(jaxstyle.stylize, params, recipe=shallow)
+    expected = jax.jit(jax.vmap(paint))(contents, styles)
+    batch = jaxstyle.stylize_batch(params, *split, recipe=shallow)
+    found["stylize_batch"] = difference(batch.image, expected.image)
+    auto = mesh_of("data", AxisType.Auto)
+    run = jax.shard_map(jax.vmap(paint), mesh=auto, in_specs=P("data"), out_specs=P("data"))
+    found["shard_map of stylize"] = difference(jax.jit(run)(contents, styles), expected)
     return found
 
 

@@ -352,7 +352,10 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
     Raises:
         InputError: if it has changed.
     """
-    ours = "generator" in content or "checksum" in content
+    marked = any(
+        isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
+    )
+    ours = marked or "generator" in content or "checksum" in content
     if ours and content.get("checksum") != checksum(content):
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not fit; if you edited it, remove "

@@ -1,0 +1,131 @@
+"""Flips bits in every kind of file that jaxstyle reads back, and counts what comes of it.
+
+    python scripts/flip_bits.py --flips 10000
+
+Checkpoints, the JSON next to a picture, journals, compiled programs and cached network weights are
+written, damaged in 1 to 4 places, and read. A damaged file must be refused, or give exactly what
+was written, where the flip changed only its layout. Anything else is a wrong result: exit code 1.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstyle.app.private import PrivateFolder
+from jaxstyle.io import InputError, load_params
+from jaxstyle.io import weights as weights_module
+from jaxstyle.io.journal import Journal, journal_path
+from jaxstyle.io.metadata import read_json, write_json
+from jaxstyle.io.tensor_file import read_tensors, write_tensors
+
+_LARGE = 2**24  # bytes, from which on fewer flips are made: each hashes the whole file
+
+
+def _checkpoint(folder: Path) -> tuple[Path, Callable[[], Any]]:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, np.ndarray] = {
+        "leaf_0": rng.normal(size=(8, 8, 3)).astype(np.float32),
+        "leaf_1": np.arange(5),
+    }
+    path = folder / "jaxstyle-checkpoint.safetensors"
+    write_tensors(path, arrays, {"stage": 1, "trace": [{"step": 1, "loss": 0.5}]})
+
+    def read() -> Any:
+        found, metadata = read_tensors(path)
+        return {name: array.tolist() for name, array in found.items()}, metadata
+
+    return path, read
+
+
+def _json(folder: Path) -> tuple[Path, Callable[[], Any]]:
+    path = folder / "out.json"
+    write_json(path, {"seed": 3, "loss": 1.25e-3, "recipe": {"name": "x", "weights": [1.0, 2.0]}})
+    return path, lambda: read_json(path)
+
+
+def _journal(folder: Path) -> tuple[Path, Callable[[], Any]]:
+    path = journal_path(folder)
+    journal = Journal(path)
+    for number in range(6):
+        journal.add({"output": f"{number}.png", "digest": "abcdef", "loss": number / 3})
+    return path, lambda: dict(Journal(path).entries)
+
+
+def _program(folder: Path) -> tuple[Path, Callable[[], Any]]:
+    private = PrivateFolder(folder / "programs")
+    private.write("a" * 64, os.urandom(20_000))
+    return folder / "programs" / ("a" * 64), lambda: private.read("a" * 64)
+
+
+def _weights(folder: Path) -> tuple[Path, Callable[[], Any]]:
+    source = next(iter(weights_module.list_weights()), None)
+    if source is None:
+        load_params()  # fetches them
+        source = weights_module.list_weights()[0]
+    path = folder / "vgg19.safetensors"
+    path.write_bytes(source.path.read_bytes())
+    # Its hash is that of all numbers.
+    return path, lambda: weights_module.verify(path).sha256
+
+
+KINDS = {
+    "checkpoint": _checkpoint,
+    "json": _json,
+    "journal": _journal,
+    "program": _program,
+    "weights": _weights,
+}
+
+
+def flip(kind: str, flips: int, seed: int) -> Counter[str]:
+    """Damages a file of that kind so many times; returns how often what came of it."""
+    rng = np.random.default_rng(seed)
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        path, read = KINDS[kind](Path(name))
+        whole, expected = path.read_bytes(), read()
+        for _ in range(flips if len(whole) < _LARGE else max(flips // 50, 1)):
+            damaged = bytearray(whole)
+            for _ in range(rng.choice((1, 1, 2, 4))):
+                # Half of them in the first kilobytes, where headers are.
+                end = len(whole) if rng.random() < 0.5 else min(len(whole), 4096)
+                damaged[rng.integers(end)] ^= 1 << rng.integers(8)
+            if bytes(damaged) == whole:
+                continue
+            path.write_bytes(damaged)
+            try:
+                counts["same" if read() == expected else "WRONG"] += 1
+            except (InputError, OSError, ValueError) as error:
+                if not isinstance(error, InputError) and kind != "program":
+                    counts[f"CRASH {type(error).__name__}"] += 1
+                counts["refused"] += 1
+            path.write_bytes(whole)
+    return counts
+
+
+def main() -> int:
+    """Damages all kinds of files."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; by default all")
+    parser.add_argument("--flips", type=int, default=10_000, help="of each kind; fewer of weights")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    bad = 0
+    for kind in arguments.kinds or KINDS:
+        counts = flip(kind, arguments.flips, arguments.seed)
+        print(f"{kind:11} {json.dumps(dict(sorted(counts.items())))}", flush=True)
+        bad += sum(number for what, number in counts.items() if what.isupper() or " " in what)
+    print(f"{bad} wrong results or crashes")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
