@@ -557,7 +557,6 @@ def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-30]),
         flip,
-        lambda path: path.write_bytes(before[(pictures.index(path) + 1) % 3]),  # another of ours
         lambda path: path.unlink(),
         lambda path: path.with_suffix(".json").unlink(),
         lambda path: path.with_suffix(".json").write_bytes(b""),
@@ -578,6 +577,122 @@ def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
     assert "3 of them in the journal" in paint()[1]
 
 
+def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file, paint):
+    first, second = write_manifest(folder, 2)
+    assert paint()[0] == 0
+    picture = folder / "out" / second
+    painted, description = picture.read_bytes(), picture.with_suffix(".json").read_bytes()
+
+    def assert_it_stays(*options):
+        before = {path: path.read_bytes() for path in (folder / "out").rglob("*.*")}
+        code, said = paint(*options)
+        assert code == 2, said
+        assert f"such as {second}, are not those that this batch has painted; --force" in said
+        assert before == {path: path.read_bytes() for path in (folder / "out").rglob("*.*")}
+
+    # Retouched by what keeps the field `Software`; with another row, and with options.
+    image = jaxstyle.io.load_image(picture)
+    jaxstyle.io.save_image(picture, 1 - image)
+    write_manifest(folder, 3)
+    assert_it_stays()
+    assert_it_stays("--retry-failed")
+    assert_it_stays("--overwrite")
+    # Painted by `stylize`, which writes a JSON too; or without one.
+    digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+    jaxstyle.io.write_json(
+        picture.with_suffix(".json"), {"output": picture.name, "sha256": digest, "batch": None}
+    )
+    assert_it_stays()
+    picture.with_suffix(".json").unlink()
+    assert_it_stays()
+    # Without its journal a picture is known by its JSON, unless the row has other pictures now.
+    picture.write_bytes(painted)
+    picture.with_suffix(".json").write_bytes(description)
+    (folder / "out" / "journal.jsonl").unlink()
+    write_manifest(folder, 2, row1={"content": "c4.png"})
+    assert_it_stays()
+    # The picture of a batch around this one.
+    write_manifest(folder, 2, row0={"output": "other.png"}, row1={"output": "1.png"})
+    call = arguments(folder, params_file, "--steps", "1", output="out/1")
+    assert main(call) == 2
+    assert picture.read_bytes() == painted
+    write_manifest(folder, 2)
+    code, said = paint()
+    assert code == 0
+    assert "2 painted" in said
+    # An entry of a failure vouches for nothing.
+    (folder / "c1.png").unlink()
+    write_manifest(folder, 2, row1={"content": "c1.png", "seed": 1, "init": "noise"})
+    assert paint("--force")[0] == 1
+    assert "error" in journal_of(folder)[-1]
+    write_manifest(folder, 2, row1={"content": "c4.png"})
+    assert_it_stays()
+    assert "1 painted" in paint("--force")[1]
+    assert picture.read_bytes() != painted
+
+
+def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
+    """A run that is killed leaves nothing that the next one does not know."""
+    (output,) = write_manifest(folder, 1)
+    picture, write = folder / "out" / output, batch.write_atomically
+
+    def killed(path, data):
+        write(path, data)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_atomically", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            paint()
+    assert picture.is_file()
+    assert journal_of(folder) == []
+    code, said = paint()
+    assert code == 0, said
+    assert "1 painted" in said
+
+
+def test_what_comes_during_the_run_is_not_replaced(folder, paint, monkeypatch):
+    outputs = write_manifest(folder, 2)
+    foreign = folder / "out" / outputs[1]
+
+    def load(pair, lanes):
+        foreign.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "c0.png", foreign)
+        return load_lane(pair, lanes)
+
+    load_lane = batch.load_lane
+    monkeypatch.setattr(batch, "load_lane", load)
+    assert paint()[0] == 1
+    assert foreign.read_bytes() == (folder / "c0.png").read_bytes()
+    entries = {entry["output"]: entry for entry in journal_of(folder)}
+    assert "did not write it" in entries[outputs[1]]["error"]
+    assert "error" not in entries[outputs[0]]
+
+
+def test_a_picture_too_large_for_its_format_is_refused(folder, params_file, capsys):
+    Image.new("RGB", (17000, 16)).save(folder / "c1.png")
+    write_manifest(folder, 2, row1={"output": "l.webp", "size": 17000})
+    assert main(arguments(folder, params_file)) == 2
+    said = capsys.readouterr().err
+    assert "line 2: " in said
+    assert "WEBP holds at most 16383 pixels along an edge; save it as .png" in said
+    assert not (folder / "out").exists()
+
+
+def test_a_pattern_that_matches_what_it_has_painted(folder, params_file, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    for i in range(2, 6):
+        (folder / f"c{i}.png").unlink()
+    call = [
+        "batch", "--contents", "c*.png", "--styles", "s0.png", "--output-dir", ".", "--steps", "1",
+        "--size", "64", "--recipe", "small.json", "--params", params_file,
+    ]  # fmt: skip
+    assert main(call) == 0
+    assert "2 painted" in capsys.readouterr().err
+    assert main(call) == 0
+    assert "2 pairs, 2 of them in the journal" in capsys.readouterr().err
+
+
 def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, paint, monkeypatch):
     (output,) = write_manifest(folder, 1)
     assert paint()[0] == 0
@@ -591,9 +706,15 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
         with pytest.raises(RuntimeError, match="killed"):
             paint("--steps", "3", "--force")
     assert (folder / "out" / output).read_bytes() != before
+    # A better one, for all that the journal knows.
     code, said = paint()
+    assert code == 2
+    assert "not those that this batch has painted; --force" in said
+    # Of these settings it is the one that the killed run has painted.
+    code, said = paint("--steps", "3")
     assert code == 0
     assert "1 painted" in said
+    assert paint("--force")[0] == 0
     assert (folder / "out" / output).read_bytes() == before
 
 

@@ -7,11 +7,13 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from jaxstyle.io import InputError
+from jaxstyle.io import InputError, save_image
 from jaxstyle.io.manifest import COLUMNS, cross_product, read_manifest
 
 
@@ -93,6 +95,11 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
         ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
         ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
+        (r'{"content": "a", "style": "b", "output": "\ud83d.png"}', "output '\\ud83d.png' has half"),
+        (r'{"content": "\ud83d", "style": "b", "output": "c.png"}', "line 2: content '\\ud83d' has"),
+        (r'{"content": "a", "style": ["b", "\udfff"], "output": "c.png"}', "style '\\udfff' has"),
+        (r'{"content": "a", "style": "b", "output": "c", "recipe": "\ud800.json"}', "recipe"),
+        (r'{"content": "a", "style": "b", "output": "c", "weights": {"\ud800": 1}}', "weights"),
         ('{"content": "a", "style": " ", "output": "c.png"}', "style is missing"),
         ('{"content": 0, "style": "b", "output": " "}', "output is missing"),
         ('{"content": "out/d.png", "style": "b", "output": "d.png"}', "would replace a file"),
@@ -214,6 +221,25 @@ def test_patterns(tmp_path, monkeypatch):
     Path("s/a.jpg").touch()
     with pytest.raises(InputError, match=r"'1-a.png' collides"):
         cross_product("p/*.jpg", "s/*", output_dir="out")
+
+
+def test_patterns_leave_out_what_is_painted(tmp_path, caplog):
+    for name in ("a.png", "s.png", "out/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    painted = np.zeros((8, 8, 3), np.float32)
+    for name in ("out/b-s.png", "out/sub/c.png", "painted-elsewhere.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_image(tmp_path / name, painted)
+    out, style = tmp_path / "out", str(tmp_path / "s.png")
+    rows = cross_product(str(tmp_path / "**" / "[a-c]*.png"), style, output_dir=out)
+    assert [row.output for row in rows] == ["a-s.png", "b-s.png"]
+    assert "matches 2 files that jaxstyle has written into" in caplog.text
+    # Elsewhere a painted picture is a picture like others.
+    (row,) = cross_product(str(tmp_path / "painted*.png"), style, output_dir=out)
+    assert row.output == "painted-elsewhere-s.png"
+    with pytest.raises(InputError, match="no file matches"):
+        cross_product(str(out / "sub" / "*.png"), style, output_dir=out)
 
 
 @settings(deadline=None, max_examples=200)

@@ -7,6 +7,7 @@ paints the same batches, and saves what is missing.
 
 import contextlib
 import dataclasses
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,13 +38,10 @@ from jaxstyle.app.pairs import (
 )
 from jaxstyle.app.progress import show_progress, tell_program, time_left
 from jaxstyle.app.sidecar import describe_losses, describe_run, timed
-from jaxstyle.io import (
-    InputError,
-    save_image,
-    write_json,
-)
+from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
+from jaxstyle.io.images import encode_image
 from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.solvers import Status
@@ -206,7 +204,11 @@ class _Runner:
         """
         looking = {
             pair.row.output: threads.submit(
-                resume.state_of, pair, self._entry(pair), self._info(pair)["sha256"]
+                resume.state_of,
+                pair,
+                self._entry(pair),
+                self._info(pair)["sha256"],
+                retry=self.options.retry_failed,
             )
             for pair in self.pairs
         }
@@ -218,8 +220,6 @@ class _Runner:
             wanted.update(resume.CHANGED)
         else:
             resume.refuse_changes(self.options.output_dir, states)
-        if self.options.retry_failed:
-            wanted.add(resume.FAILED)
         self.missing = {output for output, state in states.items() if state in wanted}
         mine = [pair for pair in self._share() if pair.row.output in self.missing]
         name = str(self.options.manifest or self.options.output_dir)
@@ -437,21 +437,26 @@ class _Runner:
             pair.job.output.parent.mkdir(parents=True, exist_ok=True)
             for path in (pair.job.output, pair.job.metadata_path):
                 check_target(path)
+                if not self.options.overwrite:  # something may have come there since the start
+                    outputs.check_replaceable(path)
+            with timed(own := {**seconds}, "save"):
+                data = encode_image(pair.job.output, result.image)
         except (InputError, OSError) as error:  # of this pair; a full disk is found out below
             self._fail(pair, error)
             return
+        shape = result.image.shape
         try:
-            with timed(own := {**seconds}, "save"):
-                save_image(pair.job.output, result.image)
-            shape = result.image.shape
             metadata = describe_run(
                 pair.job, result, shape, info, own, trace, tile=None, mesh=self.mesh
             )
-            picture = fingerprint(pair.job.output)
-            write_json(pair.job.metadata_path, {**metadata, "sha256": picture["sha256"]})
+            origin = self._origin(pair)
+            sha256 = hashlib.sha256(data).hexdigest()
+            # Before the picture, so that whenever the run is killed, a JSON vouches for it.
+            write_json(pair.job.metadata_path, {**metadata, "batch": origin, "sha256": sha256})
+            write_atomically(pair.job.output, data)
             entry = {
-                **self._origin(pair),
-                "picture": picture,
+                **origin,
+                "picture": fingerprint(pair.job.output),
                 "json": fingerprint(pair.job.metadata_path),
                 "status": status.name.lower(),
                 "loss": float(result.loss),

@@ -45,7 +45,7 @@ def check_job(job: Job) -> None:
     Raises:
         InputError: if something cannot be written, or would be lost.
     """
-    check_extension(job.output)
+    check_extension(job.output, size=job.size)
     written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)

@@ -86,7 +86,7 @@ def plan_pairs(
                 )
             if job.init not in ("content", "noise", "mean"):
                 raise InputError(f"init {job.init}: choose from content, noise and mean")
-            check_extension(job.output)
+            check_extension(job.output, size=job.size)
         except InputError as error:
             errors.add(row.line, error)
             continue

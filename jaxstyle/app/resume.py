@@ -10,15 +10,22 @@ import filelock
 
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.app.pairs import Pair
-from jaxstyle.io import InputError
-from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io import InputError, load_image
+from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.manifest import ManifestErrors
+from jaxstyle.io.metadata import read_json
+from jaxstyle.io.ownership import is_ours
 
 _SECONDS_TO_LOOK = 30  # for other processes that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
-CHANGED = ("settings", "pretrained weights", "pictures")
+CHANGED = {  # what to say of pictures that are not painted again without being asked
+    "settings": "were made with other settings",
+    "weights": "were made with other pretrained weights",
+    "sources": "were made with other pictures",
+    "picture": "are not those that this batch has painted",
+}
 
 
 def lock_paths(folder: Path, process: int, processes: int) -> tuple[Path, Path]:
@@ -77,39 +84,65 @@ def _describe(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def state_of(pair: Pair, entry: Mapping[str, Any], weights: str) -> str:
+def state_of(pair: Pair, entry: Mapping[str, Any], weights: str, *, retry: bool = False) -> str:
     """Compares a pair and its files with its entry in the journal.
 
     Args:
         pair: of the manifest.
         entry: of the journal, empty if there is none.
         weights: the hash of the pretrained weights.
+        retry: take what has failed for `MISSING`, if there is nothing to lose.
 
     Returns:
         `PAINTED`, `FAILED`, `MISSING`, or, for a picture that is there and was made otherwise, what
         has changed since, out of `CHANGED`.
     """
-    if "error" in entry:  # it vouches for nothing: what was corrected is painted
-        return MISSING if _changed(pair, entry, weights) else FAILED
+    changed = _changed(pair, entry, weights)
+    if "error" in entry and not retry and changed is None:
+        return FAILED
     if not is_unchanged(pair.job.output, entry.get("picture")):
-        return MISSING
-    if changed := _changed(pair, entry, weights):
+        return "picture" if _is_another(pair, weights) else MISSING
+    if changed is not None:
         return changed
     return PAINTED if is_unchanged(pair.job.metadata_path, entry.get("json")) else MISSING
 
 
-def _changed(pair: Pair, entry: Mapping[str, Any], weights: str) -> str | None:
-    if entry.get("digest") != pair.digest:
-        return CHANGED[0]
-    if entry.get("weights") != weights:
-        return CHANGED[1]
-    paths, before = pair.job.pictures, entry.get("sources")
+def _is_another(pair: Pair, weights: str) -> bool:
+    """Whether a whole picture of ours is there that is not of this row, or was edited since.
+
+    Of this row it may be without an entry in the journal: if a run was killed before it wrote it.
+    """
+    output = pair.job.output
+    if not is_ours(output):  # never replaced, see `check_replaceable`
+        return False
+    try:
+        load_image(output)
+    except InputError:  # damaged
+        return False
+    try:
+        metadata = read_json(pair.job.metadata_path)
+        origin = metadata["batch"]
+        return (
+            metadata["sha256"] != sha256_of(output)
+            or origin["output"] != pair.row.output
+            or _changed(pair, origin, weights) is not None
+        )
+    except (InputError, KeyError, TypeError):
+        return True
+
+
+def _changed(pair: Pair, origin: Mapping[str, Any], weights: str) -> str | None:
+    if origin.get("digest") != pair.digest:
+        return "settings"
+    if origin.get("weights") != weights:
+        return "weights"
+    paths, before = pair.job.pictures, origin.get("sources")
     if not isinstance(before, list) or len(before) != len(paths):
-        return CHANGED[2]
+        return "sources"
     for path, found in zip(paths, before, strict=True):
         # One that cannot be read now has not changed: nothing else can be painted of it.
         if not is_unchanged(path, found) and _describe(path) is not None:
-            return CHANGED[2]
+            return "sources"
     return None
 
 
@@ -146,9 +179,9 @@ def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:
     Raises:
         InputError: if there are any.
     """
-    for what in CHANGED:
+    for what, message in CHANGED.items():
         if found := [output for output, state in states.items() if state == what]:
             raise InputError(
-                f"{len(found)} pictures in {describe_path(folder)}, such as {found[0]}, were made "
-                f"with other {what}; --force paints them again, or choose another --output-dir"
+                f"{len(found)} pictures in {describe_path(folder)}, such as {found[0]}, {message}; "
+                "--force paints them again, or choose another --output-dir"
             )

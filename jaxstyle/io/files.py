@@ -224,7 +224,12 @@ def _resolve_target(path: PathType) -> str:
     text = os.fsdecode(path)
     if not text or "\0" in text:
         raise InputError(f"{name} is not a file name; give the path of a file")
-    target = os.path.realpath(text)
+    try:
+        target = os.path.realpath(text)
+    except OSError as error:  # of a relative path: the current folder was removed
+        raise InputError(
+            f"{name} cannot be found ({describe_error(error)}); change to a folder that exists"
+        ) from error
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise InputError(f"the folder of {name} does not exist; create it or choose another path")

@@ -241,11 +241,24 @@ def save_image(path: PathType, image: ArrayLike) -> None:
         image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
 
     Raises:
-        InputError: as `check_writable`; or the image has another shape or type, holds NaN, or
-            is too large for the format.
+        InputError: as `check_writable` and `encode_image`.
     """
-    kind, longest, options = _writer(path)
-    check_target(path)
+    check_writable(path)
+    write_atomically(path, encode_image(path, image))
+
+
+def encode_image(path: PathType, image: ArrayLike) -> memoryview:
+    """Returns the bytes that `save_image` writes.
+
+    Args:
+        path: see `save_image`; only its extension matters.
+        image: see `save_image`.
+
+    Raises:
+        InputError: the extension is unknown; or the image has another shape or type, holds NaN,
+            or is too large for the format.
+    """
+    kind, _, options = _writer(path)
     name = describe_path(path)
     try:
         array = np.asarray(image)
@@ -261,10 +274,7 @@ def save_image(path: PathType, image: ArrayLike) -> None:
     array = array.astype(np.float32)
     if np.isnan(array).any():
         raise InputError(f"{name}: the image holds NaN; it cannot be saved")
-    if max(array.shape) > longest:
-        raise InputError(
-            f"{name}: {kind} holds at most {longest} pixels along an edge; save it as .png"
-        )
+    check_extension(path, size=max(array.shape))
     pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
     buffer = io.BytesIO()
     try:
@@ -273,7 +283,7 @@ def save_image(path: PathType, image: ArrayLike) -> None:
         raise InputError(
             f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
         ) from error
-    write_atomically(path, buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def _mark(kind: str) -> dict[str, Any]:
@@ -301,16 +311,22 @@ def check_writable(path: PathType) -> None:
     check_target(path)
 
 
-def check_extension(path: PathType) -> None:
-    """Checks that `save_image` knows the extension of `path`.
+def check_extension(path: PathType, *, size: int = 1) -> None:
+    """Checks that `save_image` knows the extension of `path`, and how large its format may be.
 
     Args:
         path: see `save_image`.
+        size: long edge of the image in pixels.
 
     Raises:
-        InputError: it does not.
+        InputError: the extension is unknown, or its format holds no image of that size.
     """
-    _writer(path)
+    kind, longest, _ = _writer(path)
+    if size > longest:
+        raise InputError(
+            f"{describe_path(path)}: {kind} holds at most {longest} pixels along an edge; save it "
+            "as .png"
+        )
 
 
 def contact_sheet(

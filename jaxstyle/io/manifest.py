@@ -10,6 +10,7 @@ import dataclasses
 import glob
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_source, describe_path
+from jaxstyle.io.ownership import is_ours
 
 COLUMNS: Mapping[str, str] = {
     "content": "the photo",
@@ -39,6 +41,8 @@ _LISTS = ("style", "set", "weights", "style_weights", "mask")
 _MAXIMUM_BYTES = 2**28
 _MAXIMUM_CELL = 2**16
 _REPORTED = 20
+
+_logger = logging.getLogger("jaxstyle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,12 +147,27 @@ def cross_product(
 ) -> list[Row]:
     """Returns a row for each pair of files that two patterns such as `a/*.jpg` match.
 
+    What jaxstyle has written into the output folder is left out, with a warning that says how many.
+
     Raises:
-        InputError: a pattern matches nothing, or outputs collide.
+        InputError: a pattern matches nothing else, or outputs collide.
     """
     matched = []
+    inside = Path(os.path.realpath(output_dir))
     for pattern in (contents, styles):
-        files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        found = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        files = [
+            path
+            for path in found
+            if inside not in Path(os.path.realpath(path)).parents or not is_ours(path)
+        ]
+        if len(files) < len(found):
+            _logger.warning(
+                "%s matches %d files that jaxstyle has written into %s; they are left out",
+                describe_path(pattern),
+                len(found) - len(files),
+                describe_path(output_dir),
+            )
         if not files:
             raise InputError(f"no file matches {describe_path(pattern)}; quote the pattern")
         matched.append([Path(path) for path in files])
@@ -249,6 +268,11 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
                 return None
             if len(str(each)) > _MAXIMUM_CELL or "\0" in str(each):
                 errors.add(line, f"{column} is no text of a reasonable length")
+                return None
+            try:
+                os.fsencode(str(each))
+            except UnicodeEncodeError:  # half of a character, which JSON can write
+                errors.add(line, f"{column} {each!r:.60} has half a character; write it whole")
                 return None
     for column in ("content", "style", "output"):
         value = values.get(column, "")
