@@ -576,6 +576,47 @@ def test_nobody_reads_what_is_said(tmp_path, pair, params_file, small_recipe):
     assert json.loads((tmp_path / "out.json").read_text())["status"] == "step_limit"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "gatys"], ["--help"], ["--version"]])
+def test_stdout_on_a_full_disk(words, capsys, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: No space left on device; free some space")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_stderr_on_a_full_disk(monkeypatch):
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert main(["nonsense"]) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not remove the current folder")
+@pytest.mark.parametrize("command", ["stylize", "batch", "batch of patterns", "features"])
+def test_the_current_folder_was_removed(command, tmp_path, pair, params_file, capsys, monkeypatch):
+    content, style = pair
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"content,style,output\n{content},{style},a.png\n")
+    words = {
+        "stylize": ["stylize", content, style, "-o", "a.png"],
+        "batch": ["batch", str(manifest), "--output-dir", "out"],
+        "batch of patterns": ["batch", "--contents", content, "--styles", style,
+                              "--output-dir", "out"],
+        "features": ["features", content],
+    }  # fmt: skip
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main([*words[command], "--params", params_file]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be found (No such file or directory); change to a folder that exists" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_a_backend_that_is_not_there(tmp_path, pair, params_file):
     command = [sys.executable, "-m", "jaxstyle", "stylize", "--output", str(tmp_path / "out.png")]
     environment = {**os.environ, "JAX_PLATFORMS": "nosuch"}

@@ -95,8 +95,14 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
         ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
         ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
-        (r'{"content": "a", "style": "b", "output": "\ud83d.png"}', "output '\\ud83d.png' has half"),
-        (r'{"content": "\ud83d", "style": "b", "output": "c.png"}', "line 2: content '\\ud83d' has"),
+        (
+            r'{"content": "a", "style": "b", "output": "\ud83d.png"}',
+            "output '\\ud83d.png' has half",
+        ),
+        (
+            r'{"content": "\ud83d", "style": "b", "output": "c.png"}',
+            "line 2: content '\\ud83d' has",
+        ),
         (r'{"content": "a", "style": ["b", "\udfff"], "output": "c.png"}', "style '\\udfff' has"),
         (r'{"content": "a", "style": "b", "output": "c", "recipe": "\ud800.json"}', "recipe"),
         (r'{"content": "a", "style": "b", "output": "c", "weights": {"\ud800": 1}}', "weights"),

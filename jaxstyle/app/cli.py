@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TextIO
 
 import tyro
 
@@ -25,6 +25,7 @@ from jaxstyle.app.arguments import (
     option_of,
 )
 from jaxstyle.io.errors import InputError, check_positive
+from jaxstyle.io.files import describe_error, describe_path
 
 # What runs when no picture and no size is named: some two minutes on two slow cores.
 _SAMPLE_SIZE = 288
@@ -654,13 +655,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["help"]:
             arguments = [*arguments[1:], "--help"]
         if arguments[:1] == ["weights"] and arguments[1:]:
-            return _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
-        return _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
+            code = _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
+        else:
+            code = _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
+        print(end="", flush=True)  # here, where it can be said that it fails
+        return code
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except RuntimeError as error:
         # JAX's: no memory left, another process gone, a backend that JAX_PLATFORMS names and that
@@ -670,12 +674,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not absent and type(error).__name__ != "JaxRuntimeError":
             raise
         advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
-        print(f"error: the run failed: {reason}{advice}", file=sys.stderr)
+        _say(f"error: the run failed: {reason}{advice}")
         return 2 if absent else 1
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
+    except OSError as error:  # a full disk behind stdout, a working folder that was removed
+        _discard(sys.stdout)
+        name = f"{describe_path(error.filename)}: " if isinstance(error.filename, str) else ""
+        advice = "free some space, or change to a folder that exists"
+        _say(f"error: {name}{describe_error(error)}; {advice}")
+        return 1
+
+
+def _say(text: str) -> None:
+    from jaxstyle.app.job import say  # noqa: PLC0415  loads JAX
+
+    say(text)
+
+
+def _discard(stream: TextIO) -> None:
+    from jaxstyle.app.job import discard  # noqa: PLC0415  loads JAX
+
+    discard(stream)
 
 
 def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import check_source, describe_path
+from jaxstyle.io.files import check_source, describe_error, describe_path
 from jaxstyle.io.ownership import is_ours
 
 COLUMNS: Mapping[str, str] = {
@@ -153,7 +153,7 @@ def cross_product(
         InputError: a pattern matches nothing else, or outputs collide.
     """
     matched = []
-    inside = Path(os.path.realpath(output_dir))
+    inside = _real_folder(output_dir)
     for pattern in (contents, styles):
         found = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
         files = [
@@ -300,7 +300,7 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
 def _check_paths(
     rows: Sequence[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
 ) -> None:
-    inside = Path(os.path.realpath(output_dir))
+    inside = _real_folder(output_dir)
     places = _finder()
     taken: dict[str, tuple[int, Path]] = {}
     sources = {
@@ -328,7 +328,7 @@ def _check_paths(
             continue
         taken |= {key: (row.line, place) for key, place in keys.items()}
     if root is not None:
-        below = Path(os.path.realpath(root))
+        below = _real_folder(root)
         for row in rows:
             for path in row.files:
                 if not _are_below(places(path), below):
@@ -354,6 +354,16 @@ def _finder() -> Callable[[Path], list[Path]]:
             return []
 
     return places
+
+
+def _real_folder(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:  # of a relative path: the current folder was removed
+        raise InputError(
+            f"{describe_path(path)} cannot be found ({describe_error(error)}); change to a folder "
+            "that exists"
+        ) from error
 
 
 def _real_path(path: Path) -> Path:
