@@ -576,6 +576,14 @@ def test_nobody_reads_what_is_said(tmp_path, pair, params_file, small_recipe):
     assert json.loads((tmp_path / "out.json").read_text())["status"] == "step_limit"
 
 
+def test_a_size_that_the_format_does_not_hold(tmp_path, pair, params_file, capsys):
+    assert stylize(pair, params_file, tmp_path / "l.webp", "--size", "16384") == 2
+    assert (
+        "WEBP holds at most 16383 pixels along an edge; save it as .png" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "l.webp").exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("words", [["recipes"], ["recipes", "gatys"], ["--help"], ["--version"]])
 def test_stdout_on_a_full_disk(words, capsys, monkeypatch):
