@@ -306,18 +306,20 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
     """Reads a JSON object, one of ours only if it is as it was written.
 
     Args:
         path: a file.
+        checked: False to read one of ours that has changed, too.
 
     Raises:
         InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
     """
     name = describe_path(path)
     content = _read_object(path, name, json.loads)
-    check_unchanged(content, name)
+    if checked:
+        check_unchanged(content, name)
     return content
 
 
