@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 
 # Until a run answers Ctrl-C itself, Ctrl-C ends the program at once: as an exception it would come
 # out of whatever JAX is doing, or be swallowed there. Where it is ignored, it stays so.
@@ -11,13 +12,14 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 from jaxstyle.app.cli import main as run
 
 
-def main() -> int:
-    """Runs the command line; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, see `jaxstyle.app.cli.main`; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     # The other commands clean up after a KeyboardInterrupt.
-    runs = sys.argv[1:2] and sys.argv[1] in ("stylize", "repeat", "batch")
+    runs = [*arguments[:1]] in (["stylize"], ["repeat"], ["batch"])
     if not runs and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run()
+    return run(arguments)
 
 
 if __name__ == "__main__":
