@@ -611,6 +611,32 @@ def test_a_backend_that_is_not_there(tmp_path, pair, params_file):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
+@pytest.mark.parametrize("loading", ["numpy", "jaxlib", "flax"])
+@pytest.mark.parametrize("command", ["-m jaxstyle", "-c import jaxstyle.__main__ as p; p.main()"])
+def test_ctrl_c_while_jax_is_loaded(loading, command, tmp_path):
+    output = tmp_path / "out.png"
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *command.split(" ", 1), "stylize", "--size", "64",
+         "--steps", "1", "--output", str(output)],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+        # A shell that runs the tests in the background makes its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )  # fmt: skip
+    try:
+        for line in process.stderr:  # a line for each module that has been loaded
+            if line.rpartition("|")[2].strip().startswith(loading):
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # Ended by the signal itself, which a shell shows as 130.
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in errors
+    assert not output.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
 def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file, small_recipe):
     output = tmp_path / "out.png"
     # A shell that runs the tests in the background makes its children ignore SIGINT.
