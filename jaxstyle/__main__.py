@@ -1,7 +1,26 @@
-"""`python -m jaxstyle`."""
+"""The program: `python -m jaxstyle`, and the command `jaxstyle`."""
 
+import signal
 import sys
+from collections.abc import Sequence
 
-from jaxstyle.app.cli import main
+# Until a run answers Ctrl-C itself, Ctrl-C ends the program at once: as an exception it would come
+# out of whatever JAX is doing, or be swallowed there. Where it is ignored, it stays so.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-sys.exit(main())
+from jaxstyle.app.cli import main as run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, see `jaxstyle.app.cli.main`; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # The other commands clean up after a KeyboardInterrupt.
+    runs = [*arguments[:1]] in (["stylize"], ["repeat"], ["batch"])
+    if not runs and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

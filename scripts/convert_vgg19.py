@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxstyle.app.cli import main
+from jaxstyle.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main(["weights", "convert", *sys.argv[1:]]))

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import random
+import signal
 import sys
 import time
 import warnings
@@ -50,6 +51,7 @@ def world() -> dict:
         "np.geterr": np.geterr(),
         "warnings": [repr(each) for each in warnings.filters],
         "print options": repr(np.get_printoptions()),
+        "signals": [repr(signal.getsignal(number)) for number in signal.valid_signals()],
     }
 
 

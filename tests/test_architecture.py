@@ -20,6 +20,7 @@ FLOORS = [
     {"jaxstyle.solvers", "jaxstyle.pyramid"},
     {"jaxstyle.recipes"},
     {"jaxstyle.transfer"},
+    {"jaxstyle._public"},
     {"jaxstyle"},
     {"jaxstyle.io"},
     {"jaxstyle.app"},

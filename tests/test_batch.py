@@ -560,7 +560,7 @@ def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
         lambda path: path.unlink(),
         lambda path: path.with_suffix(".json").unlink(),
         lambda path: path.with_suffix(".json").write_bytes(b""),
-        lambda path: flip(path.with_suffix(".json")),
+        lambda path: path.with_suffix(".json").write_bytes(b'{"generator": "jaxstyle 1", "los'),
     ]
     while damages:
         number = min(len(damages), 3)
@@ -575,6 +575,13 @@ def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
     # Copied and touched, it is the same one.
     pictures[0].write_bytes(before[0])
     assert "3 of them in the journal" in paint()[1]
+    # JSON that parses, but is not as it was written, may hold somebody's notes.
+    beside = pictures[0].with_suffix(".json")
+    flip(beside)
+    edited = beside.read_bytes()
+    code, said = paint()
+    assert (code, beside.read_bytes()) == (2, edited)
+    assert "was edited since jaxstyle wrote it" in said
 
 
 def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file, paint):

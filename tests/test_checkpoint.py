@@ -20,6 +20,7 @@ import jaxstyle
 from jaxstyle import recipes
 from jaxstyle.app import checkpoint
 from jaxstyle.app.cli import main
+from jaxstyle.app.job import make_job
 from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
@@ -103,7 +104,8 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_killed_at_random_and_started_again(folder, params_file, capsys):
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_at_random_and_started_again(kills, folder, params_file, capsys):
     steps = ("--steps", "300")  # so many that no run gets to its end before it is killed
     plain = arguments(folder, params_file, *steps)
     del plain[plain.index("--checkpoint") : plain.index("--checkpoint") + 2]
@@ -117,7 +119,7 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
     times = lambda: [path.stat().st_mtime_ns for path in folder.glob("kept/*.safetensors")]  # noqa: E731
     rng = random.Random(1)
     went_on = 0
-    for _ in range(3):
+    for _ in range(kills):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -131,7 +133,7 @@ def test_killed_at_random_and_started_again(folder, params_file, capsys):
         process.kill()
         _, said = process.communicate()
         went_on += "going on from about step" in said
-    assert went_on >= 1
+    assert went_on >= kills // 2
     assert main(arguments(folder, params_file, *steps)) == 0
     assert "going on from about step" in capsys.readouterr().err
     metadata = json.loads((folder / "out.json").read_text())
@@ -191,6 +193,51 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
     assert main(arguments(folder, params_file, "--content", str(folder / "photo.png"))) == 0
     assert "going on from about step" in capsys.readouterr().err
     assert [path.name for path in (folder / "kept").iterdir()] == ["diary.txt"]
+
+
+def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
+    options = arguments(folder, params_file)
+    job = make_job(
+        content=options[2], style=[options[4]], output=options[12], recipe=options[6], size=64,
+        checkpoint=folder, params=params_file, quiet=True,
+    )  # fmt: skip
+    file = checkpoint.CheckpointFile(job, {"sha256": "0"})
+    path = folder / "jaxstyle-checkpoint.safetensors"
+    entry = {"step": 1, "evaluations": 1, "seconds": 0.5, "loss": 1.0, "terms": {}}
+    arrays = {"leaf_0": np.zeros(3), "num_evaluations": np.array(0)}
+    kept = {
+        "run": file._run, "made_folder": False, "stage": 0, "steps": 1, "leaves": 1, "traces": 0,
+        "trace": [entry], "snapshots": {"1": "data:"},
+    }  # fmt: skip
+    write_tensors(path, arrays, kept)
+    trace, snapshots = [], {}
+    assert file.latest(trace, snapshots).steps == 1
+    assert (trace, snapshots) == ([entry], {1: "data:"})
+    bad = [{}, [], None, 5, {"run": 5}, {"run": file._run}]
+    bad += [{key: value for key, value in kept.items() if key != name} for name in kept]
+    bad += [
+        {**kept, **other}
+        for other in (
+            {"stage": "x"}, {"stage": -1}, {"steps": None}, {"leaves": 2}, {"leaves": "x"},
+            {"trace": []}, {"trace": [{"step": 1}]}, {"trace": 5}, {"snapshots": []},
+            {"snapshots": {"x": ""}},
+        )
+    ]  # fmt: skip
+    for each in bad:
+        write_tensors(path, arrays, each)
+        trace, snapshots = [], {}
+        with pytest.raises(InputError, match=r"or of another version; remove it"):
+            file.latest(trace, snapshots)
+        assert (trace, snapshots) == ([], {})
+    write_tensors(path, {"leaf_0": np.zeros(3), "num_evaluations": np.zeros(2)}, kept)
+    with pytest.raises(InputError, match="of another version"):
+        file.latest([], {})
+    # And from the command line, before anything is painted.
+    write_tensors(path, {}, {"run": 5})
+    assert main(arguments(folder, params_file, "--checkpoint", str(folder), "--quiet")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is damaged, or of another version" in line
+    assert not (folder / "out.png").exists()
 
 
 def test_what_the_user_has_in_the_folder_stays(folder, params_file, capsys, monkeypatch):

@@ -248,6 +248,29 @@ def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):
             assert 3 * map_size[1] <= image.height <= 3 * map_size[1] + 8
 
 
+def test_features_replaces_nothing(tmp_path, pair, params_file, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content, style = (Path(path).read_bytes() for path in pair)
+    Path("content-conv1_1.png").write_bytes(style)
+    Path("link.png").symlink_to("link-conv1_1.png")
+    Path("link-conv1_1.png").write_bytes(content)
+    options = ["--layers", "conv1_1", "conv1_1", "--params", params_file, "--size", "64"]
+    assert main(["features", "content.png", *options]) == 2
+    assert "'content-conv1_1.png' exists, and jaxstyle did not write it" in capsys.readouterr().err
+    for also in ([], ["--overwrite"]):
+        assert main(["features", "link.png", *options, *also]) == 2
+        assert "'link-conv1_1.png' is read and would be replaced" in capsys.readouterr().err
+    assert Path("link-conv1_1.png").read_bytes() == content
+    assert Path("content-conv1_1.png").read_bytes() == style
+    assert main(["features", "content.png", *options, "--overwrite"]) == 0
+    assert main(["features", "content.png", *options]) == 0  # ours by now
+    assert Path("content-conv1_1.png").read_bytes() != style
+    # As the picture of a run it has a JSON file, which would describe another one.
+    Path("content-conv1_1.json").write_text('{"output": "content-conv1_1.png"}')
+    assert main(["features", "content.png", *options]) == 2
+    assert "is a finished picture" in capsys.readouterr().err
+
+
 def test_recipes_and_info(capsys, tmp_path, monkeypatch):
     assert main(["recipes"]) == 0
     listed = capsys.readouterr().out
@@ -634,6 +657,32 @@ def test_a_backend_that_is_not_there(tmp_path, pair, params_file):
     assert found.returncode == 2
     assert "JAX_PLATFORMS" in found.stderr.strip().splitlines()[-1]
     assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")
+@pytest.mark.parametrize("loading", ["numpy", "jaxlib", "flax"])
+@pytest.mark.parametrize("command", ["-m jaxstyle", "-c import jaxstyle.__main__ as p; p.main()"])
+def test_ctrl_c_while_jax_is_loaded(loading, command, tmp_path):
+    output = tmp_path / "out.png"
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *command.split(" ", 1), "stylize", "--size", "64",
+         "--steps", "1", "--output", str(output)],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+        # A shell that runs the tests in the background makes its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )  # fmt: skip
+    try:
+        for line in process.stderr:  # a line for each module that has been loaded
+            if line.rpartition("|")[2].strip().startswith(loading):
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # Ended by the signal itself, which a shell shows as 130.
+    assert process.returncode == -signal.SIGINT
+    assert "Traceback" not in errors
+    assert not output.exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT for a child on Windows")

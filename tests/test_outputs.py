@@ -6,12 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SHALLOW
 from PIL import Image
 
 from jaxstyle.app import outputs
 from jaxstyle.app.cli import main
+from jaxstyle.app.job import Job, make_job
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import (
     InputError,
@@ -87,6 +89,87 @@ def test_json_of_another_picture(here, pictures):
     check_outputs([json, photo], [], described={json: photo})
 
 
+def test_an_edited_json_is_its_editors(here, pictures):
+    """What parses but does not fit its checksum was edited; what does not parse is damaged."""
+    path = Path("a.json")
+    save_image("a.png", pictures(0))
+    write_json(path, {"output": "a.png", "loss": 1.0})
+    written = path.read_text()
+    for edited in (
+        written.replace('"loss"', '"my_notes": "keep", "loss"'),
+        written.replace("1.0", "2.0"),
+        json.dumps({key: value for key, value in json.loads(written).items() if key != "checksum"}),
+    ):
+        path.write_text(edited)
+        with pytest.raises(InputError, match=r"'a.json' was edited .* say --overwrite"):
+            check_outputs([path], [], described={path: Path("a.png")})
+        check_outputs([path], [], overwrite=True)
+    for allowed in (written, json.dumps(json.loads(written)), written[:-30], "",
+                    written.replace('"loss"', "loss")):  # fmt: skip
+        path.write_text(allowed)
+        check_outputs([path], [], described={path: Path("a.png")})
+
+
+def job(output: str, **options) -> Job:
+    options = {"steps": 4, "size": 64, "coarsest": 0, **options}
+    return make_job(content="c.png", style=["s.png"], output=output, recipe="default", **options)
+
+
+def test_previews_in_two_spellings(here, pictures):
+    for name in ("a-0003.png", "A-0003.png"):
+        save_image(name, pictures(0))
+    for output in ("a.png", "A.png"):
+        outputs.check_job(job(output, preview_every=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("f-0002.png", {"preview_every": 2}), ("f-loss.png", {"plot": True})]
+)
+def test_finished_pictures_are_no_previews(here, pictures, name, options):
+    save_image(name, pictures(0))
+    outputs.check_job(job("f.png", **options))  # an earlier preview or curve
+    path = Path(name).with_suffix(".json")
+    write_json(path, {"output": name})
+    with pytest.raises(InputError, match=rf"'{name}' is a finished picture, .* --overwrite"):
+        outputs.check_job(job("f.png", **options))
+    outputs.check_job(job("f.png", **options, overwrite=True))
+    outputs.check_job(job(name))  # the same run again
+    # Edited, it describes it all the same; that of another picture does not.
+    path.write_text(path.read_text().replace("{", '{"notes": 1,', 1))
+    with pytest.raises(InputError, match="finished picture"):
+        outputs.check_job(job("f.png", **options))
+    write_json(path, {"output": Path(name).with_suffix(".jpg").name})
+    outputs.check_job(job("f.png", **options))
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("q.png", {}),
+        ("q.json", {}),
+        ("q-loss.png", {"plot": True}),
+        ("q-0002.png", {"preview_every": 2}),
+    ],
+)
+@pytest.mark.parametrize("option", ["report", "checkpoint"])
+def test_no_folder_is_a_file_too(here, option, folder, options):
+    with pytest.raises(InputError, match=f"'{folder}' would be both a file and a folder"):
+        outputs.check_job(job("q.png", **options, **{option: Path(folder)}, overwrite=True))
+    outputs.check_job(job("q.png", **options, **{option: Path("other")}))
+    assert not list(here.iterdir())
+
+
+def test_no_page_of_a_batch_is_in_a_picture(here):
+    def check(page: str) -> None:
+        jobs = [job("out/a.png"), job("out/b.png")]
+        outputs.check_batch(jobs, [], manifest=None, page=Path(page), overwrite=True)
+
+    check("out/index.html")
+    for name in ("out/b.png", "out/a.json"):
+        with pytest.raises(InputError, match=f"'{name}' would be both a file and a folder"):
+            check(f"{name}/index.html")
+
+
 def test_what_killed_processes_leave(here):
     names = [f".jaxstyle-{digit * 16}.tmp" for digit in "0123"]
     for name in (*names, ".jaxstyle-notes.tmp", "0.jaxstyle-0000000000000000.tmp"):
@@ -157,6 +240,9 @@ CASES = {
     "report": (["--report", "site"], "site/index.html"),
     "loss curve": (["--plot"], "out-loss.png"),
     "picture": (["--output", "photo.png"], "photo.png"),
+    "finished picture": (["--output", "f.png", "--preview-every", "2"], "f-0002.png"),
+    "edited JSON": (["--output", "g.jpg"], "g.json"),
+    "report over picture": (["--output", "q.png", "--report", "q.png"], "q.png"),
     "weights": (["--params", "link.png", "--output", "link.png"], "link.png"),
 }
 
@@ -171,6 +257,10 @@ def test_a_run_replaces_nothing(here, capsys, options, kept):
     Path("link.png").symlink_to("weights.npz.png")
     Path("package.json").write_text('{"name": "my-app"}')
     Path("site/index.html").write_text("<h1>my site</h1>")
+    for name in ("f-0002", "g"):
+        save_image(f"{name}.png", np.full((48, 64, 3), 0.5))
+        write_json(f"{name}.json", {"output": f"{name}.png"})
+    Path("g.json").write_text(Path("g.json").read_text().replace("\n}", ',\n"notes": 1}'))
     Path("mine.json").write_text(json.dumps(describe_recipe(SHALLOW)))
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
     command = ["stylize", "--content", "c.png", "--style", "s.png", "--size", "64", "--steps", "4",

@@ -240,6 +240,8 @@ def test_settings_are_overridden_by_their_path():
         ("solver.num_steps=many", "whole number"),
         ("solver.num_steps=0", "positive"),
         ("solver.num_steps=true", "whole number"),
+        (f"solver.patience={2**31}", "at most 2147483647"),
+        (f"solver.patience=-{10**30}", "at most 2147483647"),
         ("solver.smoothness=nan", "a number"),
         ("network.pooling=median", "max, average, l2"),
         ("network.dtype=int8", "bfloat16"),

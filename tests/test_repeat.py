@@ -1,6 +1,7 @@
 """Pictures painted again from the JSON beside them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from conftest import SHALLOW
 from PIL import Image
 
 from jaxstyle.app.cli import main
+from jaxstyle.app.repeat import job_of
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import describe_recipe, write_json
+from jaxstyle.io.files import sha256_of
+from jaxstyle.io.weights import load_params_and_info
 
 
 @pytest.fixture
@@ -100,17 +104,58 @@ def test_other_weights_of_the_network(painted, capsys):
     assert shown["files"]["styles"][1]["path"] == "t.png"
 
 
-def test_a_size_that_is_none_is_one_line(tmp_path, capsys):
-    files = {"styles": [], "masks": [], "style_masks": [], "content": None, "init": None}
-    metadata = {
-        "files": {**files, "params": None},
+@pytest.fixture
+def told(tmp_path, pictures, params_file):
+    """What tells of a run, of which only what `job_of` reads."""
+
+    def entry(path):
+        return {"path": str(path), "sha256": sha256_of(path)}
+
+    path = tmp_path / "c.png"
+    Image.fromarray((255 * pictures(0, 48, 64)).astype(np.uint8)).save(path)
+    several = {"styles": [entry(path)], "masks": [], "style_masks": []}
+    return {
+        "files": {**several, "content": entry(path), "init": None, "params": entry(params_file)},
         "recipe": describe_recipe(SHALLOW),
-        "style_weights": None,
         "output": "a.png",
-        "size": [],
+        "size": [64, 48],
+        "init": "noise",
+        "seed": 2**32 - 1,
+        "style_weights": None,
+        "style_scale": 0.5,
+        "precision": "tf32",
+        "multiple_of": 32,
+        "tile": 32,
+        "weights": {"sha256": load_params_and_info(params_file)[1].sha256},
     }
-    write_json(tmp_path / "a.json", metadata)
-    assert main(["repeat", str(tmp_path / "a.json")]) == 2
-    error = capsys.readouterr().err
-    assert "does not tell how its picture was painted" in error
-    assert error.count("\n") == 1
+
+
+HUGE = 10**30
+EDITED = {
+    "size": ["x", [None], {"a": 1}, [], [64], [64, 48.5], [64, 0], [64, 48, 3], [HUGE, 1], None],
+    "init": [None, 0, [], "a\0b", "start.png"],
+    "seed": ["x", -1, None, 0.5, True, 2**32, "a\nb"],
+    "style_weights": ["x", [None], ["1"], [-1], [1, 1], [0], {"relu1_1": "x"}, 5],
+    "style_scale": [None, "x", math.inf, math.nan, 0, -1, True],
+    "precision": ["x", [], None],
+    "multiple_of": [0, 1.5, None, -1, 7, HUGE, 32.0],
+    "tile": [0, -1, "x", 1.5, HUGE],
+    "weights": [None, {}, {"sha256": None}],
+    "output": [None, 5],
+    "recipe": [None, [], {}, {"terms\n": 5}],
+    "files": [None, {}, []],
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_edited_values_are_refused(name, told, tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(told))  # without its mark and checksum, so that it may be edited
+    assert job_of(path).tile == 32
+    for value in EDITED[name]:
+        path.write_text(json.dumps({**told, name: value}))
+        assert main(["repeat", str(path), "--output", str(tmp_path / "b.png")]) == 2, value
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert "a.json" in line
+        assert not (tmp_path / "b.png").exists()

@@ -132,12 +132,17 @@ def values_and_gradients(names, params, targets, image):
 @pytest.mark.parametrize(
     ("case", "dtype", "precision"),
     [
-        ("synthetic", "float64", "highest"),
         ("synthetic", "float64", None),
-        ("synthetic", "float32", None),
-        ("photo", "float64", None),
         ("photo", "float32", None),
-        ("equal", "float64", None),
+        *[
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [
+                ("synthetic", "float64", "highest"),
+                ("synthetic", "float32", None),
+                ("photo", "float64", None),
+                ("equal", "float64", None),
+            ]
+        ],
         pytest.param("photo", "float64", "highest", marks=pytest.mark.slow),
         pytest.param("equal", "float64", "highest", marks=pytest.mark.slow),
         pytest.param("equal", "float32", None, marks=pytest.mark.slow),

@@ -34,12 +34,14 @@ from jaxstyle.io import (
     fetch,
     list_weights,
     load_params,
+    save_image,
     verify,
     weight_formats,
     weights,
 )
 from jaxstyle.io.download import download
 from jaxstyle.io.mat_file import read_mat
+from jaxstyle.io.tensor_file import write_tensors
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.io.weight_formats import read_file
 from jaxstyle.vgg import CONV_LAYERS
@@ -365,18 +367,26 @@ def test_converted_from_caffe_under_the_names_of_torch(arrays, tmp_path, monkeyp
 def test_files_of_others_are_not_replaced(arrays, tmp_path, sealed):
     source = tmp_path / "weights.safetensors"
     source.write_bytes(safetensors.numpy.save(arrays))
-    before = source.read_bytes()
     (tmp_path / "notes.txt").write_text("mine")
     ours = tmp_path / "ours.safetensors"
     shutil.copy(sealed, ours)
-    for output in (source, tmp_path / "notes.txt"):
+    # Ours, but no weights: a picture, and the checkpoint of a run.
+    save_image(tmp_path / "p.png", np.full((4, 4, 3), 0.5))
+    (tmp_path / "link.safetensors").symlink_to("p.png")
+    write_tensors(tmp_path / "checkpoint.safetensors", {"leaf_0": np.zeros(3)}, {"run": {}})
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir() if path != ours}
+    for name in ("weights", "link", "checkpoint"):
         with pytest.raises(InputError, match="is not jaxstyle's to replace"):
-            convert(source, output=output)
+            convert(source, output=tmp_path / f"{name}.safetensors")
+    for name in ("notes.txt", "p.png", "new.h5"):
+        with pytest.raises(InputError, match=r"written as \.safetensors"):
+            convert(source, output=tmp_path / name)
+    with pytest.raises(InputError, match=r"nowhere.* does not exist"):
+        convert(tmp_path / "nowhere.h5", output=ours)
     with pytest.raises(InputError, match="is not jaxstyle's to replace"):
         convert(ours, output=ours)
     convert(source, output=ours)
-    assert source.read_bytes() == before
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != ours} == kept
 
 
 def test_every_bit_of_a_converted_file_counts(sealed, tmp_path):

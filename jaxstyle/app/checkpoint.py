@@ -19,6 +19,8 @@ from jaxstyle.transfer import Checkpoint
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 
+_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # what each step has
+
 _SECONDS = 10.0  # at least, between two of them
 _SHARE = 0.05  # of the time that may go into them
 
@@ -38,6 +40,9 @@ class CheckpointFile:
         self._folder = job.checkpoint.resolve()
         self._path = self._folder / FILE_NAME
         self._made_folder = False
+        self._is_unknown = (
+            f"checkpoint {describe_path(self._path)} is damaged, or of another version"
+        )
         self._run = _identify(job, weights)
         self._quiet = job.quiet
         self._last = time.monotonic()
@@ -57,25 +62,36 @@ class CheckpointFile:
             arrays, kept = read_tensors(self._path)
         except InputError as error:
             raise InputError(f"checkpoint {error}{advice}") from None
-        earlier = kept["run"]
+        earlier = kept.get("run") if isinstance(kept, Mapping) else None
+        if not isinstance(earlier, Mapping):
+            raise InputError(self._is_unknown + advice)
         if earlier != self._run:
             changed = [key for key in self._run if earlier.get(key) != self._run[key]]
             raise InputError(
                 f"checkpoint {describe_path(self._path)} is of another run: other "
                 f"{', '.join(changed) or 'settings'}{advice}"
             )
-        self._made_folder = kept["made_folder"]
-        trace += kept["trace"]
-        snapshots |= {int(step): picture for step, picture in kept["snapshots"].items()}
+        try:
+            checkpoint = Checkpoint(
+                int(kept["stage"]),
+                int(kept["steps"]),
+                [arrays[f"leaf_{i}"] for i in range(kept["leaves"])],
+                tuple(arrays[f"trace_{i}"] for i in range(kept["traces"])),
+                jax.numpy.asarray(arrays["num_evaluations"]),
+            )
+            if min(checkpoint.stage, checkpoint.steps) < 0 or checkpoint.num_evaluations.shape:
+                raise ValueError
+            entries = [{key: each[key] for key in _TRACE} | each for each in kept["trace"]]
+            step = int(entries[-1]["step"])
+            shown = {int(step): str(picture) for step, picture in kept["snapshots"].items()}
+            self._made_folder = bool(kept["made_folder"])
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
+            raise InputError(self._is_unknown + advice) from None
+        trace += entries
+        snapshots |= shown
         if not self._quiet:
-            say(f"going on from about step {trace[-1]['step']}, out of {self._path}")
-        return Checkpoint(
-            kept["stage"],
-            kept["steps"],
-            [arrays[f"leaf_{i}"] for i in range(kept["leaves"])],
-            tuple(arrays[f"trace_{i}"] for i in range(kept["traces"])),
-            jax.numpy.asarray(arrays["num_evaluations"]),
-        )
+            say(f"going on from about step {step}, out of {self._path}")
+        return checkpoint
 
     def keep(
         self,

@@ -369,6 +369,7 @@ def features(
     size: int = 512,
     maps: int = 64,
     params: str | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Show what VGG19 sees: a contact sheet of feature maps for each layer, as PNG.
 
@@ -379,10 +380,12 @@ def features(
         size: Long edge in pixels.
         maps: Feature maps on a sheet, at most.
         params: Network weights, a file [cached].
+        overwrite: Replace existing files that jaxstyle did not write.
     """
     import numpy as np  # noqa: PLC0415
 
     from jaxstyle import LAYERS, VGG19  # noqa: PLC0415
+    from jaxstyle.app.outputs import check_outputs  # noqa: PLC0415
     from jaxstyle.io import (  # noqa: PLC0415
         check_writable,
         contact_sheet,
@@ -398,9 +401,11 @@ def features(
     for layer in layers:
         if layer not in LAYERS:
             raise InputError(f"unknown layer {layer!r}: choose from {', '.join(LAYERS)}")
+    layers = tuple(dict.fromkeys(layers))
     outputs = [Path(output_dir) / f"{Path(image).stem}-{layer}.png" for layer in layers]
     for path in outputs:
         check_writable(path)
+    check_outputs(outputs, [Path(image), *([Path(params)] if params else [])], overwrite=overwrite)
     network = VGG19()
     array = load_image(image, size=size)
     minimum = network.minimum_size(layers)

@@ -151,25 +151,23 @@ def make_job(
     check_positive("--size", size)
     check_positive("--steps", steps)
     chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
-    sources = {term.target_image for term in chosen.terms}
-    if not style and "style" in sources:
-        raise InputError("--style is missing: give both --content and --style, or none")
-    if not content and ("content" in sources or (init or chosen.init) == "content"):
-        raise InputError(
-            "--content is missing: give both --content and --style, or none; or, for a texture, "
-            "--loss-weights content=0 --init noise"
-        )
-    _check_styles(style, style_weights, style_scale, mask, style_mask)
-    if seed < 0 or seed >= 2**32:
-        raise InputError(f"--seed {seed}: give a whole number from 0 to 2^32 - 1")
     if coarsest is not None and coarsest < 0:
         raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     chosen = with_settings(chosen, steps, coarsest, precision, color)
+    check_settings(
+        chosen,
+        content,
+        style,
+        init=chosen.init if init is None else init,
+        seed=seed,
+        style_weights=style_weights,
+        style_scale=style_scale,
+        masks=mask,
+        style_masks=style_mask,
+    )
     shares = parse_style_weights(layer_style_weights, tuple(style_weights), chosen, len(style))
     if mask and isinstance(shares, Mapping):
         raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
-    if not content and chosen.color != "style":
-        raise InputError(f"--color {chosen.color} needs a --content")
     return Job(
         content=Path(content) if content else None,
         styles=tuple(Path(each) for each in style),
@@ -227,16 +225,38 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _check_styles(
-    style: Sequence[str],
+def check_settings(
+    recipe: Recipe,
+    content: object,
+    style: Sequence[object],
+    *,
+    init: str,
+    seed: int,
     style_weights: Sequence[float],
     style_scale: float,
-    mask: Sequence[str],
-    style_mask: Sequence[str],
+    masks: Sequence[object],
+    style_masks: Sequence[object],
 ) -> None:
-    for option, masks in (("--mask", mask), ("--style-mask", style_mask)):
-        if masks and len(masks) != len(style):
-            raise InputError(f"{option} has {len(masks)} pictures for {len(style)} styles")
+    """Checks the settings of a job that depend on each other or have a range.
+
+    Raises:
+        InputError: if they are wrong, or contradict each other.
+    """
+    sources = {term.target_image for term in recipe.terms}
+    if not style and "style" in sources:
+        raise InputError("--style is missing: give both --content and --style, or none")
+    if not content and ("content" in sources or init == "content"):
+        raise InputError(
+            "--content is missing: give both --content and --style, or none; or, for a texture, "
+            "--loss-weights content=0 --init noise"
+        )
+    if not content and recipe.color != "style":
+        raise InputError(f"--color {recipe.color} needs a --content")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed!r:.90}: give a whole number from 0 to 2^32 - 1")
+    for option, pictures in (("--mask", masks), ("--style-mask", style_masks)):
+        if pictures and len(pictures) != len(style):
+            raise InputError(f"{option} has {len(pictures)} pictures for {len(style)} styles")
     if not 0.05 <= style_scale <= 20:
         raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
     if style_weights and len(style_weights) != len(style):

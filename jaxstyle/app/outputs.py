@@ -33,7 +33,7 @@ from jaxstyle.io import (
     write_json,
 )
 from jaxstyle.io.files import describe_error, describe_path, show_path
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.metadata import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Place: TypeAlias = tuple[object, str]
@@ -56,23 +56,26 @@ def check_job(job: Job) -> None:
         written.append(report.page_path(job.report))
     if (checkpoint := check_checkpoint(job)) is not None:
         written.append(checkpoint)
+    folders = [folder for folder in (job.report, job.checkpoint) if folder is not None]
     check_outputs(
-        [*written, *_previews(job)],
+        # Two names that differ by case are of one preview.
+        [*written, *dict.fromkeys(_previews(job, folders))],
         job.sources,
+        folders=folders,
         described={job.metadata_path: job.output},
         overwrite=job.overwrite,
     )
 
 
-def _previews(job: Job) -> Iterator[Path]:
-    """Yields the files that a preview of this run might replace."""
+def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
+    """Yields the previews of this run that might replace a file, or come to be one of `folders`."""
     if not job.preview_every:
         return
     recipe = job.recipe
     steps = recipe.solver.num_steps
     if recipe.pyramid is not None:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
-    for path in job.output.parent.iterdir():
+    for path in (*job.output.parent.iterdir(), *folders):
         number = path.stem.rpartition("-")[2]
         if number.isascii() and number.isdecimal() and int(number) <= steps:
             preview = job.preview_path(int(number))
@@ -106,7 +109,8 @@ def check_batch(
     results = [path for job in jobs for path in (job.output, job.metadata_path)]
     read = dict.fromkeys(path for job in jobs for path in job.sources)
     manifests = [] if manifest is None else [manifest]
-    check_outputs([*kept, *pages, *results], [*manifests, *read], overwrite=True)
+    folders = [path.parent for path in pages]
+    check_outputs([*kept, *pages, *results], [*manifests, *read], folders=folders, overwrite=True)
     if not overwrite:
         for path in pages:
             check_replaceable(path)
@@ -116,6 +120,7 @@ def check_outputs(
     written: Iterable[Path],
     read: Iterable[Path],
     *,
+    folders: Iterable[Path] = (),
     described: Mapping[Path, Path] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -124,6 +129,7 @@ def check_outputs(
     Args:
         written: all files that will be written; whether they can be, `check_target` tells.
         read: all files that are read.
+        folders: that will be made for some of the files.
         described: JSON file -> the picture that it will describe.
         overwrite: allow existing files of others. An input is never replaced.
 
@@ -148,21 +154,38 @@ def check_outputs(
         outputs[place] = path
         if not overwrite:
             check_replaceable(path)
+    for path in folders:
+        if _place(path) in outputs:
+            raise InputError(
+                f"{describe_path(path)} would be both a file and a folder: name another"
+            )
+    if overwrite:
+        return
+    for path in outputs.values():
+        # A preview or a loss curve; the JSON of the picture itself is written too.
+        if _place(path.with_suffix(".json")) not in outputs:
+            _check_not_described(path)
     for path, picture in (described or {}).items():
-        if not overwrite:
-            _check_description(path, picture)
+        _check_description(path, picture)
 
 
 def check_replaceable(path: Path) -> None:
-    """Checks that `path` does not exist, is empty, or was written by jaxstyle.
+    """Checks that `path` does not exist, is empty, or is as jaxstyle has written it.
 
     Raises:
         InputError: if it holds something else.
     """
-    if os.path.exists(path) and not is_ours(path) and not _is_empty(path):
+    if not os.path.exists(path) or _is_empty(path):
+        return
+    if not is_ours(path):
         raise InputError(
             f"{describe_path(path)} exists, and jaxstyle did not write it: name another output, "
             "or say --overwrite"
+        )
+    if _is_edited(path):
+        raise InputError(
+            f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
+            "say --overwrite"
         )
 
 
@@ -285,21 +308,44 @@ def _wait_for_user() -> bool:
 
 
 def _check_description(path: Path, picture: Path) -> None:
-    """Checks that a JSON file of ours does not describe another picture that is still there."""
-    if not is_ours(path):
-        return
-    try:
-        other = read_json(path).get("output")
-    except InputError:
-        return  # a damaged one describes nothing any more
-    if not isinstance(other, str) or other != os.path.basename(other):
-        return
-    beside = path.with_name(other)
-    if beside.exists() and _place(beside) != _place(picture):
+    """Checks that a JSON file does not describe another picture that is still there."""
+    other = _described(path)
+    if other is not None and _place(other) != _place(picture):
         raise InputError(
-            f"{describe_path(path)} describes {describe_path(beside)}, which exists: name another "
+            f"{describe_path(path)} describes {describe_path(other)}, which exists: name another "
             "output, or say --overwrite"
         )
+
+
+def _check_not_described(path: Path) -> None:
+    """Checks that `path` is not a finished picture, with a JSON file of its own."""
+    other = _described(path.with_suffix(".json"))
+    if other is not None and _place(other) == _place(path):
+        raise InputError(
+            f"{describe_path(path)} is a finished picture, with its own JSON beside it: name "
+            "another output, or say --overwrite"
+        )
+
+
+def _described(path: Path) -> Path | None:
+    """The picture that a JSON file describes, if both are there; a damaged one describes none."""
+    try:
+        name = read_json(path, checked=False).get("output")
+    except InputError:
+        return None
+    if not isinstance(name, str) or name != os.path.basename(name):
+        return None
+    picture = path.parent / name
+    return picture if picture.is_file() else None
+
+
+def _is_edited(path: Path) -> bool:
+    """Whether a file of ours is JSON that somebody has changed; no JSON any more is damaged."""
+    try:
+        content = read_json(path, checked=False)
+    except InputError:
+        return False
+    return content.get("checksum") != checksum(content)
 
 
 def _is_empty(path: Path) -> bool:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jaxstyle.app.job import Job
+from jaxstyle.app.job import Job, check_settings
 from jaxstyle.app.sidecar import hash_or_none
+from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, build_recipe, list_weights
+from jaxstyle.io.errors import check_positive
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.metadata import convert, read_json
 from jaxstyle.io.weights import load_params_and_info
 
 
@@ -39,25 +41,26 @@ def job_of(path: Path, **others: Any) -> Job:
             role: None if files[role] is None else _find(files[role], path)
             for role in ("content", "init", "params")
         }
-        shares = metadata["style_weights"]
-        if isinstance(shares, Mapping):
-            shares = {layer: tuple(each) for layer, each in shares.items()}
-        elif shares is not None:
-            shares = tuple(shares)
         first = Path(metadata["output"])
         settings = {
             "output": Path(f"{first.stem}-again{first.suffix}"),
-            "size": max(metadata["size"]),
-            "init": metadata["init"] if single["init"] is None else str(single["init"]),
-            "seed": metadata["seed"],
-            "style_scale": metadata["style_scale"],
-            "precision": metadata["precision"],
-            "multiple_of": metadata["multiple_of"],
-            "tile": metadata["tile"],
+            **_settings(metadata, None if single["init"] is None else str(single["init"])),
         }
-        weights = metadata["weights"]["sha256"]
-    except InputError:
-        raise
+        weights = convert(str, metadata["weights"]["sha256"], "weights.sha256")
+        shares = settings["style_weights"]
+        check_settings(
+            recipe,
+            single["content"],
+            several["styles"],
+            init=settings["init"],
+            seed=settings["seed"],
+            style_weights=() if shares is None or isinstance(shares, Mapping) else shares,
+            style_scale=settings["style_scale"],
+            masks=several["masks"],
+            style_masks=several["style_masks"],
+        )
+    except InputError as error:
+        raise InputError(f"{name} cannot be repeated: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{name} does not tell how its picture was painted (no {error}); give the JSON that "
@@ -75,9 +78,46 @@ def job_of(path: Path, **others: Any) -> Job:
         params=single["params"],
         recipe=recipe,
         recipe_file=path,
-        style_weights=shares,
         **{**settings, **others},
     )
+
+
+def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
+    """Returns those settings that are not files, each of its type; `init` is that picture, if any.
+
+    Raises:
+        InputError: if one is of another type, or out of its range.
+        KeyError: if one is missing.
+    """
+
+    def get(hint: Any, name: str) -> Any:
+        return convert(hint, metadata[name], name)
+
+    shares = metadata["style_weights"]
+    if isinstance(shares, Mapping):
+        shares = {
+            layer: convert(tuple[float, ...], each, "style_weights")
+            for layer, each in shares.items()
+        }
+    else:
+        shares = get(tuple[float, ...] | None, "style_weights")
+    size = get(tuple[int, ...], "size")
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"size {list(size)!r:.90}: give width and height, each at least 1")
+    multiple_of, tile = get(int, "multiple_of"), get(int | None, "tile")
+    if multiple_of not in (1, MULTIPLE):
+        raise InputError(f"multiple_of {multiple_of}: choose 1 or {MULTIPLE}")
+    check_positive("tile", tile)
+    return {
+        "size": max(size),
+        "init": init or get(Literal["content", "noise", "mean"], "init"),
+        "seed": metadata["seed"],
+        "style_weights": shares,
+        "style_scale": get(float, "style_scale"),
+        "precision": get(Literal["float32", "tf32", "bfloat16"], "precision"),
+        "multiple_of": multiple_of,
+        "tile": tile,
+    }
 
 
 def _find(entry: Mapping[str, Any], beside: Path) -> Path:

@@ -37,6 +37,7 @@ _TERMS = (
     terms.TotalVariation,
     terms.NinePointVariation,
 )
+_LARGEST = 2**31 - 1  # of whole numbers: compiled programs count in 32 bits
 _MAXIMUM_BYTES = 2**24  # the metadata of a run of many steps has some megabytes
 
 
@@ -95,7 +96,11 @@ def build_recipe(settings: Mapping[str, Any]) -> Recipe:
         InputError: for a setting that there is not, or a value that it cannot have.
     """
     unnamed = {"name": "custom", "source": "", "description": ""}
-    return _build(Recipe, {**unnamed, **settings}, "recipe")
+    try:
+        return _build(Recipe, {**unnamed, **settings}, "recipe")
+    except InputError as error:  # it quotes what stands in a file, of whatever kind and length
+        text = "".join(c if c.isprintable() else "?" for c in str(error))
+        raise InputError(text if len(text) <= 400 else text[:397] + "...") from None
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -117,11 +122,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     if isinstance(settings.get("recipe"), Mapping):
         check_unchanged(settings, name)
         settings = settings["recipe"]
-    try:
-        return build_recipe(settings)
-    except InputError as error:  # it quotes what stands in the file, of whatever kind and length
-        text = "".join(c if c.isprintable() else "?" for c in str(error))
-        raise InputError(text if len(text) <= 400 else text[:397] + "...") from None
+    return build_recipe(settings)
 
 
 def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
@@ -192,15 +193,24 @@ def _build(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
             raise InputError(
                 f"{where} has no setting {name!r}; those of {kind.__name__} are {', '.join(hints)}"
             )
-        values[name] = _convert(hints[name], value, f"{where}.{name}")
+        values[name] = convert(hints[name], value, f"{where}.{name}")
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
-    """Makes of `value`, as it comes from JSON or TOML, what `hint` says."""
+def convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
+    """Makes of `value`, as it comes from JSON or TOML, what `hint` says.
+
+    Args:
+        hint: the type of a setting.
+        value: what stands in the file.
+        where: the path of the setting, for the message.
+
+    Raises:
+        InputError: if it is something else.
+    """
     name = where.rpartition(".")[2]
     if where == "recipe.terms":
         return tuple(
@@ -217,22 +227,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
             raise InputError(f"{where} {value!r}: choose from bfloat16, float16, float32, float64")
         return None if value is None else getattr(jnp, value)
     if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
+        if not isinstance(value, str) or value not in typing.get_args(hint):
             choices = ", ".join(map(str, typing.get_args(hint)))
             raise InputError(f"{where} {value!r} is not one of {choices}")
         return value
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         (inner,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
-        return None if value is None else _convert(inner, value, where)
+        return None if value is None else convert(inner, value, where)
     if typing.get_origin(hint) is tuple:
         inner, _ = typing.get_args(hint)
         return tuple(
-            _convert(inner, each, f"{where}[{i}]") for i, each in enumerate(_list(value, where))
+            convert(inner, each, f"{where}[{i}]") for i, each in enumerate(_list(value, where))
         )
     if typing.get_origin(hint) is Mapping:
         if not isinstance(value, Mapping):
             raise InputError(f"{where} must be a table of numbers, not {value!r}")
-        return {key: _convert(float, each, f"{where}.{key}") for key, each in value.items()}
+        return {key: convert(float, each, f"{where}.{key}") for key, each in value.items()}
     return _scalar(hint, value, where)
 
 
@@ -246,6 +256,8 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
             if math.isfinite(value):
                 return float(value)
         fits = False
+    if fits and hint is int and abs(value) > _LARGEST:
+        raise InputError(f"{where} is too large: give a whole number of at most {_LARGEST}")
     if not fits:
         raise InputError(f"{where} must be {words[hint]}, not {value!r:.90}")
     return hint(value)
@@ -306,18 +318,20 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
     """Reads a JSON object, one of ours only if it is as it was written.
 
     Args:
         path: a file.
+        checked: False to read one of ours that has changed, too.
 
     Raises:
         InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
     """
     name = describe_path(path)
     content = _read_object(path, name, json.loads)
-    check_unchanged(content, name)
+    if checked:
+        check_unchanged(content, name)
     return content
 
 

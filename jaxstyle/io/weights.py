@@ -23,6 +23,7 @@ from jaxstyle.io.download import download
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
     PathType,
+    check_source,
     describe_error,
     describe_path,
     show_path,
@@ -189,8 +190,8 @@ def convert(
 
     Args:
         path: Keras `.h5`, torch `.pth`, MatConvNet `.mat`, `.npz` or `.safetensors`.
-        output: the file to write; by default one in the cache, named after `path` and its content.
-            A file of somebody else's is not replaced.
+        output: the `.safetensors` file to write; by default one in the cache, named after `path`
+            and its content. Only converted weights are replaced.
         preprocessing: what the weights were trained on, if the file does not tell: by default
             torch's names are taken for torchvision's weights, unless the biases are the original's,
             and all others for Caffe's.
@@ -205,6 +206,8 @@ def convert(
     """
     if default and output is not None:
         raise InputError("the default is a file of the cache: leave out the output")
+    if output is not None:
+        _check_output(Path(os.fsdecode(output)), path)
     weights = read_file(path, preprocessing=preprocessing)
     weights, original = _recognize(path, weights)
     if weights.source.endswith("file"):
@@ -217,10 +220,7 @@ def convert(
         "" if preprocessing or original else " (change it with --preprocessing if that is wrong)",
     )
     if output is not None:
-        target = Path(os.fsdecode(output))
-        if target.exists() and (os.path.samefile(target, path) or not is_ours(target)):
-            raise InputError(f"{describe_path(target)} is not jaxstyle's to replace; name another")
-        return _write(weights, target)
+        return _write(weights, Path(os.fsdecode(output)))
     folder, source = _make_cache(), Path(os.fsdecode(path))
     before = _best_cached(weights.preprocessing)
     if source.suffix == ".safetensors" and os.path.samefile(source.parent, folder):
@@ -245,6 +245,26 @@ def convert(
         "it with --default",
     )
     return target
+
+
+def _check_output(target: Path, source: PathType) -> None:
+    """Checks that converted weights may be written to `target`."""
+    name = describe_path(target)
+    if target.suffix.lower() != ".safetensors":
+        raise InputError(f"{name}: weights are written as .safetensors; name such a file")
+    if not target.exists():
+        return
+    check_source(source)
+    # A checkpoint is a safetensors file of ours too, and a link may lead to a picture.
+    if os.path.samefile(target, source) or not (is_ours(target) and _is_converted(target)):
+        raise InputError(f"{name} is not jaxstyle's to replace; name another")
+
+
+def _is_converted(path: Path) -> bool:
+    try:
+        return _metadata(path).get("format") == FORMAT
+    except InputError:
+        return False
 
 
 def _recognize(path: PathType, weights: Weights) -> tuple[Weights, str | None]:

@@ -1,0 +1,51 @@
+"""The public names of `jaxstyle`, which loads this module when one of them is first used."""
+
+from jaxstyle import color, losses, recipes, terms
+from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from jaxstyle.objective import evaluate, prepare_targets
+from jaxstyle.pyramid import Pyramid
+from jaxstyle.recipes import Recipe
+from jaxstyle.sharding import make_mesh
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.transfer import (
+    Checkpoint,
+    StyleResult,
+    median_filter,
+    stylize,
+    stylize_batch,
+    stylize_batch_steps,
+    stylize_steps,
+)
+from jaxstyle.vgg import LAYERS, VGG19
+
+# Last: while it is missing, `jaxstyle` leaves its modules to the import that is under way.
+__all__ = [
+    "LAYERS",
+    "LBFGS",
+    "VGG19",
+    "Adam",
+    "Checkpoint",
+    "Pyramid",
+    "Recipe",
+    "ScipyLBFGSB",
+    "Status",
+    "StyleResult",
+    "Trace",
+    "color",
+    "content_loss",
+    "evaluate",
+    "gram_matrix",
+    "losses",
+    "make_mesh",
+    "median_filter",
+    "minimize",
+    "prepare_targets",
+    "recipes",
+    "style_loss",
+    "stylize",
+    "stylize_batch",
+    "stylize_batch_steps",
+    "stylize_steps",
+    "terms",
+    "total_variation",
+]
