@@ -260,9 +260,9 @@ def check_first(trial: Trial, folder: Path, run: Run) -> list[str]:
                 wrong.append(f"{entry['output']} was reported and is missing or broken")
     began = steps and (run.ended is None or steps[0] < run.ended)
     finished = any("status" in entry for entry in reported)
-    if trial.end in CODES and run.ended is not None and began and run.code not in (
-        CODES[trial.end], 0
-    ):  # fmt: skip
+    # Before a run listens, and after it has ended, Ctrl-C ends the process: 130 for a shell.
+    codes = (0, CODES.get(trial.end), -signal.SIGINT if "interrupt" in trial.end else 0)
+    if trial.end in CODES and run.ended is not None and began and run.code not in codes:
         wrong.append(f"exit code {run.code} after {trial.end}")
     if trial.end in FAULTS and run.code not in (0, 1):
         wrong.append(f"exit code {run.code} after {trial.end}")
