@@ -668,8 +668,6 @@ def test_ctrl_c_while_jax_is_loaded(loading, command, tmp_path):
         [sys.executable, "-X", "importtime", *command.split(" ", 1), "stylize", "--size", "64",
          "--steps", "1", "--output", str(output)],
         stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
-        # A shell that runs the tests in the background makes its children ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )  # fmt: skip
     try:
         for line in process.stderr:  # a line for each module that has been loaded

@@ -663,7 +663,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
         else:
             code = _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
-        print(end="", flush=True)  # here, where it can be said that it fails
+        _flush(code)
         return code
     except InputError as error:
         _say(f"error: {error}")
@@ -691,6 +691,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = "free some space, or change to a folder that exists"
         _say(f"error: {name}{describe_error(error)}; {advice}")
         return 1
+
+
+def _flush(code: int) -> None:
+    """Writes what stdout still holds; that this fails does not change the code of a failed run."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        if code == 0:
+            raise
+        _discard(sys.stdout)
 
 
 def _say(text: str) -> None:
