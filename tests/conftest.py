@@ -75,6 +75,23 @@ def check_public_names(code: str) -> set[str]:
     return {f"{module}.{name}" for module, name in found}
 
 
+def pytest_collection_modifyitems(items):
+    """Skips float16 where XLA cannot compile it: on CPUs without F16C, such as `max_isa=SSE4_2`."""
+    chosen = [
+        item
+        for item in items
+        if item.get_closest_marker("float16") or re.search(r"(?<!b)float16", item.nodeid)
+    ]
+    if not chosen:
+        return
+    try:
+        jax.jit(lambda x: x.astype(jnp.float16))(jnp.ones(3)).block_until_ready()
+    except jax.errors.JaxRuntimeError as error:
+        reason = f"XLA cannot compile float16 for this CPU: {str(error).splitlines()[0]}"
+        for item in chosen:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""

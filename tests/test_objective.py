@@ -385,6 +385,7 @@ def test_a_float32_picture_has_a_float32_loss_with_x64(name, pictures):
         np.testing.assert_allclose(own, other, rtol=1e-4)
 
 
+@pytest.mark.float16
 def test_masks_in_half_precision_are_averaged_in_float32(pictures):
     """The area of a region is a sum over more pixels than float16 can count."""
     style = pictures(1)
@@ -401,6 +402,7 @@ def test_masks_in_half_precision_are_averaged_in_float32(pictures):
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+@pytest.mark.float16
 def test_normalized_gradients_of_half_precision_features():
     """In float16 the sum of what is normalised is infinite, and so are its elements."""
 
