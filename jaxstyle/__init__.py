@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_MODULES = ("color", "io", "losses", "recipes", "terms")
+
 
 def __getattr__(name: str) -> Any:
     """Loads a public name on its first use."""
-    if name == "io":
-        return importlib.import_module("jaxstyle.io")
+    if name in _MODULES:  # by itself: one of them may be what is being imported
+        return importlib.import_module(f"jaxstyle.{name}")
     public = importlib.import_module("jaxstyle._public")
     names = getattr(public, "__all__", [])
     if name == "__all__":

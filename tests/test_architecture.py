@@ -121,3 +121,21 @@ def test_public_names():
     assert set(promised) <= set(jaxstyle.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = jaxstyle.nothing
+
+
+def test_each_module_can_be_imported_first():
+    """Also those that others import, whatever of the package a user names first."""
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    for each in [each for each in sys.modules if each.partition('.')[0] == 'jaxstyle']:\n"
+        "        del sys.modules[each]\n"
+        "    importlib.import_module(name)\n"
+    )
+    package = Path(jaxstyle.__file__).parent
+    names = [f"jaxstyle.{path.stem}" for path in sorted(package.glob("*.py"))]
+    names = [name for name in names if not name.endswith("__")]
+    assert len(names) > 10
+    run = [sys.executable, "-W", "error", "-c", code, *names]
+    found = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
