@@ -1,4 +1,4 @@
-"""The same objective in PyTorch, for `benchmark.py`; needs the extra `bench`."""
+"""The same objective in PyTorch, for the benchmarks; needs the extra `bench`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
