@@ -13,7 +13,10 @@ from jaxstyle import recipes
 
 
 def evaluation(options: Options, sizes: tuple[int, ...] = (256, 512)) -> None:
-    """One loss and gradient: jaxstyle against PyTorch, eager and compiled, same objective."""
+    """One loss and gradient: jaxstyle against PyTorch, eager and compiled, same objective.
+
+    Stops if the gradients of the two differ by more than 1e-2.
+    """
     params = jaxstyle.io.load_params()
     rows = [row for size in sizes for row in _evaluations(params, size, options)]
     report("evaluation", rows, options)
@@ -43,10 +46,13 @@ def _evaluations(params: Any, size: int, options: Options) -> list[dict[str, Any
     (value, _), gradient = value_and_grad(image, *arguments)
     their_value, their_gradient = eager(torch_image)
     difference = gradient - their_gradient[0].permute(1, 2, 0).numpy()
+    error = float(jnp.linalg.norm(difference.ravel()) / jnp.linalg.norm(gradient.ravel()))
     print(
         f"{size} px: value {float(value):.7g}, torch {float(their_value):.7g}; gradients differ by "
-        f"{float(jnp.linalg.norm(difference.ravel()) / jnp.linalg.norm(gradient.ravel())):.1e}"
+        f"{error:.1e}"
     )
+    if error > 1e-2:
+        raise SystemExit("error: the objective in peers.py is another one")
     times = alternate(functions, options)
     return [
         {
