@@ -2,7 +2,8 @@
 
 import ast
 import dataclasses
-import importlib
+import gc
+import importlib.metadata
 import json
 import os
 import re
@@ -10,8 +11,16 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-# Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Most of a test's time is compilation, and what is compiled hardly runs. XLA's newer emitters of
+# fused loops take twice as long to compile as its older ones, which jaxlib 0.12 no longer has.
+# Before JAX is imported.
+_FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
+
+# Tracing makes so many objects that the default looks for garbage all the time.
+gc.set_threshold(50_000, 20, 20)
 
 import jax
 
