@@ -40,8 +40,8 @@ def _evaluations(params: Any, size: int, options: Options) -> list[dict[str, Any
     try:
         compiled(torch_image)
         functions["torch.compile"] = lambda: compiled(torch_image)
-    except Exception as error:  # for example, no C++ compiler
-        print(f"torch.compile is left out: {str(error).splitlines()[0]}", file=sys.stderr)
+    except Exception as reason:  # for example, no C++ compiler
+        print(f"torch.compile is left out: {str(reason).splitlines()[0]}", file=sys.stderr)
 
     (value, _), gradient = value_and_grad(image, *arguments)
     their_value, their_gradient = eager(torch_image)
