@@ -15,7 +15,7 @@ from jaxstyle.app.repeat import job_of
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import describe_recipe, write_json
 from jaxstyle.io.files import sha256_of
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
 from jaxstyle.io.images import encode_image
 from jaxstyle.io.journal import Journal, journal_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.solvers import Status
 
 _THREADS = 4  # that read and write pictures

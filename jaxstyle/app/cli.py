@@ -462,7 +462,7 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     from jaxstyle.app import memory as needed  # noqa: PLC0415
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
-    from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
+    from jaxstyle.io.network_weights.cache import cache_dir  # noqa: PLC0415
 
     chosen = find_recipe(recipe)
     budget = needed.parse_memory(memory) if memory else needed.available_memory()

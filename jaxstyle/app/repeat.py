@@ -11,7 +11,7 @@ from jaxstyle.io import InputError, build_recipe, list_weights
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.metadata import convert, read_json
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 
 
 def job_of(path: Path, **others: Any) -> Job:

@@ -24,7 +24,7 @@ from jaxstyle.app.temporary import remove
 from jaxstyle.app.visits import MAX_FACTOR, MIN_SIZE, TERMS, Options, Run, Visit
 from jaxstyle.io import SAMPLES, InputError, list_weights, verify
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.weights import fetch
+from jaxstyle.io.network_weights.fetch import fetch
 from jaxstyle.recipes import RECIPES
 
 _SECONDS_OF_UPLOADS = 6 * 3600

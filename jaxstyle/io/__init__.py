@@ -21,7 +21,9 @@ from jaxstyle.io.metadata import (
     read_recipe,
     write_json,
 )
-from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
+from jaxstyle.io.network_weights.convert import convert
+from jaxstyle.io.network_weights.fetch import fetch
+from jaxstyle.io.network_weights.load import WeightsInfo, list_weights, load_params, verify
 
 __all__ = [
     "SAMPLES",

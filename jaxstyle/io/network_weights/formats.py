@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path, open_source
 from jaxstyle.io.image_headers import describe_foreign
-from jaxstyle.io.mat_file import read_mat
-from jaxstyle.io.torch_file import read_torch
+from jaxstyle.io.network_weights.mat_file import read_mat
+from jaxstyle.io.network_weights.torch_file import read_torch
 from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
 
 Arrays = Mapping[str, NDArray[Any]]
