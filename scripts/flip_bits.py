@@ -22,7 +22,7 @@ import numpy as np
 from jaxstyle.app.private import PrivateFolder
 from jaxstyle.io import InputError, list_weights, load_params, verify
 from jaxstyle.io.journal import Journal, journal_path
-from jaxstyle.io.metadata import read_json, write_json
+from jaxstyle.io.json_file import read_json, write_json
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 _LARGE = 2**24  # bytes, from which on fewer flips are made: each hashes the whole file

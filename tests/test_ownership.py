@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from jaxstyle.app import report
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import InputError, save_image, write_json
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.json_file import read_json
 from jaxstyle.io.ownership import GENERATOR, is_ours
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")

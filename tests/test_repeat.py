@@ -86,7 +86,7 @@ def test_what_has_changed_is_named(painted, pictures, capsys):
     assert "c.png" not in line
     data = Path("out.json").read_text()
     Path("out.json").write_text(data.replace('"seed": 5', '"seed": 6'))
-    assert "checksum does not fit" in refused()
+    assert "checksum does not match" in refused()
     Path("out.json").write_text('{"recipe": {}}')
     assert "does not tell how its picture was painted" in refused()
 

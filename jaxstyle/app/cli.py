@@ -435,7 +435,7 @@ def recipes(
         toml: As TOML instead of JSON.
     """
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
-    from jaxstyle.io.metadata import describe_recipe, override, to_toml  # noqa: PLC0415
+    from jaxstyle.io.recipe_codec import describe_recipe, override, to_toml  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
     if name is not None:

@@ -19,7 +19,7 @@ from jaxstyle.app.report import (
     settings_table,
 )
 from jaxstyle.io import InputError, load_image, read_shape
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.json_file import read_json
 
 # Pixels that all pictures of a gallery have together, some ten megabytes; and the long edges that
 # they have at least and at most.

@@ -33,7 +33,7 @@ from jaxstyle.io import (
     write_json,
 )
 from jaxstyle.io.files import describe_error, describe_path, show_path
-from jaxstyle.io.metadata import checksum, read_json
+from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Place: TypeAlias = tuple[object, str]

@@ -14,16 +14,12 @@ from jaxstyle.io.images import (
     read_shape,
     save_image,
 )
-from jaxstyle.io.metadata import (
-    build_recipe,
-    describe_recipe,
-    describe_versions,
-    read_recipe,
-    write_json,
-)
+from jaxstyle.io.json_file import write_json
 from jaxstyle.io.network_weights.convert import convert
 from jaxstyle.io.network_weights.fetch import fetch
 from jaxstyle.io.network_weights.load import WeightsInfo, list_weights, load_params, verify
+from jaxstyle.io.recipe_codec import build_recipe, describe_recipe, read_recipe
+from jaxstyle.io.versions import describe_versions
 
 __all__ = [
     "SAMPLES",

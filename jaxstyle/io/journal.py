@@ -18,7 +18,7 @@ from typing import Any
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, write_atomically
-from jaxstyle.io.metadata import checksum
+from jaxstyle.io.json_file import checksum
 from jaxstyle.io.ownership import GENERATOR
 
 _NAMES = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")

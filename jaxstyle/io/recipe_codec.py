@@ -1,28 +1,25 @@
-"""What stands beside a result: settings, versions, and the run itself, as JSON.
+"""Recipes to plain dicts and back, for JSON and TOML: whole, or setting by setting.
 
-Recipes become plain dicts and are made from them again, whole or setting by setting.
+The fields' type hints say what each setting may hold, so a new field needs no code here.
 """
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from jaxstyle import pyramid, solvers, terms, vgg
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
-from jaxstyle.io.ownership import GENERATOR
+from jaxstyle.io.files import describe_path
+from jaxstyle.io.json_file import check_unchanged, read_table
 from jaxstyle.recipes import Recipe
 
 # What the fields of a recipe may hold, by the `type` that stands in its description.
@@ -38,7 +35,6 @@ _TERMS = (
     terms.NinePointVariation,
 )
 _LARGEST = 2**31 - 1  # of whole numbers: compiled programs count in 32 bits
-_MAXIMUM_BYTES = 2**24  # the metadata of a run of many steps has some megabytes
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -118,7 +114,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """
     name = f"recipe {describe_path(path)}"
     toml = os.fsdecode(path).lower().endswith(".toml")
-    settings = _read_object(path, name, tomllib.loads if toml else json.loads)
+    settings = read_table(path, name, tomllib.loads if toml else json.loads)
     if isinstance(settings.get("recipe"), Mapping):
         check_unchanged(settings, name)
         settings = settings["recipe"]
@@ -282,96 +278,3 @@ def _choose(kinds: Sequence[Any], settings: Any, where: str) -> Any:
     if not isinstance(chosen, str) or chosen not in names:
         raise InputError(f"{where}.type {chosen!r} is not one of {', '.join(names)}")
     return _build(names[chosen], settings, where)
-
-
-def describe_versions() -> dict[str, str]:
-    """Returns the versions that a result depends on, by package."""
-    packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all, with our mark (`generator`) and a `checksum`.
-
-    Args:
-        path: a file in an existing folder; a file that is there already is replaced.
-        content: mappings, sequences, strings and finite numbers.
-
-    Raises:
-        InputError: if the file cannot be written.
-        ValueError: for a number that JSON has no word for (NaN, infinity).
-    """
-    # The mark comes first, where `is_ours` looks for it.
-    marked = {"generator": GENERATOR} | {k: v for k, v in content.items() if k != "generator"}
-    marked["checksum"] = checksum(marked)
-    write_atomically(path, (json.dumps(marked, indent=2, allow_nan=False) + "\n").encode())
-
-
-def checksum(content: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of all fields but `checksum`, in whatever order and layout they stand.
-
-    Args:
-        content: what JSON can hold.
-    """
-    fields = {key: value for key, value in content.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
-    """Reads a JSON object, one of ours only if it is as it was written.
-
-    Args:
-        path: a file.
-        checked: False to read one of ours that has changed, too.
-
-    Raises:
-        InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
-    """
-    name = describe_path(path)
-    content = _read_object(path, name, json.loads)
-    if checked:
-        check_unchanged(content, name)
-    return content
-
-
-def _read_object(
-    path: str | os.PathLike[str], name: str, parse: Callable[[str], Any]
-) -> dict[str, Any]:
-    """Reads the table of a JSON or TOML file that `name` describes."""
-    with open_source(path) as file:
-        try:
-            data = file.read(_MAXIMUM_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
-    if len(data) > _MAXIMUM_BYTES:
-        raise InputError(f"{name} is too large")
-    kind = "TOML" if parse is tomllib.loads else "JSON"
-    try:
-        content = parse(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{name} is not a {kind} table")
-    return content
-
-
-def check_unchanged(content: Mapping[str, Any], name: str) -> None:
-    """Checks the `checksum` of what `write_json` has written; JSON of others has none.
-
-    Args:
-        content: what was read.
-        name: of the file, for the message.
-
-    Raises:
-        InputError: if it has changed.
-    """
-    marked = any(
-        isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
-    )
-    ours = marked or "generator" in content or "checksum" in content
-    if ours and content.get("checksum") != checksum(content):
-        raise InputError(
-            f"{name} is damaged or was edited: its checksum does not fit; if you edited it, remove "
-            'its "generator" and "checksum"'
-        )
