@@ -26,17 +26,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 import jaxstyle.io.files as files_module
+import jaxstyle.io.image_pixels as image_pixels_module
+import jaxstyle.io.image_writer as image_writer_module
 import jaxstyle.io.images as images_module
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.images import (
-    MAX_PIXELS,
-    check_writable,
-    contact_sheet,
-    load_image,
-    read_shape,
-    save_image,
-)
+from jaxstyle.io.image_writer import check_writable, contact_sheet, save_image
+from jaxstyle.io.images import MAX_PIXELS, load_image, read_shape
 
 PHOTOS = sorted((Path(__file__).parents[2] / "shared" / "images").glob("*/*.jpg"))
 needs_photos = pytest.mark.skipif(not PHOTOS, reason="the folder ../shared/images is absent")
@@ -540,7 +536,7 @@ def test_broken_or_wrong_profile_is_ignored_and_said(
     image.save(plain)
     image.save(tagged, icc_profile=profile)
     np.testing.assert_array_equal(load_image(tagged), load_image(plain))
-    assert "colour profile is broken" in caplog.text
+    assert "color profile is broken" in caplog.text
 
 
 # --- size ---------------------------------------------------------------------------------------
@@ -1241,7 +1237,9 @@ def test_bad_contact_sheets() -> None:
 # --- the house ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [images_module, files_module])
+@pytest.mark.parametrize(
+    "module", [images_module, image_pixels_module, image_writer_module, files_module]
+)
 def test_files_need_no_jax(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}

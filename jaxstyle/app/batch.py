@@ -41,7 +41,7 @@ from jaxstyle.app.sidecar import describe_losses, describe_run, timed
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
-from jaxstyle.io.images import encode_image
+from jaxstyle.io.image_writer import encode_image
 from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.solvers import Status

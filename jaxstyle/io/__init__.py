@@ -5,15 +5,13 @@ Bad files and paths end as an `InputError`, with one line that says what is wron
 
 from jaxstyle.io.errors import InputError, exit_on_input_error
 from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.images import (
-    SAMPLES,
+from jaxstyle.io.image_writer import (
     check_extension,
     check_writable,
     contact_sheet,
-    load_image,
-    read_shape,
     save_image,
 )
+from jaxstyle.io.images import SAMPLES, load_image, read_shape
 from jaxstyle.io.json_file import write_json
 from jaxstyle.io.network_weights.convert import convert
 from jaxstyle.io.network_weights.fetch import fetch
