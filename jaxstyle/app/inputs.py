@@ -16,7 +16,7 @@ from jaxstyle.app.memory import (
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.report import Pictures
+from jaxstyle.app.pages.run_page import Pictures
 from jaxstyle.app.working_size import crop, cropped, extend, extended
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image

@@ -22,7 +22,7 @@ import gradio as gr
 import numpy as np
 
 from jaxstyle.app.job import Job, find_recipe, make_job
-from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.run import run
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.app.temporary import bytes_in, remove
