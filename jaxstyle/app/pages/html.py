@@ -11,9 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup, escape
 from PIL import Image
 
 from jaxstyle.io import InputError
@@ -47,26 +45,23 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: name of a file in `templates/`.
-        **values: variables of the template. Texts are escaped; `Markup` is inserted as HTML.
+        **values: variables of the template, which escapes them.
     """
-    return _environment().get_template(template).render(generator=GENERATOR, **values)
+    page: str = _environment().get_template(template).render(generator=GENERATOR, **values)
+    return page.replace("\r", "&#13;")  # browsers would read it as a line feed
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _environment() -> Any:
+    import jinja2  # noqa: PLC0415  slow to import
+
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _finalize(value: object) -> Markup:
-    # Browsers read a carriage return as a line feed.
-    return Markup(str(escape(value)).replace("\r", "&#13;"))  # noqa: S704  escaped
 
 
 def write_page(folder: Path, page: str) -> None:

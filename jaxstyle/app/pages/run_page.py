@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import THUMBNAIL, embed, flatten, render, split_settings
@@ -79,7 +78,7 @@ def describe_run(
         shape=image.shape,
         inputs=list(_inputs(job, pictures)),
         iterations=[(picture, step, losses.get(step)) for step, picture in sorted(shown.items())],
-        curves=[Markup(curve.decode()) for curve in curves],  # noqa: S704  Matplotlib escapes
+        curves=[curve.decode() for curve in curves],
         command=job.command,
         working_folder=Path.cwd(),
         settings=split_settings(flatten(settings)),
