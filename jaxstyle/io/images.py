@@ -7,12 +7,13 @@ logger "jaxstyle".
 """
 
 import contextlib
+import io
 import logging
 import operator
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_error, describe_path, open_source
-from jaxstyle.io.image_headers import png_chunks, why_not_read
+from jaxstyle.io.image_headers import announces_too_much, png_chunks, why_not_read
 from jaxstyle.io.image_pixels import Planes, read_planes
 
 MAX_PIXELS = 178_956_970
@@ -120,21 +121,20 @@ def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
     """
     name = describe_path(path)
     size = None if size is None else _check_size(size)
-    with _reading(name), _opened(path, name) as file:
+    with _reading(name), open_image(path, name) as file:
         width, height = file.size
         if tags := getattr(file, "tag_v2", None):  # a TIFF's size before Pillow has turned it
             width, height = tags[256], tags[257]
-        if isinstance(file, PngImageFile) and not _has_trailer(file):
-            turn = _turn(file, Image.Image.getexif)
-        else:
-            turn = _turn(file)
+        if isinstance(file, PngImageFile) and _has_trailer(file):
+            file.load()  # EXIF may stand there
+        turn = _turn(file)
         if turn is not None and turn not in _KEEPING_SIDES:
             width, height = height, width
     return _resized_shape(height, width, size, name)
 
 
 @contextlib.contextmanager
-def _opened(path: PathType, name: str) -> Iterator[ImageFile]:
+def open_image(path: PathType, name: str) -> Iterator[ImageFile]:
     """Opens an image file after checking its header.
 
     Pillow gets an open file: with a path, it maps the uncompressed pixels of a TIFF into memory
@@ -255,7 +255,7 @@ def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
 
 def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArray[Any] | None]:
     """Returns planes and alpha as `read_planes`."""
-    with _opened(path, name) as file:
+    with open_image(path, name) as file:
         _resized_shape(file.height, file.width, size, name)  # a wrong size fails before decoding
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
@@ -268,11 +268,24 @@ def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArra
         return read_planes(image, tags, name)
 
 
-def _turn(
-    file: Image.Image, read: Callable[[Any], Image.Exif] = lambda file: file.getexif()
-) -> Image.Transpose | None:
+def read_exif(image: Image.Image) -> Image.Exif:
+    """Returns the EXIF tags of an opened image, as far as it is decoded.
+
+    Raises:
+        Exception: for damaged or hostile tags.
+    """
+    block = image.info.get("exif", b"")
+    if not block and "Raw profile type exif" in image.info:
+        lines = image.info["Raw profile type exif"].split("\n")
+        block = bytes.fromhex("".join(lines[3:]))
+    if announces_too_much(io.BytesIO(block.removeprefix(b"Exif\0\0"))):
+        raise ValueError("its tags announce more bytes than there are")
+    return Image.Image.getexif(image)  # a PNG's own method would decode the pixels
+
+
+def _turn(file: Image.Image) -> Image.Transpose | None:
     try:
-        return _ORIENTATIONS.get(read(file).get(0x0112, 1))
+        return _ORIENTATIONS.get(read_exif(file).get(0x0112, 1))
     except Exception:  # a broken EXIF block leaves the pixels usable
         return None
 
