@@ -1,6 +1,6 @@
-"""Files to arrays and back: images, weights, metadata.
+"""Reads and writes files: images, network weights, recipes, and the JSON next to a picture.
 
-Bad files and paths end as an `InputError`, with one line that says what is wrong and what to do.
+For bad files and paths an `InputError` says in one line what is wrong and what to do.
 """
 
 from jaxstyle.io.errors import InputError, exit_on_input_error

@@ -22,7 +22,7 @@ from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, read_table
 from jaxstyle.recipes import Recipe
 
-# What the fields of a recipe may hold, by the `type` that stands in its description.
+# Classes that the fields of a recipe may have; the `type` in a description selects one.
 _NETWORKS = (vgg.VGG19,)
 _SOLVERS = typing.get_args(solvers.Solver)
 _TERMS = (
@@ -34,14 +34,14 @@ _TERMS = (
     terms.TotalVariation,
     terms.NinePointVariation,
 )
-_LARGEST = 2**31 - 1  # of whole numbers: compiled programs count in 32 bits
+_LARGEST = 2**31 - 1  # whole number: compiled programs count in 32 bits
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Returns every setting of `recipe` as plain dicts, lists, strings and numbers.
+    """Returns all settings of a recipe as plain dicts, lists, strings and numbers.
 
     Args:
-        recipe: any.
+        recipe: any recipe.
     """
     return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # `parent` and `name` of a Flax module say where it sits, not what it is.
+        # `parent` and `name` of a Flax module are its place in a model, not settings.
         settings = {
             field.name: _plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
@@ -67,7 +67,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_toml(description: Mapping[str, Any]) -> str:
-    """Writes what `describe_recipe` returned as TOML, which has no word for None: left out."""
+    """Writes the result of `describe_recipe` as TOML, without None, which TOML cannot express."""
     import tomli_w  # noqa: PLC0415
 
     def without_none(value: Any) -> Any:
@@ -79,22 +79,21 @@ def to_toml(description: Mapping[str, Any]) -> str:
 
 
 def build_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """Makes the recipe that `describe_recipe` has described.
+    """Builds a recipe from the result of `describe_recipe`.
 
     Args:
-        settings: those that are left out have their defaults; `name`, `source` and `description`
-            too.
+        settings: omitted ones have their defaults, also `name`, `source` and `description`.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: for a setting that there is not, or a value that it cannot have.
+        InputError: for an unknown setting or an invalid value.
     """
     unnamed = {"name": "custom", "source": "", "description": ""}
     try:
         return _build(Recipe, {**unnamed, **settings}, "recipe")
-    except InputError as error:  # it quotes what stands in a file, of whatever kind and length
+    except InputError as error:  # it quotes a value from a file, which may be anything
         text = "".join(c if c.isprintable() else "?" for c in str(error))
         raise InputError(text if len(text) <= 400 else text[:397] + "...") from None
 
@@ -103,14 +102,14 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Reads a recipe from a file.
 
     Args:
-        path: a `.json` or `.toml` file, as `jaxstyle recipes NAME` prints it; or the JSON beside a
-            result.
+        path: a `.json` or `.toml` file such as `jaxstyle recipes NAME` prints, or the JSON next to
+            a picture.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: if there is none in it, or a wrong one.
+        InputError: if it contains no recipe, or an invalid one.
     """
     name = f"recipe {describe_path(path)}"
     toml = os.fsdecode(path).lower().endswith(".toml")
@@ -122,14 +121,14 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 
 def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """Returns `recipe` with settings changed, each text `PATH=VALUE`.
+    """Returns a recipe with some settings overridden, each by a text `PATH=VALUE`.
 
-    A path is that of `jaxstyle recipes NAME`, joined by dots, terms by their names, such as
-    `solver.history_size=50` or `terms.content.layers=["relu3_1"]`; a value is written as in
-    TOML, or as bare text.
+    A path has the names that `jaxstyle recipes NAME` prints, joined by dots; terms go by their
+    names. Examples: `solver.history_size=50`, `terms.content.layers=["relu3_1"]`. A value is TOML
+    or plain text.
 
     Raises:
-        InputError: for a setting that there is not, or a value that it cannot have.
+        InputError: for an unknown setting or an invalid value.
     """
     settings = describe_recipe(recipe)
     for text in texts:
@@ -164,12 +163,12 @@ def _child(settings: Any, key: str, where: str) -> Any:
         settings = named
     if not isinstance(settings, Mapping) or key not in settings:
         choices = ", ".join(settings) if isinstance(settings, Mapping) else "none"
-        raise InputError(f"{where}: there is no {key}; choose from {choices}")
+        raise InputError(f"{where}: unknown setting {key}; choose from {choices}")
     return settings[key]
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """Setting -> type hint, of what `_plain` describes."""
+    """Returns setting -> type hint of a class, for the settings that `_plain` describes."""
     hints = typing.get_type_hints(kind)
     module = issubclass(kind, vgg.VGG19)
     return {
@@ -197,15 +196,15 @@ def _build(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
-    """Makes of `value`, as it comes from JSON or TOML, what `hint` says.
+    """Converts a value of JSON or TOML to the type of a setting.
 
     Args:
-        hint: the type of a setting.
-        value: what stands in the file.
-        where: the path of the setting, for the message.
+        hint: the type.
+        value: as read from the file.
+        where: the path of the setting, for messages.
 
     Raises:
-        InputError: if it is something else.
+        InputError: if the value has another type.
     """
     name = where.rpartition(".")[2]
     if where == "recipe.terms":
@@ -248,7 +247,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, bool) and hint is not bool:
         fits = False
     if fits and hint is float:
-        with contextlib.suppress(OverflowError):  # of an integer of 400 digits
+        with contextlib.suppress(OverflowError):  # an integer of 400 digits
             if math.isfinite(value):
                 return float(value)
         fits = False
