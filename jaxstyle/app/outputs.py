@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.job import Job, say
-from jaxstyle.app.pages import run_page
+from jaxstyle.app.pages import html, run_page
 from jaxstyle.app.pages.html import check_folder, page_path
 from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.progress import tell_program
@@ -222,8 +222,8 @@ def save_all(
 
     def write_page() -> None:
         assert job.report is not None  # noqa: S101
-        html = run_page.describe_run(job, metadata, image, pictures, snapshots)
-        write_page(job.report, html)
+        text = run_page.describe_run(job, metadata, image, pictures, snapshots)
+        html.write_page(job.report, text)
 
     for name, path, write in (
         ("JSON", job.metadata_path, lambda: write_json(job.metadata_path, metadata)),
