@@ -16,7 +16,7 @@ FLOORS = [
     {"jaxstyle.convolution"},
     {"jaxstyle.vgg", "jaxstyle.losses", "jaxstyle.color"},
     {"jaxstyle.terms", "jaxstyle.tiling"},
-    {"jaxstyle.objective"},
+    {"jaxstyle.evaluation"},
     {"jaxstyle.solvers.state", "jaxstyle.solvers.fourier", "jaxstyle.solvers.jaxopt"},
     {"jaxstyle.solvers.protocol"},
     {"jaxstyle.solvers.lbfgs", "jaxstyle.solvers.adam", "jaxstyle.solvers.scipy"},
