@@ -11,7 +11,8 @@ from typing import Literal
 from flax.core import FrozenDict
 
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver, check_solver
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
+from jaxstyle.solvers.protocol import check_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,

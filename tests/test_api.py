@@ -39,7 +39,7 @@ METHODS = {
 }
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
-PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "go_on"}
+PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "carried", "warm_start"}
 FUNCTIONS = {
     name: each
     for name, each in ROUTINES.items()
