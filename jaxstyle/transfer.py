@@ -27,13 +27,13 @@ from jaxstyle.evaluation import (
     layers_of,
     prepare_targets,
 )
+from jaxstyle.network.vgg import VGG19, number_of_poolings
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
 from jaxstyle.solvers.protocol import Solver, check_solver, split_settings, with_settings
 from jaxstyle.solvers.state import Objective, State, Status, advance, is_active
 from jaxstyle.terms import Term
-from jaxstyle.vgg import VGG19, number_of_poolings
 
 
 class StyleResult(NamedTuple):
