@@ -16,15 +16,17 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxstyle import pyramid, solvers, terms, vgg
+from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, read_table
+from jaxstyle.network.vgg import VGG19
 from jaxstyle.recipes import Recipe
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
 # Classes that the fields of a recipe may have; the `type` in a description selects one.
-_NETWORKS = (vgg.VGG19,)
-_SOLVERS = typing.get_args(solvers.Solver)
+_NETWORKS = (VGG19,)
+_SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
 _TERMS = (
     terms.Content,
     terms.GramStyle,
@@ -170,7 +172,7 @@ def _child(settings: Any, key: str, where: str) -> Any:
 def _fields(kind: Any) -> dict[str, Any]:
     """Returns setting -> type hint of a class, for the settings that `_plain` describes."""
     hints = typing.get_type_hints(kind)
-    module = issubclass(kind, vgg.VGG19)
+    module = issubclass(kind, VGG19)
     return {
         field.name: hints[field.name]
         for field in dataclasses.fields(kind)

@@ -14,7 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.convolution import Padding, convolution, is_transformed, transform
+from jaxstyle.network.convolution import convolution
+from jaxstyle.network.padding import Padding
+from jaxstyle.network.winograd import is_transformed, transform
 from jaxstyle.sharding import in_auto_mode
 
 # (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
@@ -188,7 +190,7 @@ class VGG19(nn.Module):
         kernels = {name: layer["kernel"] for name, layer in params["params"].items()}
         return {
             **params,
-            "taps": {
+            "transformed": {
                 name: transform(kernel if self.dtype is None else kernel.astype(self.dtype))
                 if winograd
                 else jnp.zeros(0, kernel.dtype if self.dtype is None else self.dtype)
@@ -262,12 +264,12 @@ class VGG19(nn.Module):
             padding = self.first_padding
 
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-            taps: Any = self.get_variable("taps", name)
+            transformed: Any = self.get_variable("transformed", name)
 
-            def run(x: jax.Array, kernel: jax.Array, taps: jax.Array | None) -> jax.Array:
-                return convolution(x, kernel, padding, taps)
+            def run(x: jax.Array, kernel: jax.Array, transformed: jax.Array | None) -> jax.Array:
+                return convolution(x, kernel, padding, transformed)
 
-            return in_auto_mode(run, x, kernel, taps)
+            return in_auto_mode(run, x, kernel, transformed)
 
         channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(
