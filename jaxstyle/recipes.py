@@ -10,8 +10,10 @@ from typing import Literal
 
 from flax.core import FrozenDict
 
+from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver, check_solver
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
+from jaxstyle.solvers.protocol import check_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -20,7 +22,6 @@ from jaxstyle.terms import (
     TotalVariation,
     Wasserstein2Style,
 )
-from jaxstyle.vgg import VGG19
 
 
 @dataclasses.dataclass(frozen=True)

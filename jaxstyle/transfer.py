@@ -27,24 +27,13 @@ from jaxstyle.evaluation import (
     layers_of,
     prepare_targets,
 )
+from jaxstyle.network.vgg import VGG19, number_of_poolings
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
-from jaxstyle.solvers import (
-    Adam,
-    Objective,
-    ScipyLBFGSB,
-    Solver,
-    State,
-    Status,
-    advance,
-    check_solver,
-    is_active,
-    split_settings,
-    with_settings,
-)
+from jaxstyle.solvers.protocol import Solver, check_solver, split_settings, with_settings
+from jaxstyle.solvers.state import Objective, State, Status, advance, is_active
 from jaxstyle.terms import Term
-from jaxstyle.vgg import VGG19, number_of_poolings
 
 
 class StyleResult(NamedTuple):
@@ -491,8 +480,8 @@ def _run(
     check_solver(solver)
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
-    if isinstance(solver, ScipyLBFGSB):
-        _check_scipy(batched, checkpoint is not None or keep is not None)
+    if solver.on_host:
+        _check_on_host(solver, batched, checkpoint is not None or keep is not None)
     inputs = _prepare(
         params, content, style, recipe=recipe, solver=solver, batched=batched, **settings
     )
@@ -524,7 +513,7 @@ def _paint(
     shown = content if recipe.color == "luminance" else None
     lengths = tuple(solver.num_steps for _, solver in stages)
     painted: tuple[jax.Array, jax.Array] | None = None  # at the size before: result and start
-    earlier: Any = None  # the solver's own state there
+    carried: Any = None  # what the solver takes over from there
     for stage, (scale, solver) in enumerate(stages):
         resume = None
         made = sum(lengths[:stage])
@@ -540,7 +529,7 @@ def _paint(
         targets = call(_targets, (problem, batched), params, *pictures, shares, *guides_here)
         arguments = (params, targets, factors)
         for steps, state in _solve(
-            problem, solver, batched, every, x, earlier, arguments, resume, call
+            problem, solver, batched, every, x, carried, arguments, resume, call
         ):
             if steps == 0 and made > 0 and _progress(state)[0]:
                 continue  # the start at the next size
@@ -559,7 +548,7 @@ def _paint(
         traces = (*traces, (*state.trace, state.status))
         evaluations = evaluations + state.num_evaluations
         painted = problem.turn(state.best_x), start_here
-        earlier = state.inner if isinstance(solver, Adam) else None
+        carried = solver.carried(state)
         del state  # and its history, the largest array there is
 
 
@@ -590,18 +579,18 @@ def _solve(
     batched: bool,
     every: int | None,
     x: jax.Array,
-    earlier: Any,
+    carried: Any,
     arguments: tuple[Any, ...],
     resume: tuple[int, Any] | None,
     call: Callable[..., Any],
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size; yields the number of steps made, and the state.
 
-    `earlier` is the solver's own state at the end of the size before. `resume` are the steps that
+    `carried` is what the solver takes over from the size before. `resume` are the steps that
     were made, and the state after them, to go on from.
     """
     made, total = 0, solver.num_steps
-    if isinstance(solver, ScipyLBFGSB):
+    if solver.on_host:
         objective = _objective(problem)
         state = solver.start(objective, x, *arguments)
         more = functools.partial(solver.advance, objective)
@@ -609,8 +598,7 @@ def _solve(
         compiled, settings = split_settings(solver, x.dtype)
         static = (problem, compiled, batched)
         arguments = (*arguments, _put(settings, problem.mesh, batched=False))
-        go_on = isinstance(solver, Adam) and solver.keep_moments
-        state = call(_start, static, x, earlier if go_on else None, *arguments)
+        state = call(_start, static, x, carried, *arguments)
         if resume is not None:
             made, state = resume[0], _restore(resume[1], state)
         # The state is donated: the solver's history is the largest array there is. Not so inside
@@ -636,11 +624,12 @@ def _solve(
         made = min(made + every, total)
 
 
-def _check_scipy(batched: bool, checkpoints: bool) -> None:
+def _check_on_host(solver: Solver, batched: bool, checkpoints: bool) -> None:
+    name = type(solver).__name__
     if batched:
-        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+        raise ValueError(f"{name} runs on the host, one pair at a time: use `stylize`")
     if checkpoints:
-        raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+        raise ValueError(f"{name} runs on the host, and has no state to save in a checkpoint")
 
 
 def _restore_smaller(
@@ -789,8 +778,8 @@ def _split(
     problem: Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
 ) -> Problem:
     mesh = check_mesh(mesh, batched)
-    if isinstance(solver, ScipyLBFGSB):
-        raise ValueError("ScipyLBFGSB runs on the host: leave mesh out")
+    if solver.on_host:
+        raise ValueError(f"{type(solver).__name__} runs on the host: leave mesh out")
     if problem.tile is not None and mesh.shape.get("rows", 1) > 1:
         raise ValueError(
             "windows of a picture cannot be split over devices: leave out tile or mesh"
@@ -1057,7 +1046,7 @@ def _start(
     solver: Any,
     batched: bool,
     x: jax.Array,
-    earlier: Any,
+    carried: Any,
     params: Params,
     targets: Any,
     weights: Weights,
@@ -1065,17 +1054,17 @@ def _start(
 ) -> State:
     """The state before the first step; `settings` are the solver's numbers, if not its own."""
 
-    def start(x: jax.Array, earlier: Any, settings: Any, *arguments: Any) -> State:
+    def start(x: jax.Array, carried: Any, settings: Any, *arguments: Any) -> State:
         solver_here = with_settings(solver, settings)
         x = problem.turn(x)
         state = solver_here.start(_objective(problem), x, *arguments)
-        state = state if earlier is None else solver_here.go_on(state, earlier)
+        state = state if carried is None else solver_here.warm_start(state, carried)
         return split_state(state, x, problem.stride)
 
     if batched:
         start = jax.vmap(start, (0, 0, None, None, 0, 0))
     start = over(problem.mesh, start, (batched, batched, False, False, batched, batched))
-    return start(x, earlier, settings or {}, params, targets, weights)
+    return start(x, carried, settings or {}, params, targets, weights)
 
 
 def _advance_by_steps(

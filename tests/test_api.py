@@ -39,7 +39,7 @@ METHODS = {
 }
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
-PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "go_on"}
+PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "carried", "warm_start"}
 FUNCTIONS = {
     name: each
     for name, each in ROUTINES.items()
@@ -154,7 +154,11 @@ def test_has_a_docstring(name):
         # A constant or a type: where it is assigned.
         module, constant = name.rsplit(".", 1)
         modules = [sys.modules[module]]
-        modules += {"jaxstyle": [jaxstyle.vgg], "jaxstyle.io": [jaxstyle.io.images]}.get(module, [])
+        modules += {
+            "jaxstyle": [jaxstyle.network.vgg],
+            "jaxstyle.io": [jaxstyle.io.images],
+            "jaxstyle.terms": [jaxstyle.terms.protocol],
+        }.get(module, [])
         assert any(constant in documented_by_strings(tree_of(each)) for each in modules)
 
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io.errors import InputError
+from jaxstyle.network.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 from jaxstyle.recipes import Recipe
-from jaxstyle.solvers import LBFGS, Adam
+from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.tiling import make_tiling
-from jaxstyle.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 _WEIGHTS = 80e6
@@ -177,9 +177,9 @@ def _bytes_of_history(recipe: Recipe, item: int) -> float:
     if isinstance(solver, LBFGS):
         dtype = solver.history_dtype
         return 2 * solver.history_size * (item if dtype is None else jnp.dtype(dtype).itemsize)
-    if isinstance(solver, Adam):
-        return 3 * item
-    return 2 * solver.history_size * 8  # SciPy computes in float64
+    if isinstance(solver, ScipyLBFGSB):
+        return 2 * solver.history_size * 8  # SciPy computes in float64
+    return 3 * item  # Adam's gradient and moments
 
 
 def can_be_tiled(recipe: Recipe) -> bool:

@@ -14,7 +14,7 @@ from common import Options, alternate, load, plot, report
 import jaxstyle
 from jaxstyle import recipes, solvers
 from jaxstyle.app import runtime
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 
 def device(
