@@ -34,7 +34,7 @@ from rich.table import Table
 
 import jaxstyle
 from jaxstyle import recipes, solvers, transfer
-from jaxstyle.app import runtime
+from jaxstyle.app import devices
 from jaxstyle.io import SAMPLES
 from jaxstyle.vgg import CONV_SHAPES
 
@@ -490,7 +490,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
     rows: list[dict[str, Any]] = []
     for name in ("float32", "tf32", "bfloat16"):
         network = recipe.network.clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
-        with runtime.precision(name):
+        with devices.precision(name):
             result = jaxstyle.stylize(
                 params,
                 content,
@@ -498,7 +498,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
                 recipe=dataclasses.replace(recipe, network=network, solver=chosen),
                 init=None,
             )
-        with runtime.precision("float32"):
+        with devices.precision("float32"):
             value_and_grad, arguments = problem(recipe, content, style, params)
             (value, _), _ = value_and_grad(result.image, *arguments)
         rows.append({"network": name, "own loss": float(result.loss), "float32 loss": float(value)})
@@ -526,7 +526,7 @@ def device(
         recipe = dataclasses.replace(
             recipes.GATYS_NOTEBOOK, network=network, solver=solvers.LBFGS(num_steps=steps)
         )
-        with runtime.precision(name):
+        with devices.precision(name):
             a = matrix.astype(dtype or jnp.float32)
             product = jax.jit(lambda a: a @ a)
             times = alternate({"product": lambda: product(a)}, options)  # noqa: B023

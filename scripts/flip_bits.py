@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstyle.app.private import PrivateFolder
+from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.io import InputError, load_params
 from jaxstyle.io import weights as weights_module
 from jaxstyle.io.journal import Journal, journal_path

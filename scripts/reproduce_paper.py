@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 
 import jaxstyle
-from jaxstyle.app import runtime
-from jaxstyle.app.job import say
+from jaxstyle.app import compile_cache
+from jaxstyle.app.console import say
 from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
@@ -96,7 +96,7 @@ class Page:
 
 
 def main(options: Options) -> None:
-    call = runtime.keep_compiled_programs()
+    call = compile_cache.keep_compiled_programs()
     page = Page(options)
     params = jaxstyle.io.load_params()
     content = jaxstyle.io.load_image(options.content, size=options.size)

@@ -25,7 +25,7 @@ import pytest
 
 import jaxstyle
 from jaxstyle import transfer
-from jaxstyle.app import runtime
+from jaxstyle.app import compile_cache
 from jaxstyle.vgg import CONV_SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: transfer.call_jitted)
+    monkeypatch.setattr(compile_cache, "keep_compiled_programs", lambda: transfer.call_jitted)
 
 
 @pytest.fixture(scope="session")

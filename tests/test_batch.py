@@ -26,8 +26,9 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app import batch, gallery, resume
-from jaxstyle.app.cli import main
+from jaxstyle.app import gallery
+from jaxstyle.app.batch import resume, runner
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.repeat import job_of
 from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
@@ -641,14 +642,14 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
 def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
     """A run that is killed leaves nothing that the next one does not know."""
     (output,) = write_manifest(folder, 1)
-    picture, write = folder / "out" / output, batch.write_atomically
+    picture, write = folder / "out" / output, runner.write_atomically
 
     def killed(path, data):
         write(path, data)
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "write_atomically", killed)
+        patch.setattr(runner, "write_atomically", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint()
     assert picture.is_file()
@@ -667,8 +668,8 @@ def test_what_comes_during_the_run_is_not_replaced(folder, paint, monkeypatch):
         shutil.copy(folder / "c0.png", foreign)
         return load_lane(pair, lanes)
 
-    load_lane = batch.load_lane
-    monkeypatch.setattr(batch, "load_lane", load)
+    load_lane = runner.load_lane
+    monkeypatch.setattr(runner, "load_lane", load)
     assert paint()[0] == 1
     assert foreign.read_bytes() == (folder / "c0.png").read_bytes()
     entries = {entry["output"]: entry for entry in journal_of(folder)}
@@ -709,7 +710,7 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
         def killed(self, entry):
             raise RuntimeError("killed")
 
-        patch.setattr(batch.Journal, "add", killed)
+        patch.setattr(runner.Journal, "add", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint("--steps", "3", "--force")
     assert (folder / "out" / output).read_bytes() != before
@@ -948,9 +949,9 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
     write_manifest(folder, 4)
     (folder / "hanging.py").write_text(
         "import sys, time\n"
-        "from jaxstyle.app import batch\n"
-        "from jaxstyle.app.cli import main\n"
-        "batch.shape_of = lambda *_: (print('looking', flush=True), time.sleep(100))\n"
+        "from jaxstyle.app.batch import runner\n"
+        "from jaxstyle.app.cli.main import main\n"
+        "runner.shape_of = lambda *_: (print('looking', flush=True), time.sleep(100))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     command = [sys.executable, str(folder / "hanging.py"), *arguments(folder, params_file)]
@@ -976,20 +977,20 @@ def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monk
 
     monkeypatch.setattr(gallery, "load_image", interrupted)
     if times == 2:  # the first one has come before: what is painted is on disk
-        save = batch._Runner._save
+        save = runner._Runner._save
 
         def stop(self, painted):
             save(self, painted)
             self.interrupts.first = signal.SIGINT
 
-        end = batch._Runner._end
+        end = runner._Runner._end
 
         def note(self):
             self.interrupts.count = 1
             return end(self)
 
-        monkeypatch.setattr(batch._Runner, "_save", stop)
-        monkeypatch.setattr(batch._Runner, "_end", note)
+        monkeypatch.setattr(runner._Runner, "_save", stop)
+        monkeypatch.setattr(runner._Runner, "_end", note)
     code, said = paint("--report", str(folder / "page"))
     assert code == 130
     assert "there is no report" in said

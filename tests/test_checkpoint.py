@@ -19,7 +19,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes
 from jaxstyle.app import checkpoint
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import make_job
 from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.ownership import is_ours
@@ -98,9 +98,10 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
 
 RUN = """
 import sys
-from jaxstyle.app import checkpoint, cli
+from jaxstyle.app import checkpoint
+from jaxstyle.app.cli.main import main
 checkpoint._SECONDS, checkpoint._SHARE = 0.0, 1e9
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 

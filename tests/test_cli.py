@@ -18,8 +18,8 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app.arguments import option_of
-from jaxstyle.app.cli import _COMMANDS, _WEIGHTS_COMMANDS, main
+from jaxstyle.app.cli.arguments import option_of
+from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
 
@@ -688,7 +688,7 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file, small_r
     output = tmp_path / "out.png"
     # A shell that runs the tests in the background makes its children ignore SIGINT.
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    start += "import sys; from jaxstyle.app.cli import main; sys.exit(main())"
+    start += "import sys; from jaxstyle.app.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", start, "stylize", "--content", pair[0], "--style", pair[1],
          "--params", params_file, "--output", str(output), "--size", "64", "--steps", "100000",

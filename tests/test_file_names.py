@@ -11,7 +11,7 @@ import pytest
 from conftest import SHALLOW
 from PIL import Image
 
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.inputs import load_mask
 from jaxstyle.io import describe_recipe
 from jaxstyle.io.files import describe_path, show_path

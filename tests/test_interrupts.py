@@ -18,7 +18,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle.app import interrupts, outputs
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.interrupts import Interrupts
 from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.ownership import is_ours

@@ -12,7 +12,7 @@ from conftest import SHALLOW
 from PIL import Image
 
 from jaxstyle.app import outputs
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import Job, make_job
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import (

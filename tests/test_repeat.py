@@ -10,7 +10,7 @@ import pytest
 from conftest import SHALLOW
 from PIL import Image
 
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.repeat import job_of
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import describe_recipe, write_json

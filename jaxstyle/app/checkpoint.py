@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 import jaxstyle
-from jaxstyle.app.job import Job, say
+from jaxstyle.app.console import say
+from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours

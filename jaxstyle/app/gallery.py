@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.app.pairs import Pair
+from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.report import (
     command_section,
     compare,

@@ -8,8 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxstyle import transfer
-from jaxstyle.app.job import Job, say
-from jaxstyle.app.memory import (
+from jaxstyle.app.console import say
+from jaxstyle.app.job import Job
+from jaxstyle.app.memory_estimate import (
     available_memory,
     can_be_tiled,
     check_memory,

@@ -4,16 +4,17 @@ Only the main thread of Python hears signals, and not while it is inside XLA. So
 another thread, and the main thread waits for it.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-from jaxstyle.app.job import say
+from jaxstyle.app.console import say
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one when a terminal closes; not on Windows
 _PATIENCE = 5.0  # seconds: after SIGTERM and SIGHUP, SIGKILL often follows
@@ -118,6 +119,42 @@ class Interrupts:
         if self._can_wait():
             again = f"; press Ctrl-C again to {self.again}"
             say(f"stopping after this step{again if number == signal.SIGINT else ''}")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+def interrupt(number: int) -> None:
+    """What `on_signal` calls to end on SIGTERM as on Ctrl-C."""
+    raise Terminated(number)
+
+
+@contextlib.contextmanager
+def on_signal(call: Callable[[int], None], *numbers: int) -> Iterator[None]:
+    """Calls `call` with the first signal that comes out of `numbers`; after it all is as before.
+
+    Outside of the main thread, where Python has no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def handle(number: int, _: object) -> None:
+        restore()
+        call(number)
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def leave(code: int) -> NoReturn:

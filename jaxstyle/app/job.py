@@ -6,10 +6,9 @@ import functools
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -19,20 +18,6 @@ from jaxstyle.io.metadata import override
 from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
-
-
-def say(text: str) -> None:
-    """Tells the user something, on stderr; that it cannot be read any more is no reason to stop."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        discard(sys.stderr)
-
-
-def discard(stream: TextIO) -> None:
-    """Sends to nowhere what cannot be written; Python would end with another exit code for it."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ import numpy as np
 
 from jaxstyle.app import report
 from jaxstyle.app.checkpoint import check_checkpoint
-from jaxstyle.app.job import Job, say
+from jaxstyle.app.console import say, tell_program
+from jaxstyle.app.job import Job
 from jaxstyle.app.plot import plot_losses
-from jaxstyle.app.progress import tell_program
 from jaxstyle.app.sidecar import hash_or_none, round_seconds, timed
 from jaxstyle.io import (
     InputError,

@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import inputs, outputs, report, runtime
+from jaxstyle.app import compile_cache, devices, inputs, outputs, report
 from jaxstyle.app.checkpoint import CheckpointFile
+from jaxstyle.app.console import describe_step, say, show_progress, tell_program
 from jaxstyle.app.interrupts import Interrupts, leave
-from jaxstyle.app.job import Job, say
-from jaxstyle.app.progress import describe_step, show_progress, tell_program
+from jaxstyle.app.job import Job
 from jaxstyle.app.sidecar import (
     count_compilation,
     describe_files,
@@ -51,11 +51,11 @@ def run(job: Job, look: Look | None = None) -> int:
         Exception: whatever else ends it before there is anything to save.
     """
     outputs.check_job(job)
-    call = runtime.keep_compiled_programs()
+    call = compile_cache.keep_compiled_programs()
     seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
     with timed(seconds, "load"):
         loaded = inputs.load(job)
-    mesh = runtime.mesh_of(job.shard, job.devices)
+    mesh = devices.mesh_of(job.shard, job.devices)
     tile = inputs.fit_memory(job, loaded.pictures.content, loaded.pictures.styles, mesh)
     # Of several processes one writes and speaks; all have the whole picture.
     writes = jax.process_index() == 0
@@ -134,7 +134,7 @@ class _Painting:
         trace: list[dict[str, Any]] = []
         checkpoint = None if file is None else file.latest(trace, self.snapshots)
         before = trace[-1]["step"] if trace else 0
-        with runtime.precision(job.precision):
+        with devices.precision(job.precision):
             steps = jaxstyle.stylize_steps(
                 loaded.params,
                 pictures.content,
@@ -245,7 +245,7 @@ def _chunk(job: Job, content: np.ndarray) -> int:
     """Steps between two looks at the result."""
     if job.report or isinstance(job.recipe.solver, ScipyLBFGSB):
         return 1  # a report shows the first ones; a step of SciPy's is many evaluations
-    every = runtime.steps_at_once(content[..., 0].size, cpu=_CPU_CHUNK, other=10)
+    every = devices.steps_at_once(content[..., 0].size, cpu=_CPU_CHUNK, other=10)
     return math.gcd(every, job.preview_every or every)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
-from jaxstyle.app.programs import LOADED
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
 from jaxstyle.solvers import Status

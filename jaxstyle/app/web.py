@@ -17,9 +17,10 @@ import gradio as gr
 import jax
 from starlette.middleware import Middleware
 
-from jaxstyle.app import runtime, visits
+from jaxstyle.app import visits
+from jaxstyle.app.console import say
 from jaxstyle.app.guard import Guard
-from jaxstyle.app.job import say
+from jaxstyle.app.interrupts import Terminated, interrupt, on_signal
 from jaxstyle.app.temporary import remove
 from jaxstyle.app.visits import MAX_FACTOR, MIN_SIZE, TERMS, Options, Run, Visit
 from jaxstyle.io import SAMPLES, InputError, list_weights, verify
@@ -56,9 +57,9 @@ def serve(options: Options, host: str, port: int) -> int:
     def end(number: int) -> None:
         for each in hangup:  # which comes more than once when a terminal is closed
             signal.signal(each, signal.SIG_IGN)
-        runtime.interrupt(number)
+        interrupt(number)
 
-    with runtime.on_signal(end, signal.SIGTERM, *hangup):
+    with on_signal(end, signal.SIGTERM, *hangup):
         page = None
         try:
             page = make_page(options, runs)
@@ -101,7 +102,7 @@ def serve(options: Options, host: str, port: int) -> int:
             say(f"serving on {page.local_url} (Ctrl-C ends it)")
             threading.Event().wait()
         except KeyboardInterrupt as error:
-            code = 128 + error.args[0] if isinstance(error, runtime.Terminated) else 130
+            code = 128 + error.args[0] if isinstance(error, Terminated) else 130
         finally:
             for each in runs:
                 visits.stop(each)

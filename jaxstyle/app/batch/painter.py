@@ -9,10 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import runtime
-from jaxstyle.app.job import say
-from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
-from jaxstyle.app.progress import work_of_steps
+from jaxstyle.app import devices
+from jaxstyle.app.batch.plan import Batch, Lane, Pair, stack_shares
+from jaxstyle.app.console import say, work_of_steps
 from jaxstyle.app.sidecar import count_compilation, timed
 from jaxstyle.io.files import describe_error
 from jaxstyle.transfer import StyleResult
@@ -159,11 +158,11 @@ class Painter:
             init=job.init,
             key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,
-            every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
+            every=devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
             call=self.call,
         )
         result = None
-        with runtime.precision(job.precision):
+        with devices.precision(job.precision):
             for step, best in steps:
                 if self.stopped():
                     return None

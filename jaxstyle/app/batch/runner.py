@@ -21,12 +21,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import gallery, outputs, report, resume, runtime
-from jaxstyle.app.interrupts import Interrupts, leave
-from jaxstyle.app.job import say
-from jaxstyle.app.memory import available_memory
-from jaxstyle.app.painting import DeviceError, Painted, Painter
-from jaxstyle.app.pairs import (
+from jaxstyle.app import compile_cache, gallery, outputs, report
+from jaxstyle.app.batch import resume
+from jaxstyle.app.batch.painter import DeviceError, Painted, Painter
+from jaxstyle.app.batch.plan import (
     Batch,
     Lane,
     Pair,
@@ -36,7 +34,10 @@ from jaxstyle.app.pairs import (
     pictures_of,
     shape_of,
 )
-from jaxstyle.app.progress import show_progress, tell_program, time_left
+from jaxstyle.app.console import say, show_progress, tell_program, time_left
+from jaxstyle.app.devices import take_devices
+from jaxstyle.app.interrupts import Interrupts, leave
+from jaxstyle.app.memory_estimate import available_memory
 from jaxstyle.app.sidecar import describe_losses, describe_run, timed
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
@@ -93,7 +94,7 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
         page=options.report and report.page_path(options.report),
         overwrite=options.overwrite,
     )
-    call = runtime.keep_compiled_programs()
+    call = compile_cache.keep_compiled_programs()
     with resume.lock_folder(folder, *share):
         return _Runner(pairs, options, call).run()
 
@@ -126,7 +127,7 @@ class _Runner:
         self.writing = threading.Lock()
 
     def _mesh(self) -> Mesh | None:
-        devices = runtime.take_devices(jax.local_devices(), self.options.devices)
+        devices = take_devices(jax.local_devices(), self.options.devices)
         return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
     def _info(self, pair: Pair) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""What the command line says: help in groups, and one line with the way out for a mistake."""
+"""What one types after a command: checked, with one line for a mistake."""
 
 import difflib
 import inspect
 import re
+import shlex
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,26 +14,8 @@ from jaxstyle.io.errors import InputError
 Command = Callable[..., int]
 
 _ALIASES = {"-o": "--output", "-q": "--quiet", "--loss-weights": "--weights"}
-_SHOWN = {"--output": "-o, --output", "--output-dir": "-o, --output-dir", "--quiet": "-q, --quiet",
-          "--weights": "--loss-weights"}  # fmt: skip
-_GROUPS = {
-    "pictures": ("content", "style", "manifest", "contents", "styles", "output", "output_dir",
-                 "init", "mask", "style_mask", "root"),
-    "look": ("recipe", "settings", "weights", "style_weights", "layer_style_weights",
-             "style_scale", "color", "seed"),
-    "size and speed": ("size", "steps", "coarsest", "precision", "tile", "batch_size"),
-    "memory and devices": ("params", "memory", "shard", "devices", "coordinator", "processes",
-                           "process"),
-    "output": ("preview_every", "checkpoint", "plot", "report", "overwrite", "force",
-               "retry_failed", "progress", "quiet"),
-}  # fmt: skip
-_PLACES = {
-    "settings": "SETTING=VALUE", "weights": "TERM=X", "layer_style_weights": "LAYER=X",
-    "memory": "SIZE", "coordinator": "HOST:PORT", "recipe": "NAME|FILE", "host": "ADDRESS",
-    "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER", "contents": "PATTERN",
-    "styles": "PATTERN", "init": "START",
-    **dict.fromkeys(("output_dir", "report", "root", "checkpoint"), "FOLDER"),
-}  # fmt: skip
+
+
 # What other programs of this field call it.
 _ELSEWHERE = {
     "iterations": "--steps", "num-iterations": "--steps", "iters": "--steps", "epochs": "--steps",
@@ -81,7 +64,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
         if re.match(r"--?[A-Za-z]", argument):
             option, equals, value = argument.partition("=")
             option = _known_option(option, known, prog)
-            if equals and _kind(known[option]) is bool:
+            if equals and kind_of(known[option]) is bool:
                 raise InputError(f"{option} takes no value")
             if equals and value:
                 value = _check_value(option, value, known[option])
@@ -90,7 +73,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
             value = argument
             if option is not None:
                 value = _check_value(option, argument, known[option])
-                if not _is_several(known[option]):
+                if not is_several(known[option]):
                     option = None  # what follows is no value of it
             result.append(value)
     return result
@@ -112,7 +95,7 @@ def _known_option(option: str, known: Mapping[str, Any], prog: str) -> str:
 
 
 def _check_value(option: str, value: str, parameter: inspect.Parameter) -> str:
-    kind = _kind(parameter)
+    kind = kind_of(parameter)
     if kind is int:
         try:
             if float(value).is_integer():
@@ -132,7 +115,7 @@ def _check_value(option: str, value: str, parameter: inspect.Parameter) -> str:
     return value
 
 
-def _kind(parameter: inspect.Parameter) -> Any:
+def kind_of(parameter: inspect.Parameter) -> Any:
     """Returns the type of a parameter, or of each of its values, without None."""
     kind = parameter.annotation
     if get_origin(kind) is Annotated:
@@ -142,60 +125,9 @@ def _kind(parameter: inspect.Parameter) -> Any:
     return get_args(kind)[0] if get_origin(kind) is tuple else kind
 
 
-def _is_several(parameter: inspect.Parameter) -> bool:
+def is_several(parameter: inspect.Parameter) -> bool:
+    """Whether an option takes several values."""
     return isinstance(parameter.default, tuple)
-
-
-def format_help(command: Command, prog: str) -> str:
-    """Returns the help of a command: what it does, and its options, a line each, in groups."""
-    text, _, arguments = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:\n")
-    meanings = dict(re.findall(r"^ +(\w+): (.*)$", arguments, re.MULTILINE))
-    parameters = inspect.signature(command).parameters
-    words = [_place(each) for each in parameters.values() if not _is_option(each)]
-    parts = [f"usage: {' '.join([prog, *words, '[OPTIONS]'])}\n\n{text.strip()}\n"]
-    grouped = {name for names in _GROUPS.values() for name in names}
-    rest = tuple(name for name in parameters if name not in grouped)
-    for title, names in {"arguments": rest, **_GROUPS}.items():
-        lines = [
-            _describe(parameters[name], meanings.get(name, ""))
-            for name in names
-            if name in parameters
-        ]
-        if lines:
-            parts.append("\n".join([f"{title}:", *lines]) + "\n")
-    return "\n".join(parts)
-
-
-def _is_option(parameter: inspect.Parameter) -> bool:
-    return parameter.kind is inspect.Parameter.KEYWORD_ONLY
-
-
-def _place(parameter: inspect.Parameter) -> str:
-    """Returns what stands for a value."""
-    name, kind = parameter.name, _kind(parameter)
-    if not _is_option(parameter):
-        place = "PHOTO PAINTING" if name == "pictures" else name.upper()
-        return place if parameter.default is inspect.Parameter.empty else f"[{place}]"
-    if kind is bool:
-        return ""
-    if get_origin(kind) is Literal:
-        place = "|".join(get_args(kind))
-    else:
-        place = _PLACES.get(name) or {int: "N", float: "X"}.get(kind, "FILE")
-    return f"{place} ..." if _is_several(parameter) else place
-
-
-def _describe(parameter: inspect.Parameter, meaning: str) -> str:
-    option = option_of(parameter.name)
-    left = f"{_SHOWN.get(option, option)} {_place(parameter)}".rstrip()
-    if not _is_option(parameter):
-        left = _place(parameter)
-    meaning, default = meaning.rstrip("."), parameter.default
-    if isinstance(default, tuple):
-        default = " ".join(map(str, default))
-    if default is not None and default is not False and default not in ("", parameter.empty):
-        meaning += f" [{default}]"
-    return f"  {left:34} {meaning}"
 
 
 def one_line(message: str, prog: str) -> str:
@@ -212,7 +144,39 @@ def one_line(message: str, prog: str) -> str:
     return f"{' '.join(body).rstrip('.')}; see {prog} --help"
 
 
-def commands_of(commands: Mapping[str, Command]) -> Iterator[str]:
-    """Yields a line for each command."""
-    for name, command in commands.items():
-        yield f"  {name:9} {(command.__doc__ or '').strip().partition(chr(10))[0]}"
+def command_line(command: Callable[..., int], values: Mapping[str, Any]) -> str:
+    """Returns what one types, to a shell, to call `command` with these values.
+
+    Args:
+        command: a function that tyro has made a command of.
+        values: of its parameters; those that have their default are left out.
+    """
+    words = ["jaxstyle", command.__name__]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = values[name]
+        if value == parameter.default:
+            continue
+        texts = [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            words += texts
+            continue
+        option = option_of(name)
+        if value is True:
+            words.append(option)
+        elif texts[0].startswith("-"):  # or it would pass for an option
+            words.append(f"{option}={texts[0]}")
+        else:
+            words += [option, *texts]
+    return shlex.join(words)
+
+
+def check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Checks which of several processes this is.
+
+    Raises:
+        InputError: if the numbers do not fit each other.
+    """
+    if coordinator is None and (processes is not None or process is not None):
+        raise InputError("--processes and --process need a --coordinator HOST:PORT")
+    if processes is not None and not 0 <= (process or 0) < processes:
+        raise InputError(f"--process {process}: of {processes} processes, count from 0")

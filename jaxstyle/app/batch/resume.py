@@ -8,8 +8,8 @@ from typing import Any
 
 import filelock
 
+from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.outputs import check_outputs
-from jaxstyle.app.pairs import Pair
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged

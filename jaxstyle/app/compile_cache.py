@@ -7,20 +7,26 @@ are authenticated first, see `private`.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
+import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import platformdirs
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
-from jaxstyle.app.private import PrivateFolder
+from jaxstyle.app.console import say
+from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.io import describe_versions
+from jaxstyle.io.files import describe_error
+from jaxstyle.io.weights import cache_dir
 from jaxstyle.transfer import call_jitted
 
 LOADED = "/jaxstyle/program_load_duration"
@@ -98,8 +104,10 @@ class KeptPrograms:
 
 def _describe_source() -> tuple[str, Mapping[str, str]]:
     source = hashlib.sha256()
-    for path in sorted(Path(jaxstyle.__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
+    package = Path(jaxstyle.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] not in ("io", "app"):  # of no effect on a program
+            source.update(path.read_bytes())
     return source.hexdigest(), describe_versions()
 
 
@@ -117,3 +125,40 @@ def _describe_origin() -> str:
         (device.platform, device.device_kind, device.client.platform_version, len(jax.devices())),
     )
     return hashlib.sha256(repr(origin).encode()).hexdigest()
+
+
+def keep_compiled_programs() -> Callable[..., Any]:
+    """Keeps compiled programs on disk, so that a second run at a size compiles nothing.
+
+    Only in a folder that nobody else can write, since what lies there is run: `JAXSTYLE_CACHE`, or
+    else the user's own cache. One for each kind of machine: a program for a CPU uses all that this
+    CPU can do. Who has given JAX a folder (`JAX_COMPILATION_CACHE_DIR`), or has disabled its cache,
+    has decided; on Windows nothing is kept.
+
+    Returns:
+        How to call the compiled parts of a run, see `stylize_steps`.
+    """
+    config: Any = jax.config
+    chosen = not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir
+    if chosen or not hasattr(os, "geteuid"):
+        return call_jitted
+    return _keep_in(cache_dir(), Path(platformdirs.user_cache_dir("jaxstyle")))
+
+
+@functools.cache  # the programs of a process are loaded once, and a problem is told once
+def _keep_in(*caches: Path) -> Callable[..., Any]:
+    machine = [platform.machine(), jax.__version__, jax.lib.__version__]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
+    name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
+    for cache in dict.fromkeys(caches):
+        try:
+            # Without a home folder it is called `~`.
+            if cache.parts[:1] == ("~",):
+                raise FileNotFoundError(f"there is no {cache.parts[0]}; set JAXSTYLE_CACHE")
+            return KeptPrograms(cache / "compiled" / name / "programs")
+        except OSError as error:
+            where = error.filename or cache
+            say(f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}")
+    return call_jitted

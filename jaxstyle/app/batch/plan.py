@@ -16,7 +16,7 @@ import numpy as np
 import jaxstyle
 from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
-from jaxstyle.app.memory import estimate_memory
+from jaxstyle.app.memory_estimate import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row

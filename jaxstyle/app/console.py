@@ -1,19 +1,34 @@
-"""What a run tells while it works: a bar on a terminal, lines elsewhere, JSON for programs."""
+"""What a run says: messages, and its progress as a bar, as lines, or as JSON Lines for scripts."""
 
 import contextlib
 import datetime
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from jaxstyle.app.job import discard, say
-from jaxstyle.recipes import Recipe
+if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
+    from jaxstyle.recipes import Recipe
 
 _LINES = 20  # where there is no bar
 _RECENT = 10  # entries of a trace that tell how fast it goes: sizes and machines' loads change
 _WIDE = 76  # columns of a terminal from which on there is room for the bar itself
+
+
+def say(text: str) -> None:
+    """Tells the user something, on stderr; that it cannot be read any more is no reason to stop."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Sends to nowhere what cannot be written; Python would end with another exit code for it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager
@@ -94,7 +109,7 @@ def _finite(value: Any) -> Any:
 
 
 def describe_step(
-    trace: Sequence[Mapping[str, Any]], total: int, recipe: Recipe, shape: tuple[int, ...]
+    trace: Sequence[Mapping[str, Any]], total: int, recipe: "Recipe", shape: tuple[int, ...]
 ) -> str:
     """Returns time left, loss, its relative change per step, and evaluations per second.
 
@@ -120,7 +135,7 @@ def describe_step(
     return f"{time_left(left)}, {text}"
 
 
-def work_of_steps(recipe: Recipe, total: int, shape: tuple[int, ...]) -> list[float]:
+def work_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list[float]:
     """Returns how long each of `total` steps takes, over one at full size, `(H, W, 3)`."""
     # As long as its picture is large. Sizes that are left out are the smallest.
     work = [1.0] * recipe.solver.num_steps

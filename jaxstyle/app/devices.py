@@ -1,0 +1,87 @@
+"""The devices that a run computes on, and how it computes there."""
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import jax
+from jax.sharding import Mesh
+
+from jaxstyle import make_mesh
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import describe_error
+
+_SECONDS_TO_MEET = 120  # for several processes to have started
+_SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
+
+
+def precision(name: str) -> AbstractContextManager[object]:
+    """Sets how float32 products are computed: left alone, JAX takes TF32 on GPUs that have it."""
+    if jax.default_backend() == "cpu":
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision("tensorfloat32" if name == "tf32" else "highest")
+
+
+def steps_at_once(pixels: int, *, cpu: int, other: int) -> int:
+    """Returns how many steps to make between two looks at them.
+
+    Each look costs a copy of the results, and of the kernels in the form that they are used in.
+
+    Args:
+        pixels: in all pictures of a step.
+        cpu: pixels times steps on CPUs; a million take some seconds on two cores.
+        other: steps elsewhere, and the most on CPUs.
+    """
+    return min(max(cpu // pixels, 1), other) if jax.default_backend() == "cpu" else other
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Makes this process one of several that run the same command, before JAX is used.
+
+    Args:
+        coordinator: `HOST:PORT` of the first one; `auto` asks the cluster (SLURM, MPI, Kubernetes,
+            cloud TPUs, as `jax.distributed.initialize` knows them).
+        processes: their number; None asks the cluster.
+        process: which of them this is, from 0; None asks the cluster.
+
+    Raises:
+        InputError: if they do not find each other.
+    """
+    if coordinator is None:
+        return
+    try:
+        jax.distributed.initialize(
+            None if coordinator == "auto" else coordinator,
+            processes,
+            process,
+            initialization_timeout=_SECONDS_TO_MEET,
+            heartbeat_timeout_seconds=_SECONDS_OF_SILENCE,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"--coordinator {coordinator}: {describe_error(error)}; start all processes with the "
+            "same --coordinator HOST:PORT and --processes N, and each with its --process"
+        ) from None
+
+
+def take_devices(devices: Sequence[jax.Device], number: int | None) -> Sequence[jax.Device]:
+    """Returns the first `number` of `devices`, None for all.
+
+    Raises:
+        InputError: if there are not so many.
+    """
+    if number is not None and number > len(devices):
+        raise InputError(f"--devices {number}: there are {len(devices)}, see jaxstyle info")
+    return devices[:number]
+
+
+def mesh_of(shard: str | None, number: int | None) -> Mesh | None:
+    """Returns the mesh that `--shard rows` and `--devices` ask for, None for a single device.
+
+    Raises:
+        InputError: if there are not so many devices.
+    """
+    if shard is None and number is None:
+        return None
+    devices = take_devices(jax.devices(), number)
+    return make_mesh(batch=1, rows=len(devices), devices=devices)
