@@ -29,8 +29,8 @@ from jaxstyle import terms
 from jaxstyle.app import gallery
 from jaxstyle.app.batch import resume, runner
 from jaxstyle.app.cli.main import main
+from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
-from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
 
 SMALL = dataclasses.replace(
@@ -931,9 +931,9 @@ def test_a_picture_of_a_batch_is_the_same_alone(folder, paint, monkeypatch):
     assert metadata["command"].startswith("jaxstyle batch ")
     monkeypatch.chdir("/")
     job = job_of(path.with_suffix(".json"), output=folder / "alone.png", quiet=True)
-    assert run(job) == 0
+    assert paint_one(job) == 0
     other = dataclasses.replace(job, output=folder / "other.png", multiple_of=1)
-    assert run(other) == 0
+    assert paint_one(other) == 0
     losses = [
         json.loads((folder / f"{name}.json").read_text())["loss"] for name in ("alone", "other")
     ]

@@ -150,8 +150,8 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
     """A run that is stopped by a signal after some steps."""
     saved = checkpoint.CheckpointFile.keep
 
-    def keep(self, found, trace, snapshots):
-        saved(self, found, trace, snapshots)
+    def keep(self, found, trace):
+        saved(self, found, trace)
         if 5 <= len(trace) < 12:
             os.kill(os.getpid(), number)
 
@@ -211,9 +211,9 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
         "trace": [entry], "snapshots": {"1": "data:"},
     }  # fmt: skip
     write_tensors(path, arrays, kept)
-    trace, snapshots = [], {}
-    assert file.latest(trace, snapshots).steps == 1
-    assert (trace, snapshots) == ([entry], {1: "data:"})
+    resumed = file.latest()
+    assert resumed.checkpoint.steps == 1
+    assert (resumed.trace, file.snapshots) == ([entry], {1: "data:"})
     bad = [{}, [], None, 5, {"run": 5}, {"run": file._run}]
     bad += [{key: value for key, value in kept.items() if key != name} for name in kept]
     bad += [
@@ -226,13 +226,13 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
     ]  # fmt: skip
     for each in bad:
         write_tensors(path, arrays, each)
-        trace, snapshots = [], {}
+        file = checkpoint.CheckpointFile(job, {"sha256": "0"})
         with pytest.raises(InputError, match=r"or of another version; remove it"):
-            file.latest(trace, snapshots)
-        assert (trace, snapshots) == ([], {})
+            file.latest()
+        assert file.snapshots == {}
     write_tensors(path, {"leaf_0": np.zeros(3), "num_evaluations": np.zeros(2)}, kept)
     with pytest.raises(InputError, match="of another version"):
-        file.latest([], {})
+        file.latest()
     # And from the command line, before anything is painted.
     write_tensors(path, {}, {"run": 5})
     assert main(arguments(folder, params_file, "--checkpoint", str(folder), "--quiet")) == 2

@@ -534,7 +534,7 @@ def test_help_has_a_line_for_each_option(words, capsys):
 
 def test_short_spellings_are_the_long_ones(monkeypatch, pair):
     jobs = []
-    monkeypatch.setattr("jaxstyle.app.run.run", lambda job: jobs.append(job) or 0)
+    monkeypatch.setattr("jaxstyle.app.painting.paint", lambda job: jobs.append(job) or 0)
     content, style = pair
     long = ["--output", "x.png", "--quiet", "--weights", "style=2", "--steps", "200"]
     for pictures in (["--content", content, "--style", style], [content, style]):

@@ -4,19 +4,19 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxstyle
+from jaxstyle import Checkpoint
 from jaxstyle.app.console import say
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
-from jaxstyle.transfer import Checkpoint
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 
@@ -24,6 +24,14 @@ _TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # what each step h
 
 _SECONDS = 10.0  # at least, between two of them
 _SHARE = 0.05  # of the time that may go into them
+
+
+class Resumed(NamedTuple):
+    """A run that was ended before its last step."""
+
+    checkpoint: Checkpoint
+    trace: list[dict[str, Any]]
+    """The entries up to it, as in the JSON."""
 
 
 class CheckpointFile:
@@ -48,10 +56,14 @@ class CheckpointFile:
         self._quiet = job.quiet
         self._last = time.monotonic()
         self._pause = _SECONDS
-        self._unsaved: tuple[Checkpoint, Sequence[Any], Mapping[int, str]] | None = None
+        self._unsaved: tuple[Checkpoint, Sequence[Any]] | None = None
+        self.snapshots: dict[int, str] = {}
+        """Step -> picture, for the report; they are kept with each checkpoint."""
 
-    def latest(self, trace: list[dict[str, Any]], snapshots: dict[int, str]) -> Checkpoint | None:
-        """Returns the checkpoint, if there is one, and adds what was told and shown until then.
+    def latest(self) -> Resumed | None:
+        """Returns the checkpoint and the trace up to it, and restores `snapshots`.
+
+        Returns None if there is no checkpoint.
 
         Raises:
             InputError: if it is of another run, or cannot be read.
@@ -88,20 +100,14 @@ class CheckpointFile:
             self._made_folder = bool(kept["made_folder"])
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
             raise InputError(self._is_unknown + advice) from None
-        trace += entries
-        snapshots |= shown
+        self.snapshots |= shown
         if not self._quiet:
             say(f"going on from about step {step}, out of {self._path}")
-        return checkpoint
+        return Resumed(checkpoint, entries)
 
-    def keep(
-        self,
-        checkpoint: Checkpoint,
-        trace: Sequence[Mapping[str, Any]],
-        snapshots: Mapping[int, str],
-    ) -> None:
+    def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
         """Saves a checkpoint, if the last one is long enough ago; says so if it cannot."""
-        self._unsaved = checkpoint, trace, snapshots
+        self._unsaved = checkpoint, trace
         if time.monotonic() - self._last >= self._pause:
             self.save()
 
@@ -110,10 +116,10 @@ class CheckpointFile:
         if self._unsaved is None:
             return
         begin = time.monotonic()
-        checkpoint, trace, snapshots = self._unsaved
+        checkpoint, trace = self._unsaved
         self._unsaved = None
         try:
-            self._write(checkpoint, trace, snapshots)
+            self._write(checkpoint, trace)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             # No reason to lose the picture, which is still being painted.
             if not quiet:
@@ -121,11 +127,7 @@ class CheckpointFile:
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - begin) / _SHARE)
 
-    def _write(
-        self, checkpoint: Checkpoint, trace: Sequence[Any], snapshots: Mapping[int, str]
-    ) -> None:
-        if not trace:  # of a run that goes on, before it has made a step
-            return
+    def _write(self, checkpoint: Checkpoint, trace: Sequence[Any]) -> None:
         leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
         arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         traces = jax.tree.leaves(checkpoint.traces)
@@ -142,7 +144,7 @@ class CheckpointFile:
             "leaves": len(leaves),
             "traces": len(traces),
             "trace": list(trace),
-            "snapshots": {str(step): picture for step, picture in snapshots.items()},
+            "snapshots": {str(step): picture for step, picture in self.snapshots.items()},
         }
         if self._path.exists() and not is_ours(self._path):
             raise InputError(f"{describe_path(self._path)} is not ours any more")

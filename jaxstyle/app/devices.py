@@ -15,6 +15,16 @@ _SECONDS_TO_MEET = 120  # for several processes to have started
 _SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a run failed because the host or a device has no memory left."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def advice_for(error: BaseException) -> str:
+    """Returns what to add to the message of an error: how to need less memory, or nothing."""
+    return "; use a smaller --size or --tile" if is_out_of_memory(error) else ""
+
+
 def precision(name: str) -> AbstractContextManager[object]:
     """Sets how float32 products are computed: left alone, JAX takes TF32 on GPUs that have it."""
     if jax.default_backend() == "cpu":

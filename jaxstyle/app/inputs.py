@@ -17,7 +17,6 @@ from jaxstyle.app.memory_estimate import (
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.report import Pictures
 from jaxstyle.app.working_size import crop, cropped, extend, extended
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
@@ -25,6 +24,16 @@ from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
+
+
+class Pictures(NamedTuple):
+    """What a run was made of, `(H, W, 3)` or, the masks, `(H, W)`, in [0, 1]."""
+
+    content: np.ndarray  # all zero for a texture
+    styles: Sequence[np.ndarray]
+    masks: np.ndarray | None  # one for each style
+    style_masks: Sequence[np.ndarray] | None
+    init: Any  # a picture, or a word
 
 
 class Loaded(NamedTuple):

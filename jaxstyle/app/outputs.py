@@ -4,7 +4,6 @@ Nothing of the user's is replaced, and the picture is never lost.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import secrets
@@ -12,27 +11,23 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from jaxstyle.app import report
 from jaxstyle.app.checkpoint import check_checkpoint
-from jaxstyle.app.console import say, tell_program
+from jaxstyle.app.console import say
 from jaxstyle.app.job import Job
-from jaxstyle.app.plot import plot_losses
-from jaxstyle.app.sidecar import hash_or_none, round_seconds, timed
 from jaxstyle.io import (
     InputError,
     check_extension,
     check_target,
     save_image,
-    write_atomically,
-    write_json,
 )
-from jaxstyle.io.files import describe_error, describe_path, show_path
+from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.io.metadata import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -187,73 +182,6 @@ def check_replaceable(path: Path) -> None:
             f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
             "say --overwrite"
         )
-
-
-def save_all(
-    job: Job,
-    image: np.ndarray,
-    metadata: dict[str, Any],
-    seconds: dict[str, float],
-    pictures: report.Pictures,
-    snapshots: Mapping[int, str],
-) -> tuple[Path | None, bool]:
-    """Saves everything, the picture first, and says so.
-
-    Returns:
-        Where the picture is, and whether everything is where it was wanted.
-    """
-    trace = metadata["trace"]
-    # The JSON tells how long saving the picture took.
-    with timed(seconds, "save"):
-        saved = save_picture(job.output, image, overwrite=job.overwrite)
-    metadata["seconds"] = round_seconds(seconds)
-    if saved is None:
-        tell_program(job.progress, {"output": None, "status": metadata["status"]})
-        return None, False
-    complete = saved == job.output
-    job = dataclasses.replace(job, output=saved)
-    metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
-    page = None if job.report is None else report.page_path(job.report)
-
-    def plot() -> None:
-        curve = plot_losses(trace, job.recipe.weights, f"{show_path(job.output.name)}: loss")
-        write_atomically(job.plot_path, curve)
-
-    def write_page() -> None:
-        assert job.report is not None  # noqa: S101
-        body = report.describe_run(job, metadata, image, pictures, snapshots)
-        report.write_page(job.report, job.output.name, body)
-
-    for name, path, write in (
-        ("JSON", job.metadata_path, lambda: write_json(job.metadata_path, metadata)),
-        ("loss curve", job.plot_path if job.plot else None, plot),
-        ("report", page, write_page),
-    ):
-        if path is not None and not _is_written(name, path, write, job.overwrite):
-            complete = False
-    told = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
-    tell_program(
-        job.progress, {"output": str(job.output), "report": str(page) if page else None, **told}
-    )
-    if not job.quiet:
-        say(
-            f"{job.output}: loss {trace[0]['loss']:.4g} -> {metadata['loss']:.4g} in "
-            f"{metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
-            f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
-        )
-    return saved, complete
-
-
-def _is_written(name: str, path: Path, write: Callable[[], None], overwrite: bool) -> bool:
-    """Calls `write`; whatever is wrong with it is said, and does not cost the other files."""
-    try:
-        if not overwrite:
-            check_replaceable(path)
-        write()
-    except Exception as error:
-        say(f"error: there is no {name}: {describe_error(error)}")
-        return False
-    return True
 
 
 def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:

@@ -10,11 +10,12 @@ import json
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.plot import plot_losses
 from jaxstyle.io import InputError
@@ -26,16 +27,6 @@ _LARGE = 1600  # of the content and the result
 _SNAPSHOTS = 7  # pictures of iterations, after that of the start
 # What a JSON has besides settings; it is shown elsewhere.
 _NO_SETTINGS = ("trace", "seconds", "versions", "status", "loss", "num_evaluations")
-
-
-class Pictures(NamedTuple):
-    """What a run was made of, `(H, W, 3)` or, the masks, `(H, W)`, in [0, 1]."""
-
-    content: np.ndarray  # all zero for a texture
-    styles: Sequence[np.ndarray]
-    masks: np.ndarray | None  # one for each style
-    style_masks: Sequence[np.ndarray] | None
-    init: Any  # a picture, or a word
 
 
 def page_path(folder: Path) -> Path:

@@ -10,15 +10,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxstyle import StyleResult
 from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
 from jaxstyle.solvers import Status
-from jaxstyle.transfer import StyleResult
+
+SECONDS = ("load", "compile", "optimize", "save")
+"""What the seconds of a run are split into."""
 
 
-def describe_run(
+def describe_picture(
     job: Job,
     result: StyleResult,
     shape: Sequence[int],
@@ -89,7 +92,7 @@ def describe_files(job: Job) -> dict[str, Any]:
 
 
 def without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what `describe_run` has returned, with the names of files in the place of paths."""
+    """Returns what `describe_picture` returned, with names of files in the place of paths."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, list):

@@ -21,9 +21,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from jaxstyle.app.devices import is_out_of_memory
 from jaxstyle.app.job import Job, find_recipe, make_job
+from jaxstyle.app.listeners import NOT_FINITE, Listener, Step
+from jaxstyle.app.painting import paint as paint_picture
 from jaxstyle.app.plot import plot_losses
-from jaxstyle.app.run import run
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.app.temporary import bytes_in, remove
 from jaxstyle.io import InputError, load_image, read_shape, save_image, write_json
@@ -327,21 +329,27 @@ async def _wait(now: Run, seconds: float) -> None:
 
 def _work(now: Run, visit: Visit) -> None:
     """What the thread does."""
-
-    def look(step: int, result: StyleResult, trace: Sequence[Any]) -> None:
-        if now.stopped < math.inf:
-            raise KeyboardInterrupt
-        now.shown = step, result, tuple(trace)
-
     try:
-        if run(now.job, look) == 1 and not now.job.output.exists():
-            now.problem = "the loss is not finite at the start; use smaller weights"
+        if paint_picture(now.job, [_Show(now)]) == 1 and not now.job.output.exists():
+            now.problem = NOT_FINITE
     except InputError as error:
         now.problem = plain(error, visit)
     except Exception as error:  # the page goes on, whatever becomes of a run
         _logger.exception("a run failed")
-        short = "RESOURCE_EXHAUSTED" in str(error)
+        short = is_out_of_memory(error)
         now.problem = "not enough memory; use a smaller size" if short else "the run failed"
+
+
+class _Show(Listener):
+    """Keeps the last step of a run for its visitor, and ends the run that is stopped."""
+
+    def __init__(self, now: Run) -> None:
+        self._run = now
+
+    def see(self, step: Step) -> None:
+        if self._run.stopped < math.inf:
+            raise KeyboardInterrupt
+        self._run.shown = step.number, step.result, step.trace
 
 
 def _tell(now: Run) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
+from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
 from jaxstyle.app.batch.plan import Batch, Lane, Pair, stack_shares
 from jaxstyle.app.console import say, work_of_steps
-from jaxstyle.app.sidecar import count_compilation, timed
+from jaxstyle.app.listeners import Latest, Listener, Step, follow
+from jaxstyle.app.sidecar import SECONDS, count_compilation, timed
 from jaxstyle.io.files import describe_error
-from jaxstyle.transfer import StyleResult
 
 _CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
 
@@ -87,7 +88,7 @@ class Painter:
                 start += size
                 continue
             lanes_here = [*here, *[here[-1]] * (size - len(here))]
-            seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
+            seconds = dict.fromkeys(SECONDS, 0.0)
             try:
                 with timed(seconds, "optimize"), count_compilation(seconds):
                     results = self._run(
@@ -97,7 +98,7 @@ class Painter:
                     )
                 self.failing = False
             except (RuntimeError, MemoryError, ValueError) as error:
-                if _is_out_of_memory(error) and size > 1:
+                if devices.is_out_of_memory(error) and size > 1:
                     size //= 2
                     self.limits[batch.shape] = size
                     say(f"out of memory: going on with {size} pairs at a time")
@@ -123,7 +124,7 @@ class Painter:
         Raises:
             DeviceError: see there.
         """
-        if _is_out_of_memory(error):
+        if devices.is_out_of_memory(error):
             return "out of memory; use a smaller size"
         if isinstance(error, ValueError):  # the library refuses their settings
             return describe_error(error)
@@ -161,16 +162,24 @@ class Painter:
             every=devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
             call=self.call,
         )
-        result = None
+        latest = Latest()
+        progress = _Progress(self.show, number, recipe, contents.shape[1:])
         with devices.precision(job.precision):
-            for step, best in steps:
-                if self.stopped():
-                    return None
-                result = best
-                work = work_of_steps(recipe, best.trace.shape[-1], contents.shape[1:])
-                self.show(number * sum(work[:step]) / sum(work))
-        return jax.device_get(result)
+            made = (Step(step, best.trace.shape[-1], best) for step, best in steps)
+            complete = follow(made, [latest, progress], self.stopped)
+        return jax.device_get(latest.step.result) if complete and latest.step else None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+class _Progress(Listener):
+    """Shows how far the pairs of a program are painted."""
+
+    def __init__(
+        self, show: Callable[[float], None], number: int, recipe: Recipe, shape: tuple[int, ...]
+    ) -> None:
+        """Shows `number` pairs of contents of `shape`, `(H, W, 3)`."""
+        self._show, self._number, self._recipe, self._shape = show, number, recipe, shape
+
+    def see(self, step: Step) -> None:
+        """Shows the share of the work that is done."""
+        work = work_of_steps(self._recipe, step.total, self._shape)
+        self._show(self._number * sum(work[: step.number]) / sum(work))

@@ -37,8 +37,9 @@ from jaxstyle.app.batch.plan import (
 from jaxstyle.app.console import say, show_progress, tell_program, time_left
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
+from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.memory_estimate import available_memory
-from jaxstyle.app.sidecar import describe_losses, describe_run, timed
+from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
@@ -427,7 +428,7 @@ class _Runner:
         status = Status(int(result.status))
         finite = np.isfinite(result.loss) and np.isfinite(result.image).all()
         if status == Status.NON_FINITE_START or not finite:
-            self._fail(pair, "the loss is not finite at the start; use smaller weights")
+            self._fail(pair, NOT_FINITE)
             return
         info = self._info(pair)
         trace = [
@@ -447,7 +448,7 @@ class _Runner:
             return
         shape = result.image.shape
         try:
-            metadata = describe_run(
+            metadata = describe_picture(
                 pair.job, result, shape, info, own, trace, tile=None, mesh=self.mesh
             )
             origin = self._origin(pair)

@@ -75,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         absent = reason.startswith("Unable to initialize backend")
         if not absent and type(error).__name__ != "JaxRuntimeError":
             raise
-        advice = "; use a smaller --size or --tile" if "RESOURCE_EXHAUSTED" in reason else ""
-        say(f"error: the run failed: {reason}{advice}")
+        from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
+
+        say(f"error: the run failed: {reason}{advice_for(error)}")
         return 2 if absent else 1
     except BrokenPipeError:
         # Whoever read our output has gone; nothing is left to be said to them.

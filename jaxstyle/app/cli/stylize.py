@@ -98,7 +98,7 @@ def stylize(
     from jaxstyle.app.devices import join  # noqa: PLC0415
     from jaxstyle.app.job import make_job  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
-    from jaxstyle.app.run import run  # noqa: PLC0415
+    from jaxstyle.app.painting import paint  # noqa: PLC0415
     from jaxstyle.io import SAMPLES  # noqa: PLC0415
 
     if pictures:
@@ -158,7 +158,7 @@ def stylize(
         quiet=quiet,
     )
     join(coordinator, processes, process)
-    return run(job)
+    return paint(job)
 
 
 def repeat(
@@ -186,8 +186,8 @@ def repeat(
     command = command_line(repeat, locals())
     # They load JAX: not for --help.
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
+    from jaxstyle.app.painting import paint  # noqa: PLC0415
     from jaxstyle.app.repeat import job_of  # noqa: PLC0415
-    from jaxstyle.app.run import run  # noqa: PLC0415
 
     named = {} if output is None else {"output": Path(output)}
     job = job_of(
@@ -199,4 +199,4 @@ def repeat(
         progress=progress,
         quiet=quiet,
     )
-    return run(job)
+    return paint(job)
