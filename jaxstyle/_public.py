@@ -1,8 +1,8 @@
 """The public names of `jaxstyle`, which loads this module when one of them is first used."""
 
 from jaxstyle import color, losses, recipes, terms
+from jaxstyle.evaluation import evaluate, prepare_targets
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
-from jaxstyle.objective import evaluate, prepare_targets
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh

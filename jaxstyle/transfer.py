@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxstyle.color import luminance_only, match_color
-from jaxstyle.objective import (
+from jaxstyle.evaluation import (
     Params,
     Style,
     StyleWeights,
