@@ -27,7 +27,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import terms
 from jaxstyle.app import gallery
-from jaxstyle.app.batch import resume, runner
+from jaxstyle.app.batch import recorder, resume, runner
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
@@ -642,14 +642,14 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
 def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
     """A run that is killed leaves nothing that the next one does not know."""
     (output,) = write_manifest(folder, 1)
-    picture, write = folder / "out" / output, runner.write_atomically
+    picture, write = folder / "out" / output, recorder.write_atomically
 
     def killed(path, data):
         write(path, data)
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "write_atomically", killed)
+        patch.setattr(recorder, "write_atomically", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint()
     assert picture.is_file()
@@ -710,7 +710,7 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
         def killed(self, entry):
             raise RuntimeError("killed")
 
-        patch.setattr(runner.Journal, "add", killed)
+        patch.setattr(recorder.Journal, "add", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint("--steps", "3", "--force")
     assert (folder / "out" / output).read_bytes() != before

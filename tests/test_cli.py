@@ -1,7 +1,6 @@
 """The command line, from the outside: what it writes, says and returns."""
 
 import dataclasses
-import inspect
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app.cli.arguments import option_of
+from jaxstyle.app.cli.arguments import options_of
 from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
@@ -522,10 +521,10 @@ def test_help_has_a_line_for_each_option(words, capsys):
     assert all(len(line) <= 100 for line in text.splitlines()), text
     assert not re.search(r"\{None\}|--no-|default:|STR", text)
     command = {**_COMMANDS, **_WEIGHTS_COMMANDS}[words[-1]]
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+    for parameter in options_of(command):
+        if parameter.is_positional:
             continue
-        option = "--loss-weights" if parameter.name == "weights" else option_of(parameter.name)
+        option = "--loss-weights" if parameter.name == "weights" else parameter.spelling
         (line,) = re.findall(rf"^  (?:-., )?{option}(?: .*)?$", text, re.MULTILINE)
         assert re.search(r" [A-Z][^ ]*|[a-z]+: .*", line[30:]), line  # says what it is
         if isinstance(parameter.default, int | float) and parameter.default is not False:

@@ -17,7 +17,7 @@ from jaxstyle.app.memory_estimate import (
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.working_size import crop, cropped, extend, extended
+from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
@@ -67,21 +67,20 @@ def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
     if job.multiple_of == 1:
         return pictures
     content, styles, masks, style_masks, init = pictures
-    shape = extended(content.shape, job.multiple_of)
+    shape = padded_shape(content.shape, job.multiple_of)
     return Pictures(
-        extend(content, shape),
-        tuple(crop(style, cropped(style.shape, job.multiple_of)) for style in styles),
-        None if masks is None else np.stack([extend(mask, shape) for mask in masks]),
+        pad(content, shape),
+        tuple(crop(style, cropped_shape(style.shape, job.multiple_of)) for style in styles),
+        None if masks is None else np.stack([pad(mask, shape) for mask in masks]),
         style_masks,  # a batch has none, nor a picture to start from
         init,
     )
 
 
 def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
-    style_size = max(round(job.size * job.style_scale), 1)
-    styles = tuple(_load(job, path, "style", style_size) for path in job.styles)
+    styles = tuple(_load(job, path, "style", job.style_size) for path in job.styles)
     init: Any = job.init
-    named = init in ("content", "noise", "mean")
+    named = job.init_picture is None
     if not named:
         init = load_image(init, size=job.size)
     if job.content is not None:
@@ -89,7 +88,7 @@ def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
     else:
         # Nothing reads it but for its size: that of the style, which for a texture is as good.
         content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
-    _check_size(job, "init", job.init, content.shape)
+    check_size(job, "init", job.init, content.shape)
     if not named and init.shape != content.shape:
         raise InputError(
             f"--init {job.init} has another aspect ratio than the content: "
@@ -131,21 +130,51 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
 
 def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
     image = load_image(path, size=size)
-    _check_size(job, source, path, image.shape)
+    check_size(job, source, path, image.shape)
     return image
 
 
-def _check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:
-    layers = layers_of(term for term in job.recipe.terms if term.target_image == source)
-    # The image that is optimised has the content's size, and passes all layers.
-    layers = layers if source == "style" else layers_of(job.recipe.terms)
-    minimum = job.recipe.network.minimum_size(layers)
+def check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:
+    """Checks that a picture is large enough for the layers that see it.
+
+    Args:
+        job: with the recipe.
+        source: content, style or init.
+        path: of the picture, for the message.
+        shape: `(H, W, ...)`, that it is used at.
+
+    Raises:
+        InputError: if it is too small.
+    """
+    # The image that is optimized has the content's size and passes all layers.
+    terms = [term for term in job.recipe.terms if source != "style" or term.target_image == source]
+    scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
+    require_size(
+        f"{source} {path}",
+        shape,
+        job.recipe.network.minimum_size(layers_of(terms)),
+        f"--size {job.size}{scaled}",
+        f"recipe {job.recipe.name} needs",
+    )
+
+
+def require_size(picture: str, shape: Sequence[int], minimum: int, size: str, needing: str) -> None:
+    """Refuses a picture of a short edge below `minimum` pixels.
+
+    Args:
+        picture: what it is, for the message, like `size`, which it was read with, and `needing`.
+        shape: `(H, W, ...)`.
+        minimum: pixels.
+        size: see above.
+        needing: see above.
+
+    Raises:
+        InputError: if it is too small.
+    """
     if min(shape[:2]) < minimum:
-        scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
         raise InputError(
-            f"{source} {path} is {shape[1]}x{shape[0]} px at --size {job.size}"
-            f"{scaled}; recipe {job.recipe.name} needs at least {minimum} px on the short edge: "
-            "use a larger --size or a less narrow image"
+            f"{picture} is {shape[1]}x{shape[0]} px at {size}; {needing} at least {minimum} px on "
+            "the short edge: use a larger --size or a less narrow image"
         )
 
 

@@ -72,16 +72,25 @@ class Job:
         settings = self.settings
         unused = ("name", "source", "description", "size", "init")  # the job has its own
         settings["recipe"] = {k: v for k, v in settings["recipe"].items() if k not in unused}
-        if self.init not in ("content", "noise", "mean"):
+        if self.init_picture is not None:
             settings["init"] = "picture"
         roles = [self.content is not None, len(self.styles), len(self.masks), len(self.style_masks)]
         return dict(json.loads(json.dumps({**settings, "pictures": roles})))
 
     @property
+    def style_size(self) -> int:
+        """Long edge of the styles, in pixels."""
+        return max(round(self.size * self.style_scale), 1)
+
+    @property
+    def init_picture(self) -> Path | None:
+        """The picture to start from; None for a start that has a name."""
+        return None if self.init in ("content", "noise", "mean") else Path(self.init)
+
+    @property
     def pictures(self) -> list[Path]:
         """All pictures that are read."""
-        paths = [self.content, *self.styles, *self.masks, *self.style_masks]
-        paths += [] if self.init in ("content", "noise", "mean") else [Path(self.init)]
+        paths = [self.content, *self.styles, *self.masks, *self.style_masks, self.init_picture]
         return [path for path in paths if path is not None]
 
     @property

@@ -82,8 +82,7 @@ def describe_files(job: Job) -> dict[str, Any]:
     def describe(path: Path) -> dict[str, Any]:
         return {"path": os.path.abspath(path), "sha256": hash_or_none(path)}
 
-    init = None if job.init in ("content", "noise", "mean") else Path(job.init)
-    single = {"content": job.content, "init": init, "params": job.params}
+    single = {"content": job.content, "init": job.init_picture, "params": job.params}
     several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}
     return {
         **{name: None if path is None else describe(path) for name, path in single.items()},

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 import jaxstyle
 from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
-from jaxstyle.app.batch.plan import Batch, Lane, Pair, stack_shares
+from jaxstyle.app.batch.pictures import Lane, stack_shares
+from jaxstyle.app.batch.plan import Batch, Pair
 from jaxstyle.app.console import say, work_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
 from jaxstyle.app.sidecar import SECONDS, count_compilation, timed

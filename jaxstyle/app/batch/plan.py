@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 import jaxstyle
-from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import estimate_memory
-from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
-from jaxstyle.evaluation import layers_of
-from jaxstyle.io import InputError, check_extension, load_image, read_shape
+from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
+from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 
@@ -28,21 +25,32 @@ _CPU_PIXELS = 8 * 128 * 128
 _ACCELERATOR_PIXELS = 16 * 512 * 512
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchJob:
+    """The settings of a batch that are not those of single pairs."""
+
+    output_dir: Path
+    manifest: Path | None = None
+    batch_size: int | None = None
+    devices: int | None = None
+    memory: float | None = None
+    process: int = 0
+    processes: int = 1
+    force: bool = False
+    retry_failed: bool = False
+    overwrite: bool = False  # files of others
+    report: Path | None = None  # a folder
+    command: str = ""  # that goes on
+    progress: str = "auto"  # plain, json
+    quiet: bool = False
+
+
 class Pair(NamedTuple):
     """A row of a manifest and all its settings."""
 
     row: Row
     job: Job
     digest: str  # of the settings
-
-
-class Lane(NamedTuple):
-    """A pair as it goes into a batch."""
-
-    content: np.ndarray
-    styles: tuple[np.ndarray, ...]
-    masks: np.ndarray | None
-    shape: tuple[int, int]  # of the result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +92,7 @@ def plan_pairs(
                 raise InputError(
                     f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
                 )
-            if job.init not in ("content", "noise", "mean"):
+            if job.init_picture is not None:
                 raise InputError(f"init {job.init}: choose from content, noise and mean")
             check_extension(job.output, size=job.size)
         except InputError as error:
@@ -152,8 +160,8 @@ def make_batches(
     groups: dict[Any, list[Pair]] = {}
     for pair, (content, *styles) in pairs:
         key = (
-            extended(content, MULTIPLE),
-            tuple(cropped(style, MULTIPLE) for style in styles),
+            padded_shape(content, MULTIPLE),
+            tuple(cropped_shape(style, MULTIPLE) for style in styles),
             _common(pair.job),
             bool(pair.row.masks),
         )
@@ -168,64 +176,9 @@ def make_batches(
     return batches
 
 
-def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
-    """The files of a pair and the long edge that each is read with; the content first."""
-    style_size = max(round(pair.job.size * pair.job.style_scale), 1)
-    return [(pair.row.content, pair.job.size), *((path, style_size) for path in pair.row.styles)]
-
-
-def shape_of(path: Path, size: int) -> tuple[int, int]:
-    """Returns `(H, W)` of a picture that is read with a long edge of `size`."""
-    return read_shape(path, size=size)
-
-
 def _common(job: Job) -> Any:
     """What a batch has in common: all of the recipe but its weights, which each lane has."""
     recipe = dataclasses.replace(
         job.recipe, weights=dict.fromkeys(job.recipe.weights, 1.0), name="", description=""
     )
     return recipe, job.init, job.precision, len(job.styles)
-
-
-def load_lane(pair: Pair, batch: Batch) -> Lane:
-    """Reads a pair's pictures and brings them to the sizes of its batch.
-
-    Raises:
-        InputError: if one cannot be read, or is too small.
-    """
-    network = pair.job.recipe.network
-    images = [load_image(path, size=size) for path, size in pictures_of(pair)]
-    content, *styles = images
-    minimum = network.minimum_size(layers_of(pair.job.recipe.terms))
-    expected = [batch.shape, *batch.style_shapes]
-    found = [
-        extended(content.shape, MULTIPLE),
-        *(cropped(style.shape, MULTIPLE) for style in styles),
-    ]
-    if found != expected:
-        raise InputError("a picture's size is another one than its header says; save it again")
-    for shape in ((*content.shape[:2],), *batch.style_shapes):
-        if min(shape) < minimum:
-            raise InputError(
-                f"a picture is {shape[1]}x{shape[0]} px at size {pair.job.size}; recipe "
-                f"{pair.job.recipe.name} needs at least {minimum} px on the short edge"
-            )
-    masks = None
-    if pair.row.masks:
-        masks = np.stack(
-            [extend(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
-        )
-    return Lane(
-        extend(content, batch.shape),
-        tuple(crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
-        masks,
-        (content.shape[0], content.shape[1]),
-    )
-
-
-def stack_shares(jobs: Sequence[Job]) -> Any:
-    """The shares of the styles, a row for each pair."""
-    number = len(jobs[0].styles)
-    if all(job.style_weights is None for job in jobs):
-        return None
-    return np.array([job.style_weights or (1.0,) * number for job in jobs], np.float32)

@@ -1,5 +1,6 @@
 """What one types after a command: checked, with one line for a mistake."""
 
+import dataclasses
 import difflib
 import inspect
 import re
@@ -7,7 +8,9 @@ import shlex
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import tyro
 
 from jaxstyle.io.errors import InputError
 
@@ -38,9 +41,77 @@ _ELSEWHERE = {
 _NETWORK_FILES = {".safetensors", ".h5", ".hdf5", ".pth", ".pt", ".npz", ".mat", ".bin", ".ckpt"}
 
 
-def option_of(name: str) -> str:
-    """Returns how a parameter is called on the command line."""
-    return "--set" if name == "settings" else "--" + name.replace("_", "-")
+class Option(NamedTuple):
+    """What one can type after a command: an option or an argument without a name."""
+
+    name: str
+    """Of the parameter."""
+    annotation: Any
+    default: Any
+    """`Parameter.empty` for one that must be given."""
+    meaning: str
+    group: str
+    """Title in the help."""
+
+    @property
+    def spelling(self) -> str:
+        """The name on the command line."""
+        return "--set" if self.name == "settings" else "--" + self.name.replace("_", "-")
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether it is given without a name."""
+        return tyro.conf.Positional in getattr(self.annotation, "__metadata__", ())
+
+    @property
+    def is_several(self) -> bool:
+        """Whether it takes several values."""
+        return isinstance(self.default, tuple)
+
+    @property
+    def kind(self) -> Any:
+        """Its type, or that of each of its values, without None."""
+        kind = self.annotation
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        if get_origin(kind) in (Union, types.UnionType):
+            kind = next(each for each in get_args(kind) if each is not type(None))
+        return get_args(kind)[0] if get_origin(kind) is tuple else kind
+
+
+def options_of(command: Command) -> list[Option]:
+    """Returns the options of a command; a parameter that is a dataclass is a group of them."""
+    meanings = _meanings(command)
+    options = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = parameter.annotation
+        if dataclasses.is_dataclass(kind):
+            known: dict[str, str] = {}
+            for each in reversed(type.mro(kind)):  # type: ignore[arg-type]
+                known |= _meanings(each)
+            options += [
+                Option(
+                    field.name,
+                    field.type,
+                    inspect.Parameter.empty
+                    if field.default is dataclasses.MISSING
+                    else field.default,
+                    known.get(field.name, ""),
+                    name.replace("_", " "),
+                )
+                for field in dataclasses.fields(kind)
+            ]
+        else:
+            meaning = meanings.get(name, "")
+            options.append(Option(name, kind, parameter.default, meaning, "arguments"))
+    return options
+
+
+def _meanings(documented: Any) -> dict[str, str]:
+    """Returns what a docstring says of each argument or attribute, a line each."""
+    text = inspect.cleandoc(documented.__doc__ or "")
+    _, _, lines = re.sub("^Attributes:", "Args:", text, flags=re.MULTILINE).partition("\nArgs:\n")
+    return dict(re.findall(r"^ +(\w+): (.*)$", lines, re.MULTILINE))
 
 
 def closest(name: str, known: Mapping[str, Any]) -> str:
@@ -55,7 +126,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
     Raises:
         InputError: for an unknown option, and what cannot be its value.
     """
-    known = {option_of(name): each for name, each in inspect.signature(command).parameters.items()}
+    known = {each.spelling: each for each in options_of(command)}
     result: list[str] = []
     option = None
     for position, argument in enumerate(arguments):
@@ -64,7 +135,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
         if re.match(r"--?[A-Za-z]", argument):
             option, equals, value = argument.partition("=")
             option = _known_option(option, known, prog)
-            if equals and kind_of(known[option]) is bool:
+            if equals and known[option].kind is bool:
                 raise InputError(f"{option} takes no value")
             if equals and value:
                 value = _check_value(option, value, known[option])
@@ -73,7 +144,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
             value = argument
             if option is not None:
                 value = _check_value(option, argument, known[option])
-                if not is_several(known[option]):
+                if not known[option].is_several:
                     option = None  # what follows is no value of it
             result.append(value)
     return result
@@ -94,8 +165,8 @@ def _known_option(option: str, known: Mapping[str, Any], prog: str) -> str:
     raise InputError(f"unknown option {option}{hint or ';'} see {prog} --help")
 
 
-def _check_value(option: str, value: str, parameter: inspect.Parameter) -> str:
-    kind = kind_of(parameter)
+def _check_value(option: str, value: str, known: Option) -> str:
+    kind = known.kind
     if kind is int:
         try:
             if float(value).is_integer():
@@ -115,21 +186,6 @@ def _check_value(option: str, value: str, parameter: inspect.Parameter) -> str:
     return value
 
 
-def kind_of(parameter: inspect.Parameter) -> Any:
-    """Returns the type of a parameter, or of each of its values, without None."""
-    kind = parameter.annotation
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = next(each for each in get_args(kind) if each is not type(None))
-    return get_args(kind)[0] if get_origin(kind) is tuple else kind
-
-
-def is_several(parameter: inspect.Parameter) -> bool:
-    """Whether an option takes several values."""
-    return isinstance(parameter.default, tuple)
-
-
 def one_line(message: str, prog: str) -> str:
     """Makes one line of the parser's box: a title, then the message, up to the first rule."""
     lines = [line.strip(" │|╭╮╰╯") for line in message.splitlines()]
@@ -144,29 +200,30 @@ def one_line(message: str, prog: str) -> str:
     return f"{' '.join(body).rstrip('.')}; see {prog} --help"
 
 
-def command_line(command: Callable[..., int], values: Mapping[str, Any]) -> str:
-    """Returns what one types, to a shell, to call `command` with these values.
+def command_line(command: Command, values: Mapping[str, Any]) -> str:
+    """Returns the shell command that calls `command` with these values.
 
     Args:
-        command: a function that tyro has made a command of.
-        values: of its parameters; those that have their default are left out.
+        command: of the command line.
+        values: of its parameters; options that have their default are left out.
     """
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        given |= vars(value) if dataclasses.is_dataclass(value) else {name: value}
     words = ["jaxstyle", command.__name__]
-    for name, parameter in inspect.signature(command).parameters.items():
-        value = values[name]
-        if value == parameter.default:
+    for option in options_of(command):
+        value = given[option.name]
+        if value == option.default:
             continue
         texts = [str(each) for each in (value if isinstance(value, tuple) else (value,))]
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if option.is_positional:
             words += texts
-            continue
-        option = option_of(name)
-        if value is True:
-            words.append(option)
+        elif value is True:
+            words.append(option.spelling)
         elif texts[0].startswith("-"):  # or it would pass for an option
-            words.append(f"{option}={texts[0]}")
+            words.append(f"{option.spelling}={texts[0]}")
         else:
-            words += [option, *texts]
+            words += [option.spelling, *texts]
     return shlex.join(words)
 
 

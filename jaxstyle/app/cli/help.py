@@ -1,25 +1,13 @@
 """The help of a command: a line for each option, in groups."""
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args, get_origin
 
-from jaxstyle.app.cli.arguments import Command, is_several, kind_of, option_of
+from jaxstyle.app.cli.arguments import Command, Option, options_of
 
 _SHOWN = {"--output": "-o, --output", "--output-dir": "-o, --output-dir", "--quiet": "-q, --quiet",
           "--weights": "--loss-weights"}  # fmt: skip
-_GROUPS = {
-    "pictures": ("content", "style", "manifest", "contents", "styles", "output", "output_dir",
-                 "init", "mask", "style_mask", "root"),
-    "look": ("recipe", "settings", "weights", "style_weights", "layer_style_weights",
-             "style_scale", "color", "seed"),
-    "size and speed": ("size", "steps", "coarsest", "precision", "tile", "batch_size"),
-    "memory and devices": ("params", "memory", "shard", "devices", "coordinator", "processes",
-                           "process"),
-    "output": ("preview_every", "checkpoint", "plot", "report", "overwrite", "force",
-               "retry_failed", "progress", "quiet"),
-}  # fmt: skip
 _PLACES = {
     "settings": "SETTING=VALUE", "weights": "TERM=X", "layer_style_weights": "LAYER=X",
     "memory": "SIZE", "coordinator": "HOST:PORT", "recipe": "NAME|FILE", "host": "ADDRESS",
@@ -31,52 +19,44 @@ _PLACES = {
 
 def format_help(command: Command, prog: str) -> str:
     """Returns the help of a command: what it does, and its options, a line each, in groups."""
-    text, _, arguments = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:\n")
-    meanings = dict(re.findall(r"^ +(\w+): (.*)$", arguments, re.MULTILINE))
-    parameters = inspect.signature(command).parameters
-    words = [_place(each) for each in parameters.values() if not _is_option(each)]
+    text = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:\n")[0]
+    options = options_of(command)
+    words = [_place(each) for each in options if each.is_positional]
     parts = [f"usage: {' '.join([prog, *words, '[OPTIONS]'])}\n\n{text.strip()}\n"]
-    grouped = {name for names in _GROUPS.values() for name in names}
-    rest = tuple(name for name in parameters if name not in grouped)
-    for title, names in {"arguments": rest, **_GROUPS}.items():
-        lines = [
-            _describe(parameters[name], meanings.get(name, ""))
-            for name in names
-            if name in parameters
-        ]
-        if lines:
-            parts.append("\n".join([f"{title}:", *lines]) + "\n")
+    for title in dict.fromkeys(each.group for each in options):
+        lines = [_describe(each) for each in options if each.group == title]
+        parts.append("\n".join([f"{title}:", *lines]) + "\n")
     return "\n".join(parts)
 
 
-def _is_option(parameter: inspect.Parameter) -> bool:
-    return parameter.kind is inspect.Parameter.KEYWORD_ONLY
-
-
-def _place(parameter: inspect.Parameter) -> str:
-    """Returns what stands for a value."""
-    name, kind = parameter.name, kind_of(parameter)
-    if not _is_option(parameter):
+def _place(option: Option) -> str:
+    """Returns the placeholder of a value."""
+    name, kind = option.name, option.kind
+    if option.is_positional:
         place = "PHOTO PAINTING" if name == "pictures" else name.upper()
-        return place if parameter.default is inspect.Parameter.empty else f"[{place}]"
+        return place if option.default is inspect.Parameter.empty else f"[{place}]"
     if kind is bool:
         return ""
     if get_origin(kind) is Literal:
         place = "|".join(get_args(kind))
     else:
         place = _PLACES.get(name) or {int: "N", float: "X"}.get(kind, "FILE")
-    return f"{place} ..." if is_several(parameter) else place
+    return f"{place} ..." if option.is_several else place
 
 
-def _describe(parameter: inspect.Parameter, meaning: str) -> str:
-    option = option_of(parameter.name)
-    left = f"{_SHOWN.get(option, option)} {_place(parameter)}".rstrip()
-    if not _is_option(parameter):
-        left = _place(parameter)
-    meaning, default = meaning.rstrip("."), parameter.default
+def _describe(option: Option) -> str:
+    spelling = _SHOWN.get(option.spelling, option.spelling)
+    left = f"{spelling} {_place(option)}".rstrip()
+    if option.is_positional:
+        left = _place(option)
+    meaning, default = option.meaning.rstrip("."), option.default
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
-    if default is not None and default is not False and default not in ("", parameter.empty):
+    if (
+        default is not None
+        and default is not False
+        and default not in ("", inspect.Parameter.empty)
+    ):
         meaning += f" [{default}]"
     return f"  {left:34} {meaning}"
 

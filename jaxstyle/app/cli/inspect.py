@@ -33,6 +33,7 @@ def features(
     import numpy as np  # noqa: PLC0415
 
     from jaxstyle import LAYERS, VGG19  # noqa: PLC0415
+    from jaxstyle.app.inputs import require_size  # noqa: PLC0415
     from jaxstyle.app.outputs import check_outputs  # noqa: PLC0415
     from jaxstyle.io import (  # noqa: PLC0415
         check_writable,
@@ -57,11 +58,7 @@ def features(
     network = VGG19()
     array = load_image(image, size=size)
     minimum = network.minimum_size(layers)
-    if min(array.shape[:2]) < minimum:
-        raise InputError(
-            f"{image} is {array.shape[1]}x{array.shape[0]} px at --size {size}; these layers need "
-            f"at least {minimum} px on the short edge: use a larger --size or other layers"
-        )
+    require_size(image, array.shape, minimum, f"--size {size}", "these layers need")
     computed: Any = network.apply(load_params(params), array, layers)
     for layer, path in zip(layers, outputs, strict=True):
         save_image(path, contact_sheet(np.asarray(computed[layer])[:, :, :maps]))

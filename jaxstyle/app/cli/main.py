@@ -133,7 +133,12 @@ def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) 
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            tyro.cli(note, args=rest, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+            tyro.cli(
+                note,
+                args=rest,
+                prog=prog,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
     except SystemExit:
         raise InputError(one_line(messages.getvalue(), prog)) from None
     return calls[0]()
