@@ -89,18 +89,11 @@ def options_of(command: Command) -> list[Option]:
             known: dict[str, str] = {}
             for each in reversed(type.mro(kind)):  # type: ignore[arg-type]
                 known |= _meanings(each)
-            options += [
-                Option(
-                    field.name,
-                    field.type,
-                    inspect.Parameter.empty
-                    if field.default is dataclasses.MISSING
-                    else field.default,
-                    known.get(field.name, ""),
-                    name.replace("_", " "),
-                )
-                for field in dataclasses.fields(kind)
-            ]
+            for field in dataclasses.fields(kind):
+                missing = field.default is dataclasses.MISSING
+                default = inspect.Parameter.empty if missing else field.default
+                meaning, group = known.get(field.name, ""), name.replace("_", " ")
+                options.append(Option(field.name, field.type, default, meaning, group))
         else:
             meaning = meanings.get(name, "")
             options.append(Option(name, kind, parameter.default, meaning, "arguments"))

@@ -52,11 +52,7 @@ def _describe(option: Option) -> str:
     meaning, default = option.meaning.rstrip("."), option.default
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
-    if (
-        default is not None
-        and default is not False
-        and default not in ("", inspect.Parameter.empty)
-    ):
+    if default is not False and default not in (None, "", inspect.Parameter.empty):
         meaning += f" [{default}]"
     return f"  {left:34} {meaning}"
 

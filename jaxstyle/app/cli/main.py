@@ -20,6 +20,8 @@ from jaxstyle.app.console import discard, say
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path
 
+_TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+
 _EXAMPLES = """usage: jaxstyle COMMAND; paints photos in the style of paintings
 
   jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
@@ -133,12 +135,7 @@ def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) 
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            tyro.cli(
-                note,
-                args=rest,
-                prog=prog,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-            )
+            tyro.cli(note, args=rest, prog=prog, config=_TYRO)
     except SystemExit:
         raise InputError(one_line(messages.getvalue(), prog)) from None
     return calls[0]()
