@@ -7,10 +7,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import psutil
 import pytest
 
 from jaxstyle import recipes, transfer
-from jaxstyle.app import memory_estimate
+from jaxstyle.app import available_memory, memory_estimate
 from jaxstyle.app.cli.main import main
 from jaxstyle.io import InputError
 from jaxstyle.vgg import CONV_SHAPES
@@ -150,20 +151,27 @@ GB = 2**30
     ],
 )  # fmt: skip
 def test_the_smallest_limit_holds(tmp_path, monkeypatch, files, environment, limit):
-    monkeypatch.setattr(memory_estimate, "_limits_of_process", lambda: iter(()))
+    monkeypatch.setattr(available_memory, "_limits_of_process", lambda: iter(()))
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert memory_estimate.memory_limit(tmp_path, environment) == limit
+    assert available_memory.memory_limit(tmp_path, environment) == limit
+
+
+def test_the_system_tells_what_is_free(monkeypatch):
+    total = psutil.virtual_memory().total
+    assert 0 < available_memory.available_memory() <= total
+    monkeypatch.setattr(available_memory, "memory_limit", lambda: 5e8)
+    assert available_memory.available_memory() <= 5e8
 
 
 def test_limits_of_the_process(tmp_path):
     code = (
-        "import resource; from pathlib import Path; from jaxstyle.app import memory_estimate; "
+        "import resource; from pathlib import Path; from jaxstyle.app import available_memory; "
         "resource.setrlimit(resource.RLIMIT_DATA, (2**45, -1)); "
-        "print(memory_estimate.memory_limit(Path('none'), {})); "
+        "print(available_memory.memory_limit(Path('none'), {})); "
         "resource.setrlimit(resource.RLIMIT_AS, (2**44, -1)); "
-        "print(memory_estimate.memory_limit(Path('none'), {}))"
+        "print(available_memory.memory_limit(Path('none'), {}))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [str(2.0**45), str(2.0**44)]

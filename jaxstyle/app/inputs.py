@@ -8,10 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxstyle import transfer
+from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.console import say
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import (
-    available_memory,
     can_be_tiled,
     check_memory,
     choose_tile,

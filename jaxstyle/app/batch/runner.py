@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle.app import compile_cache, gallery, outputs, report
+from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import DeviceError, Painted, Painter
 from jaxstyle.app.batch.pictures import Lane, load_lane, pictures_of, shape_of
@@ -27,7 +28,6 @@ from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.console import say, show_progress, tell_program
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
-from jaxstyle.app.memory_estimate import available_memory
 from jaxstyle.io import InputError
 from jaxstyle.io.journal import journal_path
 from jaxstyle.io.weights import load_params_and_info

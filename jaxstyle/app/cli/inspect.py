@@ -105,12 +105,13 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     import jax  # noqa: PLC0415
 
     from jaxstyle.app import memory_estimate as needed  # noqa: PLC0415
+    from jaxstyle.app.available_memory import available_memory  # noqa: PLC0415
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
     from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
 
     chosen = find_recipe(recipe)
-    budget = needed.parse_memory(memory) if memory else needed.available_memory()
+    budget = needed.parse_memory(memory) if memory else available_memory()
     for name, version in describe_versions().items():
         print(f"{name:10} {version}")
     for device in jax.devices():
