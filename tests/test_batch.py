@@ -241,7 +241,7 @@ def test_out_of_memory_halves_the_batch(folder, params_file, capsys, monkeypatch
     monkeypatch.setattr(jaxstyle, "stylize_batch_steps", starving)
     assert main(arguments(folder, params_file)) == 0
     assert sorted(sizes, reverse=True) == [3, 3, *[1] * 8]  # each size of picture starves once
-    assert "going on with 1 pairs at a time" in capsys.readouterr().err
+    assert "continuing with 1 pairs at a time" in capsys.readouterr().err
     assert len(contents_of(folder / "out")) == 16
 
     monkeypatch.setattr(
@@ -265,7 +265,7 @@ def test_a_full_disk_stops_and_says_so(folder, params_file, capsys, monkeypatch)
     assert main(arguments(folder, params_file)) == 1
     said = capsys.readouterr().err
     assert "No space left" in said
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     monkeypatch.setattr(os, "fsync", real)
     done = {entry["output"] for entry in journal_of(folder)}
@@ -282,7 +282,7 @@ def test_a_folder_that_may_not_be_written_is_refused(folder, params_file, capsys
     write_manifest(folder, 2)
     (folder / "out").mkdir(mode=0o500)
     assert main(arguments(folder, params_file)) == 2
-    assert "may not be written" in capsys.readouterr().err
+    assert "is not writable" in capsys.readouterr().err
 
 
 def start(folder, params_file, *options, output="out"):
@@ -367,7 +367,7 @@ def test_a_signal_stops_and_the_next_start_goes_on(folder, params_file, number, 
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     done = {entry["output"] for entry in journal_of(folder)}
     assert 0 < len(done) < 9
     assert main(arguments(folder, params_file, "--steps", "100", "--quiet")) == 0
@@ -595,7 +595,7 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
         before = picture.read_bytes()
         code, said = paint(*options)
         assert code == 2, said
-        assert f"such as {second}, are not those that this batch has painted; --force" in said
+        assert f"such as {second}, are not those that this batch painted; --force" in said
         assert picture.read_bytes() == before
 
     # Retouched by what keeps the field `Software`; with another row, and with options.
@@ -717,7 +717,7 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
     # A better one, for all that the journal knows.
     code, said = paint()
     assert code == 2
-    assert "not those that this batch has painted; --force" in said
+    assert "not those that this batch painted; --force" in said
     # Of these settings it is the one that the killed run has painted.
     code, said = paint("--steps", "3")
     assert code == 0
@@ -962,7 +962,7 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
     _, said = process.communicate(timeout=60)
     assert time.monotonic() - begin < 10  # nothing is computed: this is for a machine that is busy
     assert process.returncode == 130
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
 
 

@@ -133,10 +133,10 @@ def test_killed_at_random_and_started_again(kills, folder, params_file, capsys):
                 break
         process.kill()
         _, said = process.communicate()
-        went_on += "going on from about step" in said
+        went_on += "resuming from about step" in said
     assert went_on >= kills // 2
     assert main(arguments(folder, params_file, *steps)) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     metadata = json.loads((folder / "out.json").read_text())
     np.testing.assert_allclose(metadata["loss"], undisturbed["loss"], rtol=1e-5)
     assert [entry["step"] for entry in metadata["trace"]] == list(range(0, len(metadata["trace"])))
@@ -192,7 +192,7 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
     (folder / "c.png").rename(folder / "photo.png")
     (folder / "kept" / "diary.txt").write_text("mine")
     assert main(arguments(folder, params_file, "--content", str(folder / "photo.png"))) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     assert [path.name for path in (folder / "kept").iterdir()] == ["diary.txt"]
 
 
@@ -276,7 +276,7 @@ def test_folders_that_cannot_be_used(folder, params_file, capsys):
         assert "--checkpoint" in capsys.readouterr().err
     foreign.unlink()
     assert main(arguments(folder, params_file, "--recipe", "gokalp-kim")) == 2
-    assert "keeps its state to itself" in capsys.readouterr().err
+    assert "whose state cannot be saved" in capsys.readouterr().err
 
 
 def test_every_bit_of_a_file_of_arrays_counts(tmp_path):

@@ -386,7 +386,7 @@ BAD_CALLS = {
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
     "one picture": (["GOOD"], "jaxstyle stylize PHOTO PAINTING"),
     "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "not both"),
-    "no terms": (["--weights", "style=0", "content=0"], "nothing to do"),
+    "no terms": (["--weights", "style=0", "content=0"], "nothing to optimize"),
     "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),
     "set": (["--set", "solver.steps=3"], "num_steps"),
     "set a value": (["--set", "network.pooling=min"], "max, average, l2"),
@@ -437,7 +437,7 @@ BAD_CALLS = {
     "tile of a whole": (
         ["--content", "GOOD", "--style", "GOOD", "--size", "64", "--tile", "32",
          "--set", "terms.style.normalize_gradients=true"],
-        "no sum over positions",
+        "not a sum over positions",
     ),
     "start for a small texture": (
         ["--style", "GOOD", "--weights", "content=0", "--init", "eight.png", "--size", "8",

@@ -85,7 +85,7 @@ def test_masks_that_say_nothing_are_mentioned_or_refused(
     assert capsys.readouterr().err == ""
     Image.new("L", (4, 6), 255).save(tmp_path / "white.png")
     load_mask("--mask", tmp_path / "white.png", image)
-    assert "white.png' is white all over" in capsys.readouterr().err
+    assert "white.png' is all white" in capsys.readouterr().err
     Image.new("RGBA", (4, 6), (255, 255, 255, 0)).save(tmp_path / "empty.png")
-    with pytest.raises(ValueError, match="black all over"):
+    with pytest.raises(ValueError, match="all black"):
         load_mask("--mask", tmp_path / "empty.png", image)

@@ -88,7 +88,7 @@ def test_what_has_changed_is_named(painted, pictures, capsys):
     Path("out.json").write_text(data.replace('"seed": 5', '"seed": 6'))
     assert "checksum does not fit" in refused()
     Path("out.json").write_text('{"recipe": {}}')
-    assert "does not tell how its picture was painted" in refused()
+    assert "does not say how its picture was painted" in refused()
 
 
 def test_other_weights_of_the_network(painted, capsys):

@@ -305,7 +305,7 @@ def test_interrupted_and_gone_on_with(folder, params_file, capsys, monkeypatch):
 
     # What was seen before is in the page of the run that goes on.
     assert main(call) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     assert steps_of(read(folder / "page")) == undisturbed
 
 

@@ -1,4 +1,4 @@
-"""The memory that a run may use: what is free, and what limits it."""
+"""The memory that a run can use: what is free, within the limits that are set."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ import psutil
 
 
 def available_memory() -> float:
-    """Returns the bytes that a run may take: those of the accelerator, or what the system has."""
+    """Returns the bytes that a run can use: the accelerator's, or the free ones of the host."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
@@ -19,14 +19,14 @@ def available_memory() -> float:
 
 
 def memory_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> float:
-    """Returns the smallest limit that is set for this process, in bytes; infinity without one.
+    """Returns the smallest memory limit of this process in bytes; infinity without one.
 
-    Limits of control groups (containers, systemd, SLURM, Kubernetes), of the process (`ulimit`),
-    and what SLURM says that a job may take.
+    Limits are set by control groups (containers, systemd, SLURM, Kubernetes), by `ulimit`, and by
+    variables of SLURM. psutil knows the memory of the host but none of these limits.
 
     Args:
-        root: where `proc` and `sys` are.
-        environment: variables.
+        root: folder of `proc` and `sys`.
+        environment: environment variables.
     """
     limits = [*_limits_of_groups(root), *_limits_of_process()]
     megabytes = 2**20
@@ -35,18 +35,18 @@ def memory_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.env
     with contextlib.suppress(KeyError, ValueError):
         processors = float(environment["SLURM_CPUS_ON_NODE"])
         limits.append(megabytes * float(environment["SLURM_MEM_PER_CPU"]) * processors)
-    # SLURM means all of the node by 0.
+    # For SLURM, 0 means all memory of the node.
     return min((limit for limit in limits if limit > 0), default=math.inf)
 
 
 def _limits_of_groups(root: Path) -> Iterator[float]:
-    """Yields the limits of this process's control groups, versions 1 and 2, and of those above."""
+    """Yields the limits of this process's control groups, versions 1 and 2, and their parents."""
     top = root / "sys/fs/cgroup"
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         lines = []
-    # Those of the root, too: a container sees its own group there, whatever its path is called.
+    # The root too: there a container sees its own group, whatever the path says.
     groups: list[tuple[Path, str, tuple[str, ...]]] = [(top, "/", ("memory.max", "memory.high"))]
     for line in lines:
         number, _, rest = line.partition(":")
@@ -60,7 +60,7 @@ def _limits_of_groups(root: Path) -> Iterator[float]:
         parts = [part for part in path.split("/") if part not in ("", ".", "..")]
         for depth in range(len(parts) + 1):
             for name in names:
-                with contextlib.suppress(OSError, ValueError):  # "max" is none
+                with contextlib.suppress(OSError, ValueError):  # "max": no limit
                     yield float((mount.joinpath(*parts[:depth]) / name).read_text())
 
 

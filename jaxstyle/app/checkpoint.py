@@ -1,4 +1,4 @@
-"""Checkpoints of a single long run, so that a killed one goes on where it was."""
+"""Checkpoints of a single run, from which a killed run resumes."""
 
 import contextlib
 import time
@@ -20,10 +20,10 @@ from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 
-_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # what each step has
+_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # keys of each entry
 
-_SECONDS = 10.0  # at least, between two of them
-_SHARE = 0.05  # of the time that may go into them
+_SECONDS = 10.0  # at least, between two checkpoints
+_SHARE = 0.05  # of the time, at most, to save them
 
 
 class Resumed(NamedTuple):
@@ -35,15 +35,14 @@ class Resumed(NamedTuple):
 
 
 class CheckpointFile:
-    """The latest checkpoint of a run: one file in a folder, whatever else is there."""
+    """The latest checkpoint of a run: one file in a folder, which may have other files too."""
 
     def __init__(self, job: Job, weights: Mapping[str, Any]) -> None:
         """Prepares for the checkpoints of `job`; writes nothing.
 
         Args:
-            job: the run, which names the folder; the pictures it names are read, to tell when
-                they have changed.
-            weights: with the `sha256` of the network's.
+            job: the run. Its pictures are hashed, to detect changes.
+            weights: of the network, with their `sha256`.
         """
         assert job.checkpoint is not None  # noqa: S101
         self._folder = job.checkpoint.resolve()
@@ -66,11 +65,11 @@ class CheckpointFile:
         Returns None if there is no checkpoint.
 
         Raises:
-            InputError: if it is of another run, or cannot be read.
+            InputError: if it is the checkpoint of another run, or cannot be read.
         """
         if not self._path.exists():
             return None
-        advice = "; remove it to begin anew, or name another --checkpoint"
+        advice = "; remove it to start over, or name another --checkpoint"
         try:
             arrays, kept = read_tensors(self._path)
         except InputError as error:
@@ -102,17 +101,17 @@ class CheckpointFile:
             raise InputError(self._is_unknown + advice) from None
         self.snapshots |= shown
         if not self._quiet:
-            say(f"going on from about step {step}, out of {self._path}")
+            say(f"resuming from about step {step}, from {self._path}")
         return Resumed(checkpoint, entries)
 
     def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
-        """Saves a checkpoint, if the last one is long enough ago; says so if it cannot."""
+        """Saves a checkpoint if the last one is long enough ago; prints a message if it cannot."""
         self._unsaved = checkpoint, trace
         if time.monotonic() - self._last >= self._pause:
             self.save()
 
     def save(self, quiet: bool = False) -> None:
-        """Saves what `keep` was called with last, unless it is; says so if it cannot."""
+        """Saves the checkpoint that `keep` was last called with, unless it is saved already."""
         if self._unsaved is None:
             return
         begin = time.monotonic()
@@ -121,7 +120,7 @@ class CheckpointFile:
         try:
             self._write(checkpoint, trace)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            # No reason to lose the picture, which is still being painted.
+            # The picture is still being painted, and must not be lost for this.
             if not quiet:
                 say(f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}")
         self._last = time.monotonic()
@@ -147,32 +146,32 @@ class CheckpointFile:
             "snapshots": {str(step): picture for step, picture in self.snapshots.items()},
         }
         if self._path.exists() and not is_ours(self._path):
-            raise InputError(f"{describe_path(self._path)} is not ours any more")
+            raise InputError(f"{describe_path(self._path)} was replaced by another program")
         write_tensors(self._path, arrays, kept)
 
     def remove(self) -> None:
-        """Removes the file, since the run has come to its end, and the folder that we made."""
+        """Removes the file after a completed run, and its folder if the run made it."""
         with contextlib.suppress(OSError):
             if is_ours(self._path):
                 self._path.unlink()
             remove_leftovers(self._folder)
             if self._made_folder:
-                self._folder.rmdir()  # only an empty one
+                self._folder.rmdir()  # only if it is empty
 
 
 def check_checkpoint(job: Job) -> Path | None:
-    """Checks that a run can keep checkpoints, if it is to; returns the file.
+    """Checks that the checkpoints of a run can be saved; returns the file, None for none.
 
     Raises:
-        InputError: if the recipe has no state, or the folder cannot be used.
+        InputError: if the solver cannot save its state, or the folder cannot be used.
     """
     folder = job.checkpoint
     if folder is None:
         return None
     if isinstance(job.recipe.solver, jaxstyle.ScipyLBFGSB):
         raise InputError(
-            f"--checkpoint: SciPy, which recipe {job.recipe.name} runs on, keeps its state to "
-            "itself; leave it out"
+            f"--checkpoint: recipe {job.recipe.name} runs on SciPy, whose state cannot be saved; "
+            "leave it out"
         )
     path = folder / FILE_NAME
     if folder.exists() and not folder.is_dir():
@@ -189,7 +188,7 @@ def check_checkpoint(job: Job) -> Path | None:
 
 
 def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same for a run to go on, by name."""
+    """Returns what must not change between a run and the one that resumes it, by name."""
     return {
         "settings": job.identity,
         "pictures": [sha256_of(path) for path in job.pictures],

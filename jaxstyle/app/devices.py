@@ -11,8 +11,8 @@ from jaxstyle import make_mesh
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 
-_SECONDS_TO_MEET = 120  # for several processes to have started
-_SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others
+_SECONDS_TO_MEET = 120  # for all processes to start
+_SECONDS_OF_SILENCE = 30  # of one process, until the others end
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -26,21 +26,21 @@ def advice_for(error: BaseException) -> str:
 
 
 def precision(name: str) -> AbstractContextManager[object]:
-    """Sets how float32 products are computed: left alone, JAX takes TF32 on GPUs that have it."""
+    """Sets how float32 products are computed. By default JAX uses TF32 on GPUs that have it."""
     if jax.default_backend() == "cpu":
         return contextlib.nullcontext()
     return jax.default_matmul_precision("tensorfloat32" if name == "tf32" else "highest")
 
 
 def steps_at_once(pixels: int, *, cpu: int, other: int) -> int:
-    """Returns how many steps to make between two looks at them.
+    """Returns how many steps to make between two results.
 
-    Each look costs a copy of the results, and of the kernels in the form that they are used in.
+    Each result costs a copy of the pictures and a transform of the kernels.
 
     Args:
-        pixels: in all pictures of a step.
+        pixels: of all pictures of a step.
         cpu: pixels times steps on CPUs; a million take some seconds on two cores.
-        other: steps elsewhere, and the most on CPUs.
+        other: steps on other devices, and at most on CPUs.
     """
     return min(max(cpu // pixels, 1), other) if jax.default_backend() == "cpu" else other
 
@@ -49,13 +49,13 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     """Makes this process one of several that run the same command, before JAX is used.
 
     Args:
-        coordinator: `HOST:PORT` of the first one; `auto` asks the cluster (SLURM, MPI, Kubernetes,
-            cloud TPUs, as `jax.distributed.initialize` knows them).
-        processes: their number; None asks the cluster.
-        process: which of them this is, from 0; None asks the cluster.
+        coordinator: `HOST:PORT` of the first process; `auto` asks the cluster (SLURM, MPI,
+            Kubernetes or cloud TPUs, see `jax.distributed.initialize`).
+        processes: number of processes; None asks the cluster.
+        process: index of this process, from 0; None asks the cluster.
 
     Raises:
-        InputError: if they do not find each other.
+        InputError: if the processes do not find each other.
     """
     if coordinator is None:
         return
@@ -78,7 +78,7 @@ def take_devices(devices: Sequence[jax.Device], number: int | None) -> Sequence[
     """Returns the first `number` of `devices`, None for all.
 
     Raises:
-        InputError: if there are not so many.
+        InputError: if there are fewer.
     """
     if number is not None and number > len(devices):
         raise InputError(f"--devices {number}: there are {len(devices)}, see jaxstyle info")
@@ -86,10 +86,10 @@ def take_devices(devices: Sequence[jax.Device], number: int | None) -> Sequence[
 
 
 def mesh_of(shard: str | None, number: int | None) -> Mesh | None:
-    """Returns the mesh that `--shard rows` and `--devices` ask for, None for a single device.
+    """Returns the mesh for `--shard rows` and `--devices`, None for a single device.
 
     Raises:
-        InputError: if there are not so many devices.
+        InputError: if there are fewer devices.
     """
     if shard is None and number is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run reads: pictures, masks, and the network's weights; and how it fits into memory."""
+"""The inputs of a run: pictures, masks and network weights, and whether they fit into memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,31 +27,31 @@ from jaxstyle.solvers import ScipyLBFGSB
 
 
 class Pictures(NamedTuple):
-    """What a run was made of, `(H, W, 3)` or, the masks, `(H, W)`, in [0, 1]."""
+    """The pictures of a run, `(H, W, 3)` in [0, 1]; masks are `(H, W)`."""
 
-    content: np.ndarray  # all zero for a texture
+    content: np.ndarray  # zeros for a texture
     styles: Sequence[np.ndarray]
     masks: np.ndarray | None  # one for each style
     style_masks: Sequence[np.ndarray] | None
-    init: Any  # a picture, or a word
+    init: Any  # a picture or a name
 
 
 class Loaded(NamedTuple):
-    """What a run works on."""
+    """All inputs of a run."""
 
     pictures: Pictures
     params: Any
     weights: dict[str, Any]
-    """Source and hash of the network's."""
+    """Source and hash of the network weights."""
     shape: tuple[int, int]
-    """Of the result: the content's, without what its working size adds."""
+    """`(H, W)` of the result: the content's, without padding."""
 
 
 def load(job: Job) -> Loaded:
-    """Reads all that `job` names.
+    """Reads all files that `job` names.
 
     Raises:
-        InputError: if something is wrong with it.
+        InputError: if a file cannot be read, or the pictures do not fit each other.
     """
     content, styles, init = _load_images(job)
     masks, style_masks = _load_masks(job, content, styles)
@@ -63,7 +63,7 @@ def load(job: Job) -> Loaded:
 
 
 def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
-    """Extends and crops pictures as a batch does, for a picture of one that is painted again."""
+    """Pads and crops pictures as a batch does, to repaint a picture that came from one."""
     if job.multiple_of == 1:
         return pictures
     content, styles, masks, style_masks, init = pictures
@@ -72,7 +72,7 @@ def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
         pad(content, shape),
         tuple(crop(style, cropped_shape(style.shape, job.multiple_of)) for style in styles),
         None if masks is None else np.stack([pad(mask, shape) for mask in masks]),
-        style_masks,  # a batch has none, nor a picture to start from
+        style_masks,  # a batch has neither style masks nor a picture to start from
         init,
     )
 
@@ -86,7 +86,7 @@ def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
     if job.content is not None:
         content = _load(job, job.content, "content", job.size)
     else:
-        # Nothing reads it but for its size: that of the style, which for a texture is as good.
+        # Only its size is used. For a texture, the size of the style is as good as any.
         content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
     check_size(job, "init", job.init, content.shape)
     if not named and init.shape != content.shape:
@@ -110,10 +110,10 @@ def _load_masks(
 
 
 def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
-    """Reads a mask, `(H, W)` in [0, 1], for an image of `(H, W, 3)`; transparent is outside.
+    """Reads a mask, `(H, W)` in [0, 1], for an image `(H, W, 3)`; transparency counts as black.
 
     Raises:
-        InputError: if it cannot be read, has another aspect ratio, or is black all over.
+        InputError: if it cannot be read, has another aspect ratio, or is all black.
     """
     mask = load_image(path, size=max(image.shape[:2]), background=0.0).mean(-1)
     if mask.shape != image.shape[:2]:
@@ -122,9 +122,9 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
             f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
         )
     if not mask.max() > 0:
-        raise InputError(f"{option} {path} is black all over: paint its region white")
+        raise InputError(f"{option} {path} is all black: paint its region white")
     if mask.min() == 1:
-        say(f"{option} {describe_path(path)} is white all over: it keeps the whole picture")
+        say(f"{option} {describe_path(path)} is all white: it selects the whole picture")
     return mask
 
 
@@ -181,10 +181,10 @@ def require_size(picture: str, shape: Sequence[int], minimum: int, size: str, ne
 def fit_memory(
     job: Job, content: np.ndarray, styles: Sequence[np.ndarray], mesh: Mesh | None
 ) -> int | None:
-    """Returns the tile that is given, or the one that it takes, if any.
+    """Returns the tile of the job, or else the one that memory requires; None for no tiles.
 
     Raises:
-        InputError: if the picture does not fit into memory, or over the devices.
+        InputError: if the picture does not fit into memory, or cannot be split over the devices.
     """
     recipe = job.recipe
     height, width, _ = content.shape
@@ -192,7 +192,9 @@ def fit_memory(
     shapes = [style.shape for style in styles]
     longest = max(height, width, *(edge for shape in shapes for edge in shape[:2]))
     if job.tile is not None and job.tile < longest and not can_be_tiled(recipe):
-        raise InputError(f"--tile: recipe {recipe.name} has a term that is no sum over positions")
+        raise InputError(
+            f"--tile: recipe {recipe.name} has a term that is not a sum over positions"
+        )
     if mesh is not None:
         if isinstance(recipe.solver, ScipyLBFGSB):
             raise InputError(
@@ -212,7 +214,7 @@ def fit_memory(
     tile = choose_tile(recipe, height, width, budget, style_shapes=shapes)
     if tile is not None and not job.quiet:
         say(
-            f"{width}x{height} px at once are too much for {format_memory(budget)}: computing in "
+            f"{width}x{height} px at once do not fit into {format_memory(budget)}: computing in "
             f"windows of {tile} px, which gives the same picture"
         )
     return tile

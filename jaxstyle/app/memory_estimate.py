@@ -1,8 +1,8 @@
-"""How much memory a run needs, before it starts, and what to do if it is more than there is.
+"""Estimates the memory of a run before it starts, and finds the tile that fits.
 
-The numbers are fits to what XLA's compiler says of the programs that run (a test compares them):
-per pixel that the network sees at a time, per pixel of the picture, and for each array of the
-solver. Accelerators differ by some tens of percent, mostly downwards.
+The constants are fitted to the figures of XLA's compiler (a test compares them): per pixel that the
+network sees at a time, per pixel of the picture, and for each array of the solver. Accelerators
+need some tens of percent less or, rarely, more.
 """
 
 import math
@@ -20,10 +20,10 @@ from jaxstyle.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 _WEIGHTS = 80e6
-_KERNELS = 180e6  # transformed ones
-_BYTES_PER_SEEN_PIXEL = 2700  # activations, and what is computed from them
-_BYTES_PER_PIXEL = 110  # copies of pictures on the way
-_VECTORS = 4  # pictures of a solver's state, besides its history
+_KERNELS = 180e6  # transformed kernels
+_BYTES_PER_SEEN_PIXEL = 2700  # activations and their gradients
+_BYTES_PER_PIXEL = 110  # copies of pictures
+_VECTORS = 4  # pictures in the state of a solver, besides its history
 _SMALLEST_TILE = 128
 _TILE_STEP = 128
 
@@ -34,7 +34,7 @@ def parse_memory(text: str) -> float:
     """Returns the bytes of a text such as `4GB`, `500MB` or `16GiB`.
 
     Raises:
-        InputError: for anything else; for a number without a unit, which may mean anything.
+        InputError: for anything else, such as a number without a unit.
     """
     match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kmgt]i?)?b?", text.strip().lower())
     number = float(match[1]) if match else 0.0
@@ -54,15 +54,15 @@ def estimate_memory(
     batch: int = 1,
     style_shapes: Sequence[Sequence[int]] = (),
 ) -> float:
-    """Returns about how many bytes a run takes at its fullest.
+    """Returns the approximate peak memory of a run in bytes.
 
     Args:
-        recipe: its recipe.
+        recipe: of the run.
         height: of the picture, in pixels.
-        width: likewise.
-        tile: as `stylize` has it.
+        width: of the picture, in pixels.
+        tile: as in `stylize`.
         batch: pairs at a time.
-        style_shapes: `(h, w, ...)` of the styles, by default one of the picture's size.
+        style_shapes: `(h, w, ...)` of the styles; by default one style of the picture's size.
     """
     pixels = batch * height * width
     item = 8 if recipe.network.dtype == jnp.float64 else 4
@@ -78,7 +78,7 @@ def estimate_memory(
     step = seen * _BYTES_PER_SEEN_PIXEL * scale + pixels * _BYTES_PER_PIXEL
     shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)
-    # All features of content and style, but no gradient.
+    # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
     return _PROGRAM + _WEIGHTS + _KERNELS + max(state + step, targets)
 
@@ -95,7 +95,7 @@ def _channels(layer: str) -> int:
 
 
 def _bytes_of_history(recipe: Recipe, item: int) -> float:
-    """Of the solver's arrays, for each element of a picture."""
+    """Returns the bytes of the solver's arrays for each element of a picture."""
     solver = recipe.solver
     if isinstance(solver, LBFGS):
         dtype = solver.history_dtype
@@ -124,7 +124,7 @@ def choose_tile(
     """Returns the largest `tile` that fits into `budget` bytes, None for the whole picture.
 
     Raises:
-        InputError: if none fits, with the size that would.
+        InputError: if none fits; the message names the size that would.
     """
     if estimate_memory(recipe, height, width, style_shapes=style_shapes) <= budget:
         return None
@@ -150,7 +150,7 @@ def check_memory(
     """Refuses a run that does not fit into `budget` bytes.
 
     Raises:
-        InputError: with the size that would.
+        InputError: naming the size that would fit.
     """
     needed = estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes)
     if needed <= budget:
@@ -166,17 +166,16 @@ def check_memory(
         return estimate_memory(recipe, *own, tile=tile, style_shapes=styles) <= budget
 
     sizes = [size for size in range(64, longer, 64) if fits(size)]
-    advice = f"--size {sizes[-1]} would" if sizes else "no size does with this recipe"
+    advice = f"try --size {sizes[-1]}" if sizes else "no size fits with this recipe"
     history = isinstance(recipe.solver, LBFGS) and recipe.solver.history_size > 5
     raise InputError(
         f"{width}x{height} px need about {format_memory(needed)}"
-        f"{'' if tile is None else f' in windows of {tile} px'}, and there are "
-        f"{format_memory(budget)}: {advice}"
-        f"{', --set solver.history_size=5 keeps less' if history else ''}; or, if you know better, "
-        "say --memory"
+        f"{'' if tile is None else f' in windows of {tile} px'}, but only "
+        f"{format_memory(budget)} are available: {advice}"
+        f"{', or --set solver.history_size=5' if history else ''}, or raise --memory"
     )
 
 
 def format_memory(number: float) -> str:
-    """Writes bytes as `850 MB` or `12.3 GB`."""
+    """Formats bytes, such as `850 MB` or `12.3 GB`."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"

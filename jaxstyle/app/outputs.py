@@ -1,6 +1,6 @@
-"""What a run writes: checked before it starts, and saved whatever happens.
+"""The files that a run writes: validated before it starts, and saved even if something fails.
 
-Nothing of the user's is replaced, and the picture is never lost.
+No file of the user is replaced, and the picture is never lost.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ _Place: TypeAlias = tuple[object, str]
 
 
 def check_job(job: Job) -> None:
-    """Checks, before a single run, all that it will write against all that it reads.
+    """Validates all paths that a single run will write against all that it reads.
 
     Raises:
-        InputError: if something cannot be written, or would be lost.
+        InputError: if a file cannot be written, or another one would be lost.
     """
     check_extension(job.output, size=job.size)
     written = [job.output, job.metadata_path]
@@ -53,7 +53,7 @@ def check_job(job: Job) -> None:
         written.append(checkpoint)
     folders = [folder for folder in (job.report, job.checkpoint) if folder is not None]
     check_outputs(
-        # Two names that differ by case are of one preview.
+        # Two names that differ only by case are the same preview.
         [*written, *dict.fromkeys(_previews(job, folders))],
         job.sources,
         folders=folders,
@@ -63,7 +63,7 @@ def check_job(job: Job) -> None:
 
 
 def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yields the previews of this run that might replace a file, or come to be one of `folders`."""
+    """Yields those previews of this run that have the name of an existing file or of a folder."""
     if not job.preview_every:
         return
     recipe = job.recipe
@@ -86,19 +86,19 @@ def check_batch(
     page: Path | None,
     overwrite: bool,
 ) -> None:
-    """Checks, before a batch, all that it will write against all that it reads.
+    """Validates all paths that a batch will write against all that it reads.
 
-    Whether existing pictures may be replaced is checked later, for those that are painted.
+    Whether existing pictures may be replaced is checked later, for the pairs that are painted.
 
     Args:
         jobs: of all rows.
         kept: the journal and the locks.
         manifest: the file, or None.
         page: of the report, or None.
-        overwrite: allow existing files of others.
+        overwrite: allow to replace files that jaxstyle did not write.
 
     Raises:
-        InputError: if something would be lost.
+        InputError: if a file would be lost.
     """
     pages = [] if page is None else [page]
     results = [path for job in jobs for path in (job.output, job.metadata_path)]
@@ -119,17 +119,17 @@ def check_outputs(
     described: Mapping[Path, Path] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Refuses outputs that would replace an input, each other, or what jaxstyle has not written.
+    """Refuses outputs that would replace an input, each other, or a file of somebody else.
 
     Args:
-        written: all files that will be written; whether they can be, `check_target` tells.
+        written: all files that will be written; see `check_target` for whether they can be.
         read: all files that are read.
-        folders: that will be made for some of the files.
+        folders: folders that will be made.
         described: JSON file -> the picture that it will describe.
-        overwrite: allow existing files of others. An input is never replaced.
+        overwrite: allow to replace files that jaxstyle did not write. An input is never replaced.
 
     Raises:
-        InputError: before anything is touched.
+        InputError: if there is such an output. No file has been changed.
     """
     inputs: dict[object, Path] = {}
     for path in read:
@@ -140,7 +140,9 @@ def check_outputs(
     for path in written:
         place = _place(path)
         if place in inputs or _file(path) in inputs:
-            raise InputError(f"{describe_path(path)} is read and would be replaced: name another")
+            raise InputError(
+                f"{describe_path(path)} is read and would be replaced: name another output"
+            )
         if place in outputs:
             raise InputError(
                 f"{describe_path(outputs[place])} and {describe_path(path)} would be the same "
@@ -157,7 +159,7 @@ def check_outputs(
     if overwrite:
         return
     for path in outputs.values():
-        # A preview or a loss curve; the JSON of the picture itself is written too.
+        # A preview or a loss curve: only the picture itself has its JSON among the outputs.
         if _place(path.with_suffix(".json")) not in outputs:
             _check_not_described(path)
     for path, picture in (described or {}).items():
@@ -165,35 +167,35 @@ def check_outputs(
 
 
 def check_replaceable(path: Path) -> None:
-    """Checks that `path` does not exist, is empty, or is as jaxstyle has written it.
+    """Checks that `path` does not exist, is empty, or is as jaxstyle wrote it.
 
     Raises:
-        InputError: if it holds something else.
+        InputError: if it has other content.
     """
     if not os.path.exists(path) or _is_empty(path):
         return
     if not is_ours(path):
         raise InputError(
             f"{describe_path(path)} exists, and jaxstyle did not write it: name another output, "
-            "or say --overwrite"
+            "or use --overwrite"
         )
     if _is_edited(path):
         raise InputError(
             f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
-            "say --overwrite"
+            "use --overwrite"
         )
 
 
 def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:
-    """Saves a picture; if that fails, somewhere else under a new name, and says so.
+    """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
-        path: where it is wanted.
+        path: the wanted path.
         image: `(H, W, 3)` in [0, 1].
-        overwrite: as in `check_outputs`; a file may have come there since then.
+        overwrite: as in `check_outputs`. A new file may have appeared since then.
 
     Returns:
-        Where it is; None if it could not be saved anywhere.
+        The path of the picture; None if it could not be saved anywhere.
     """
     while True:
         try:
@@ -223,9 +225,9 @@ def _other_folders() -> Iterator[Path]:
 
 
 def _wait_for_user() -> bool:
-    """Asks whoever is at the terminal to make room; whether to try again."""
+    """Asks the user at the terminal to free some space; returns whether to try again."""
     if threading.current_thread() is not threading.main_thread():
-        return False  # of a server, for instance
+        return False  # such as a thread of the server
     try:
         if sys.stdin is None or not sys.stdin.isatty():
             return False
@@ -236,27 +238,27 @@ def _wait_for_user() -> bool:
 
 
 def _check_description(path: Path, picture: Path) -> None:
-    """Checks that a JSON file does not describe another picture that is still there."""
+    """Checks that a JSON file does not describe another picture that still exists."""
     other = _described(path)
     if other is not None and _place(other) != _place(picture):
         raise InputError(
             f"{describe_path(path)} describes {describe_path(other)}, which exists: name another "
-            "output, or say --overwrite"
+            "output, or use --overwrite"
         )
 
 
 def _check_not_described(path: Path) -> None:
-    """Checks that `path` is not a finished picture, with a JSON file of its own."""
+    """Checks that `path` is not a finished picture with its own JSON file."""
     other = _described(path.with_suffix(".json"))
     if other is not None and _place(other) == _place(path):
         raise InputError(
-            f"{describe_path(path)} is a finished picture, with its own JSON beside it: name "
-            "another output, or say --overwrite"
+            f"{describe_path(path)} is a finished picture with its own JSON next to it: name "
+            "another output, or use --overwrite"
         )
 
 
 def _described(path: Path) -> Path | None:
-    """The picture that a JSON file describes, if both are there; a damaged one describes none."""
+    """Returns the picture that a JSON file describes, if both exist and the JSON is not damaged."""
     try:
         name = read_json(path, checked=False).get("output")
     except InputError:
@@ -268,7 +270,7 @@ def _described(path: Path) -> Path | None:
 
 
 def _is_edited(path: Path) -> bool:
-    """Whether a file of ours is JSON that somebody has changed; no JSON any more is damaged."""
+    """Whether jaxstyle wrote this JSON and somebody changed it. Text that is no JSON is damage."""
     try:
         content = read_json(path, checked=False)
     except InputError:
@@ -284,7 +286,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """What is the same for two names of one file; None for a file that does not exist."""
+    """Returns a key that two names of one file share; None for a file that does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -293,7 +295,7 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 def _place(path: Path) -> _Place:
-    """What is the same for two names that a write would take to one place."""
+    """Returns a key that two names share if writing to them would write the same file."""
     real = Path(os.path.realpath(path))
     folder, name = real.parent, real.name
     if _folds_case(folder):
@@ -303,7 +305,7 @@ def _place(path: Path) -> _Place:
 
 @functools.lru_cache(maxsize=1024)
 def _folds_case(folder: Path) -> bool:
-    """Whether the file system takes `A` and `a` for the same name, told by a folder above."""
+    """Whether the file system treats `A` and `a` as the same name; tested on a folder above."""
     for existing in (folder, *folder.parents):
         swapped = existing.with_name(existing.name.swapcase()) if existing.name else existing
         if swapped != existing and existing.exists():

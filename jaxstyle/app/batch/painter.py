@@ -1,4 +1,4 @@
-"""Paints the pairs of a batch in one compiled program, as many at a time as memory holds."""
+"""Paints the pairs of a batch in one compiled program, as many at a time as memory allows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +22,11 @@ _CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whet
 
 
 class DeviceError(Exception):
-    """The device has failed for two parts in a row, so it is not these pairs."""
+    """The device failed twice in a row, so the pairs are not the cause."""
 
 
 class Painted(NamedTuple):
-    """What has become of a pair: a result, or the error that it ended with."""
+    """A painted pair: its result, or the error that it failed with."""
 
     pair: Pair
     result: StyleResult | None
@@ -40,9 +40,9 @@ class Painter:
     Args:
         params: network parameters, by the preprocessing that they are made for.
         mesh: of several devices, or None.
-        call: how compiled programs are called, see `stylize_steps`.
-        stopped: tells whether to end between two steps.
-        show: called with the pairs that are in work, as far as they are painted.
+        call: calls compiled programs, see `stylize_steps`.
+        stopped: returns whether to stop between two steps.
+        show: called with the painted part of the current pairs.
     """
 
     def __init__(
@@ -55,26 +55,26 @@ class Painter:
     ) -> None:
         self.params, self.mesh, self.call = params, mesh, call
         self.stopped, self.show = stopped, show
-        self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
-        self.failing = False  # the device, in the last part
+        self.limits: dict[Any, int] = {}  # shape -> lanes that fit, after memory ran out
+        self.failing = False  # whether the device failed in the last part
 
     def paint(
         self, batch: Batch, lanes: Sequence[Lane | None], missing: set[str]
     ) -> Iterator[Painted]:
-        """Yields what is missing of a batch; fewer if it is stopped.
+        """Yields the missing pairs of a batch, painted; fewer if it is stopped.
 
         Args:
             batch: the pairs.
             lanes: their pictures, None for a pair whose pictures cannot be read.
-            missing: outputs that are to be painted.
+            missing: outputs to paint.
 
         Raises:
-            DeviceError: see there.
+            DeviceError: if the device keeps failing.
         """
         whole = next((lane for lane in lanes if lane is not None), None)
         if whole is None:
             return
-        # A lane that failed, or that is left over, repeats another: all lanes are independent.
+        # A lane without pictures repeats another one. Lanes do not affect each other.
         filled = [lane or whole for lane in lanes]
         wanted = [
             lane is not None and pair.row.output in missing
@@ -102,7 +102,7 @@ class Painter:
                 if devices.is_out_of_memory(error) and size > 1:
                     size //= 2
                     self.limits[batch.shape] = size
-                    say(f"out of memory: going on with {size} pairs at a time")
+                    say(f"out of memory: continuing with {size} pairs at a time")
                     continue
                 problem = self._describe(error)
                 yield from (Painted(batch.pairs[i], None, seconds, problem) for i in chosen)
@@ -120,14 +120,14 @@ class Painter:
             start += size
 
     def _describe(self, error: Exception) -> str:
-        """Says what has gone wrong with some pairs.
+        """Returns why some pairs failed.
 
         Raises:
-            DeviceError: see there.
+            DeviceError: if the device keeps failing.
         """
         if devices.is_out_of_memory(error):
             return "out of memory; use a smaller size"
-        if isinstance(error, ValueError):  # the library refuses their settings
+        if isinstance(error, ValueError):  # the library rejects their settings
             return describe_error(error)
         text = f"the device failed: {describe_error(error)}"
         if self.failing:
@@ -136,7 +136,7 @@ class Painter:
         return text
 
     def _run(self, pairs: Sequence[Pair], lanes: Sequence[Lane], number: int) -> Any:
-        """Runs one program on so many lanes, `number` of which count; None if it is stopped."""
+        """Runs one program on all lanes, of which `number` are needed; None if it is stopped."""
         job = pairs[0].job
         recipe = job.recipe
         contents = np.stack([lane.content for lane in lanes])

@@ -14,7 +14,7 @@ from jaxstyle.io import InputError, load_image, read_shape
 
 
 class Lane(NamedTuple):
-    """A pair as it goes into a batch."""
+    """The pictures of a pair at the sizes of its batch."""
 
     content: np.ndarray
     styles: tuple[np.ndarray, ...]
@@ -23,21 +23,21 @@ class Lane(NamedTuple):
 
 
 def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
-    """The files of a pair and the long edge that each is read with; the content first."""
+    """Returns the files of a pair, the content first, and the long edge that each is read with."""
     styles = ((path, pair.job.style_size) for path in pair.row.styles)
     return [(pair.row.content, pair.job.size), *styles]
 
 
 def shape_of(path: Path, size: int) -> tuple[int, int]:
-    """Returns `(H, W)` of a picture that is read with a long edge of `size`."""
+    """Returns the `(H, W)` that a picture has when it is read with a long edge of `size`."""
     return read_shape(path, size=size)
 
 
 def load_lane(pair: Pair, batch: Batch) -> Lane:
-    """Reads a pair's pictures and brings them to the sizes of its batch.
+    """Reads the pictures of a pair, and pads and crops them to the sizes of its batch.
 
     Raises:
-        InputError: if one cannot be read, or is too small.
+        InputError: if a picture cannot be read, or is too small.
     """
     images = [load_image(path, size=size) for path, size in pictures_of(pair)]
     content, *styles = images
@@ -47,7 +47,7 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
         *(cropped_shape(style.shape, MULTIPLE) for style in styles),
     ]
     if found != expected:
-        raise InputError("a picture's size is another one than its header says; save it again")
+        raise InputError("the size of a picture differs from the size in its header; save it again")
     check_size(pair.job, "content", pair.row.content, content.shape)
     for path, shape in zip(pair.row.styles, batch.style_shapes, strict=True):
         check_size(pair.job, "style", path, shape)
@@ -65,7 +65,7 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
 
 
 def stack_shares(jobs: Sequence[Job]) -> Any:
-    """The shares of the styles, a row for each pair."""
+    """Returns the style shares, a row for each pair; None if all are equal."""
     number = len(jobs[0].styles)
     if all(job.style_weights is None for job in jobs):
         return None

@@ -1,4 +1,4 @@
-"""What a batch of pairs is made of: rows of a manifest, their settings, their pictures.
+"""Plans a batch: makes a job of each row of the manifest, and groups the pairs.
 
 Pairs of one recipe and one working size share a compiled program.
 """
@@ -20,14 +20,14 @@ from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 
-# Pixels that a batch has at most, beyond which there is nothing to be gained.
+# Pixels of a batch at most. Larger batches are not faster per pair.
 _CPU_PIXELS = 8 * 128 * 128
 _ACCELERATOR_PIXELS = 16 * 512 * 512
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchJob:
-    """The settings of a batch that are not those of single pairs."""
+    """The settings of a batch that do not belong to single pairs."""
 
     output_dir: Path
     manifest: Path | None = None
@@ -38,9 +38,9 @@ class BatchJob:
     processes: int = 1
     force: bool = False
     retry_failed: bool = False
-    overwrite: bool = False  # files of others
+    overwrite: bool = False  # files that jaxstyle did not write
     report: Path | None = None  # a folder
-    command: str = ""  # that goes on
+    command: str = ""  # resumes it
     progress: str = "auto"  # plain, json
     quiet: bool = False
 
@@ -72,10 +72,10 @@ def plan_pairs(
         rows: of a manifest.
         name: of the manifest, for messages.
         output_dir: where outputs go.
-        make: makes a job of `content`, `style`, `output` and the row's own settings.
+        make: makes a job from `content`, `style`, `output` and the row's own settings.
 
     Raises:
-        InputError: with every row that has wrong settings.
+        InputError: naming every row that has wrong settings.
     """
     errors = ManifestErrors(name)
     pairs = []
@@ -105,13 +105,13 @@ def plan_pairs(
 
 
 def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's own settings as `make_job` takes them."""
+    """Returns the row's own settings as arguments of `make_job`."""
 
     def number(kind: Callable[[str], Any], column: str, text: str) -> Any:
         try:
             return kind(text)
         except ValueError:
-            raise InputError(f"{column} {text!r:.60} is no number") from None
+            raise InputError(f"{column} {text!r:.60} is not a number") from None
 
     found: dict[str, Any] = {}
     for column, text in texts.items():
@@ -131,15 +131,15 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(job: Job) -> str:
-    """Tells settings apart; the content of pictures is compared elsewhere."""
+    """Returns a digest of the settings. The pictures themselves are compared elsewhere."""
     settings = job.identity
     if job.init == "content":
-        del settings["seed"]  # of no effect
+        del settings["seed"]  # has no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
-    """Returns how many pairs of a size one device paints at once, within `budget` bytes."""
+    """Returns how many pairs of one size a device paints at once within `budget` bytes."""
     pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
     number = max(min(pixels // (height * width), 64), 1)
     while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
@@ -154,8 +154,9 @@ def make_batches(
     """Groups pairs of one recipe and one working size, in the order of their first pair.
 
     Args:
-        pairs: each with the sizes of its pictures, as `pictures_of` has them.
-        batch_size: the most pairs at once, from a group's first pair and the working size `(H, W)`.
+        pairs: each with the sizes of its pictures, in the order of `pictures_of`.
+        batch_size: returns the largest batch for the first pair of a group and its working size
+            `(H, W)`.
     """
     groups: dict[Any, list[Pair]] = {}
     for pair, (content, *styles) in pairs:
@@ -168,7 +169,7 @@ def make_batches(
         groups.setdefault(key, []).append(pair)
     batches = []
     for (shape, style_shapes, *_), members in groups.items():
-        # As few batches as may be, of one size, so that the last one has hardly a lane left over.
+        # As few batches as possible, of equal size, so that the last one has few unused lanes.
         number = -(-len(members) // batch_size(members[0], shape))
         size = -(-len(members) // number)
         for start in range(0, len(members), size):
@@ -177,7 +178,7 @@ def make_batches(
 
 
 def _common(job: Job) -> Any:
-    """What a batch has in common: all of the recipe but its weights, which each lane has."""
+    """Returns what a batch has in common: the recipe without its weights, which each lane has."""
     recipe = dataclasses.replace(
         job.recipe, weights=dict.fromkeys(job.recipe.weights, 1.0), name="", description=""
     )

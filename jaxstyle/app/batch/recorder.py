@@ -1,4 +1,4 @@
-"""Saves the pictures of a batch, and keeps its journal."""
+"""Saves the pictures of a batch, and records each pair in the journal."""
 
 import hashlib
 import threading
@@ -105,7 +105,10 @@ class Recorder:
             self._check(pair)
             with timed(own := {**seconds}, "save"):
                 data = encode_image(pair.job.output, result.image)
-        except (InputError, OSError) as error:  # of this pair; a full disk is found out below
+        except (
+            InputError,
+            OSError,
+        ) as error:  # concerns this pair only; a full disk is noticed below
             self.fail(pair, error)
             return
         try:

@@ -1,8 +1,7 @@
-"""Many pairs: checked and planned whole, painted some at a time, journaled one by one.
+"""Runs a batch: finds the missing pairs, paints some at a time, and records each in the journal.
 
-Pairs of one recipe and one working size share a compiled program. Which pairs are painted
-together does not depend on what is painted already, so a run that was killed and started again
-paints the same batches, and saves what is missing.
+Which pairs are painted together does not depend on which are painted already. A run that resumes
+a killed one paints the same batches, and saves what is missing.
 """
 
 import contextlib
@@ -32,16 +31,16 @@ from jaxstyle.io import InputError
 from jaxstyle.io.journal import journal_path
 from jaxstyle.io.weights import load_params_and_info
 
-_THREADS = 4  # that read and write pictures
-_PATIENCE = 1.0  # seconds after which a wait is shown
+_THREADS = 4  # to read and write pictures
+_PATIENCE = 1.0  # seconds until progress is shown
 
 
 def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
-    """Paints what is missing; returns the exit code: 0, 1 if a pair failed, 128 + a signal.
+    """Paints the missing pairs; returns the exit code: 0, 1 if a pair failed, 128 + a signal.
 
     Raises:
-        InputError: before anything is painted: a folder that cannot be written or is in use, files
-            that would be lost, or pictures that were made with other settings, weights or photos.
+        InputError: before painting starts: if a folder cannot be written or is in use, files
+            would be lost, or pictures were made with other settings, weights or photos.
     """
     folder = job.output_dir
     if job.report is not None:
@@ -64,11 +63,11 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
 
 
 class _StoppedError(Exception):
-    """A signal has come, and what we wait for is not needed any more."""
+    """A signal has arrived, so the runner stops waiting."""
 
 
 class _Runner:
-    """Paints the pairs of a batch that are missing.
+    """Paints the missing pairs of a batch.
 
     Args:
         pairs: all of them.
@@ -96,7 +95,7 @@ class _Runner:
         return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
 
     def run(self) -> int:
-        """Paints what is missing in another thread, see `Interrupts`; then makes the report."""
+        """Paints in another thread, see `Interrupts`, and then writes the report."""
         with self.interrupts:
             problem = self.interrupts.watch(self._work, self._is_saving)
             if problem is not None and not isinstance(problem, _StoppedError):
@@ -107,7 +106,7 @@ class _Runner:
         return code
 
     def _work(self) -> None:
-        """Paints batch after batch, while others are read and written."""
+        """Paints batch after batch, while threads read and write pictures of others."""
         threads = ThreadPoolExecutor(_THREADS)
         try:
             self._find_missing(threads)
@@ -122,11 +121,11 @@ class _Runner:
             threads.shutdown(cancel_futures=True)
 
     def _is_saving(self) -> bool:
-        """Whether a picture that is painted is not on disk yet; others have nothing to lose."""
+        """Whether a painted picture is not on disk yet."""
         return not all(future.done() for future in self.saving)
 
     def _share(self) -> Sequence[Pair]:
-        """The pairs of this process, whatever sizes of batches its machine is good for."""
+        """Returns the pairs of this process, which do not depend on its batch sizes."""
         return self.pairs[self.job.process :: self.job.processes]
 
     def _is_stopped(self) -> bool:
@@ -139,10 +138,10 @@ class _Runner:
     def _wait(
         self, waiting: Sequence[Future[Any]], show: Callable[..., None] = lambda *_: None
     ) -> None:
-        """Waits for what the threads do, showing how far they are if it takes long.
+        """Waits for the threads, and shows progress if it takes long.
 
         Raises:
-            _StoppedError: when a signal has come.
+            _StoppedError: when a signal has arrived.
         """
         begin = time.perf_counter()
         for done, future in enumerate(waiting, 1):
@@ -157,7 +156,7 @@ class _Runner:
         return show_progress(self.job.progress, self.job.quiet, unit)
 
     def _find_missing(self, threads: ThreadPoolExecutor) -> None:
-        """Finds which pairs are to be painted, and refuses to lose anything.
+        """Finds the pairs to paint, and refuses to lose files.
 
         Raises:
             InputError: see `run_batch`.
@@ -197,7 +196,7 @@ class _Runner:
                     self._wait([loading])
                     lanes = loading.result()
                     loaded = threads.submit(self._load, following[0]) if following else None
-                    for future in self.saving:  # only one batch is waiting to be written
+                    for future in self.saving:  # so that only one batch waits to be written
                         future.result()
                     self.saving = []
                     for painted in self.painter.paint(batch, lanes, self.recorder.missing):
@@ -211,7 +210,7 @@ class _Runner:
                     future.result()
 
     def _end(self) -> int:
-        """Says how it went, and makes the report; returns the exit code."""
+        """Prints a summary and writes the report; returns the exit code."""
         failures = sum("error" in self.recorder.entry(pair) for pair in self.pairs)
         taken, painted = self.progress.seconds, self.progress.painted
         self._say(
@@ -220,10 +219,10 @@ class _Runner:
         )
         status, code = "done", 1 if failures else 0
         if self.recorder.trouble is not None:
-            say(f"error: stopped: {self.recorder.trouble}; start again to go on")
+            say(f"error: stopped: {self.recorder.trouble}; run the same command to resume")
             status, code = f"stopped: {self.recorder.trouble}", 1
         elif self.interrupts.requested:
-            say("interrupted; start again to go on")
+            say("interrupted; run the same command to resume")
             status, code = "interrupted", self.interrupts.code
         page = self.job.report
         if page is not None:
@@ -243,10 +242,10 @@ class _Runner:
         return code
 
     def _report(self, folder: Path, status: str) -> int:
-        """Writes the page; other processes may have gone on with the same pairs.
+        """Writes the page, with the pairs of other processes too.
 
         Returns:
-            The exit code if there is no page, or else 0.
+            The exit code if the page cannot be written, or else 0.
         """
         before, begin = min(self.interrupts.count, 1), time.perf_counter()
         try:
@@ -273,14 +272,14 @@ class _Runner:
             say(f"error: there is no report: {error}")
             return 1
         except _StoppedError:
-            say("interrupted: there is no report; start again to make it")
+            say("interrupted: there is no report; run the same command to make it")
             return self.interrupts.code
         return 0
 
     def _read_shapes(
         self, threads: ThreadPoolExecutor
     ) -> tuple[Sequence[Pair], dict[Any, Future[tuple[int, int]]]]:
-        """Returns the pairs of this process, and the sizes of their pictures."""
+        """Returns the pairs of this process and the sizes of their pictures."""
         mine = self._share()
         pictures = {picture for pair in mine for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
@@ -291,7 +290,7 @@ class _Runner:
     def _plan(
         self, mine: Sequence[Pair], shapes: Mapping[Any, Future[tuple[int, int]]]
     ) -> list[Batch]:
-        """Returns the batches of this process in which a pair is missing."""
+        """Returns the batches of this process that have a missing pair."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
         for pair in mine:
@@ -325,7 +324,7 @@ class _Runner:
         for pair in batch.pairs:
             try:
                 if self.recorder.is_missing(pair):
-                    # Before it is read: what is replaced meanwhile has changed, at the next start.
+                    # Before it is read, so that the next run sees what is replaced meanwhile.
                     self.recorder.note_sources(pair)
                 lanes.append(load_lane(pair, batch))
             except (InputError, MemoryError) as error:
