@@ -105,10 +105,7 @@ class Recorder:
             self._check(pair)
             with timed(own := {**seconds}, "save"):
                 data = encode_image(pair.job.output, result.image)
-        except (
-            InputError,
-            OSError,
-        ) as error:  # concerns this pair only; a full disk is noticed below
+        except (InputError, OSError) as error:  # of this pair; a full disk is noticed below
             self.fail(pair, error)
             return
         try:

@@ -1,4 +1,4 @@
-"""What one types after a command: checked, with one line for a mistake."""
+"""The options of a command: validated, with a message of one line for a mistake."""
 
 import dataclasses
 import difflib
@@ -19,7 +19,7 @@ Command = Callable[..., int]
 _ALIASES = {"-o": "--output", "-q": "--quiet", "--loss-weights": "--weights"}
 
 
-# What other programs of this field call it.
+# Names of these options in other style transfer programs.
 _ELSEWHERE = {
     "iterations": "--steps", "num-iterations": "--steps", "iters": "--steps", "epochs": "--steps",
     "max-iter": "--steps", "image-size": "--size", "img-size": "--size", "max-size": "--size",
@@ -42,16 +42,16 @@ _NETWORK_FILES = {".safetensors", ".h5", ".hdf5", ".pth", ".pt", ".npz", ".mat",
 
 
 class Option(NamedTuple):
-    """What one can type after a command: an option or an argument without a name."""
+    """An option of a command, or an argument without a name."""
 
     name: str
-    """Of the parameter."""
+    """Name of the parameter."""
     annotation: Any
     default: Any
-    """`Parameter.empty` for one that must be given."""
+    """`Parameter.empty` if it is required."""
     meaning: str
     group: str
-    """Title in the help."""
+    """Title of its group in the help."""
 
     @property
     def spelling(self) -> str:
@@ -101,23 +101,23 @@ def options_of(command: Command) -> list[Option]:
 
 
 def _meanings(documented: Any) -> dict[str, str]:
-    """Returns what a docstring says of each argument or attribute, a line each."""
+    """Returns the one-line description of each argument or attribute in a docstring."""
     text = inspect.cleandoc(documented.__doc__ or "")
     _, _, lines = re.sub("^Attributes:", "Args:", text, flags=re.MULTILINE).partition("\nArgs:\n")
     return dict(re.findall(r"^ +(\w+): (.*)$", lines, re.MULTILINE))
 
 
 def closest(name: str, known: Mapping[str, Any]) -> str:
-    """Returns `; did you mean NAME?`, or nothing if there is none like it."""
+    """Returns `; did you mean NAME?`, or nothing if no name is similar."""
     near = difflib.get_close_matches(name, known, 2, 0.7)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def check_arguments(command: Command, arguments: list[str], prog: str) -> list[str]:
-    """Returns the arguments with aliases resolved and whole numbers written as such.
+    """Returns the arguments with aliases resolved, and whole numbers such as 2e2 written out.
 
     Raises:
-        InputError: for an unknown option, and what cannot be its value.
+        InputError: for an unknown option or a wrong value.
     """
     known = {each.spelling: each for each in options_of(command)}
     result: list[str] = []
@@ -138,7 +138,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
             if option is not None:
                 value = _check_value(option, argument, known[option])
                 if not known[option].is_several:
-                    option = None  # what follows is no value of it
+                    option = None  # it takes no further value
             result.append(value)
     return result
 
@@ -180,7 +180,7 @@ def _check_value(option: str, value: str, known: Option) -> str:
 
 
 def one_line(message: str, prog: str) -> str:
-    """Makes one line of the parser's box: a title, then the message, up to the first rule."""
+    """Makes one line of tyro's box: its title is dropped, and all after the first rule."""
     lines = [line.strip(" │|╭╮╰╯") for line in message.splitlines()]
     lines = [line for line in lines if line]
     body: list[str] = []
@@ -213,7 +213,7 @@ def command_line(command: Command, values: Mapping[str, Any]) -> str:
             words += texts
         elif value is True:
             words.append(option.spelling)
-        elif texts[0].startswith("-"):  # or it would pass for an option
+        elif texts[0].startswith("-"):  # or it would be taken for an option
             words.append(f"{option.spelling}={texts[0]}")
         else:
             words += [option.spelling, *texts]
@@ -221,10 +221,10 @@ def command_line(command: Command, values: Mapping[str, Any]) -> str:
 
 
 def check_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Checks which of several processes this is.
+    """Validates the options of a run with several processes.
 
     Raises:
-        InputError: if the numbers do not fit each other.
+        InputError: if they contradict each other.
     """
     if coordinator is None and (processes is not None or process is not None):
         raise InputError("--processes and --process need a --coordinator HOST:PORT")

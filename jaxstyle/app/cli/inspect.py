@@ -1,4 +1,4 @@
-"""`jaxstyle features`, `recipes` and `info`: what the network sees, settings, the machine."""
+"""`jaxstyle features`, `recipes` and `info`: the network's features, settings, the machine."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ def features(
     params: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Show what VGG19 sees: a contact sheet of feature maps for each layer, as PNG.
+    """Write a contact sheet of VGG19's feature maps for each layer, as PNG.
 
     Args:
         image: The picture.
-        layers: Layers.
-        output_dir: Where IMAGE-LAYER.png is written.
+        layers: Layers of the network.
+        output_dir: Folder for IMAGE-LAYER.png.
         size: Long edge in pixels.
-        maps: Feature maps on a sheet, at most.
-        params: Network weights, a file [cached].
+        maps: Maximum number of feature maps on a sheet.
+        params: Network weights in any format `weights convert` reads [cached].
         overwrite: Replace existing files that jaxstyle did not write.
     """
     import numpy as np  # noqa: PLC0415
@@ -72,12 +72,12 @@ def recipes(
     settings: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = (),
     toml: bool = False,
 ) -> int:
-    """List the recipes, or print every setting of one, as `stylize --recipe FILE` reads it.
+    """List the recipes, or print all settings of one, in the format that `--recipe FILE` reads.
 
     Args:
-        name: A recipe, or a file with one.
-        settings: SETTING=VALUE, over the recipe's.
-        toml: As TOML instead of JSON.
+        name: A recipe or a file.
+        settings: Override settings of the recipe.
+        toml: Print TOML instead of JSON.
     """
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io.metadata import describe_recipe, override, to_toml  # noqa: PLC0415
@@ -96,11 +96,11 @@ def recipes(
 
 
 def info(*, recipe: str = "default", memory: str | None = None) -> int:
-    """Print versions, devices, weights and caches, and the memory that sizes need.
+    """Print versions, devices, weights and caches, and the memory that each size needs.
 
     Args:
-        recipe: The recipe that it is needed for.
-        memory: How much there is, such as 4GB; by default what there is.
+        recipe: A recipe or a file.
+        memory: Memory limit, such as 4GB [what is available].
     """
     import jax  # noqa: PLC0415
 

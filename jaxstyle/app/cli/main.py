@@ -22,7 +22,9 @@ from jaxstyle.io.files import describe_error, describe_path
 
 _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 
-_EXAMPLES = """usage: jaxstyle COMMAND; paints photos in the style of paintings
+_EXAMPLES = """usage: jaxstyle COMMAND
+
+Paint photos in the style of paintings.
 
   jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
   jaxstyle batch --contents 'photos/*.jpg' --styles 'paintings/*.jpg' --output-dir out
@@ -47,14 +49,14 @@ _WEIGHTS_COMMANDS: Mapping[str, Command] = {
 
 def _weights() -> int:
     """Fetch, convert, verify or list pretrained weights."""
-    raise InputError("say what to do: jaxstyle weights fetch, convert, verify or list")
+    raise InputError("name a command: jaxstyle weights fetch, convert, verify or list")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files, whatever their bytes
+        sys.stdout.reconfigure(errors="surrogateescape")  # for file names of any bytes
     try:
         if arguments[:1] == ["help"]:
             arguments = [*arguments[1:], "--help"]
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted")
         return 130
     except RuntimeError as error:
-        # JAX's: no memory left, another process gone, a backend that JAX_PLATFORMS names and that
-        # is not there. Whatever else it may be is ours to mend.
+        # JAX: out of memory, another process has ended, or JAX_PLATFORMS names a backend that is
+        # not available. Any other error is a bug.
         reason = str(error).strip().partition("\n")[0]
         absent = reason.startswith("Unable to initialize backend")
         if not absent and type(error).__name__ != "JaxRuntimeError":
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: the run failed: {reason}{advice_for(error)}")
         return 2 if absent else 1
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to be said to them.
+        # The reader of our output is gone, so nothing can be printed.
         discard(sys.stdout)
         return 0
     except OSError as error:  # a full disk behind stdout, a working folder that was removed
@@ -94,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush(code: int) -> None:
-    """Writes what stdout still holds; that this fails does not change the code of a failed run."""
+    """Flushes stdout. If this fails, a failed run keeps its exit code."""
     try:
         print(end="", flush=True)
     except OSError:
@@ -104,7 +106,7 @@ def _flush(code: int) -> None:
 
 
 def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) -> int:
-    """Parses `arguments`, with one line for a mistake, and runs the command."""
+    """Parses `arguments` and runs the command."""
     name, rest = (arguments or ["--help"])[0], arguments[1:]
     if name in ("--help", "-h"):
         print(_EXAMPLES if prog == "jaxstyle" else f"usage: {prog} COMMAND", end="\n\n")
@@ -126,8 +128,8 @@ def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) 
     rest = check_arguments(command, rest, prog)
     calls: list[Callable[[], int]] = []
 
-    # Parsing only notes the call, so that what the command itself prints is not taken for a
-    # parser's message.
+    # Parsing only notes the call, so that output of the command is not taken for a message of
+    # the parser.
     @functools.wraps(command)
     def note(*args: Any, **kwargs: Any) -> None:
         calls.append(functools.partial(command, *args, **kwargs))

