@@ -21,7 +21,7 @@ import tyro
 
 import jaxstyle
 from jaxstyle.app import compile_cache
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
@@ -74,7 +74,7 @@ class Page:
             "<h1>Painting the Starry Night, again</h1>\n" + self.body,
             encoding="utf-8",
         )
-        say(f"{time.perf_counter() - self.begin:5.0f} s  {name}")
+        print_message(f"{time.perf_counter() - self.begin:5.0f} s  {name}")
 
     def panels(
         self, name: str, caption: str, panels: Sequence[Panel], columns: int | None = None
@@ -194,7 +194,7 @@ def main(options: Options) -> None:
         list(zip(map("{:g}".format, ratios), in_lockstep(recipe, ratios), strict=True)),
     )
     trade_off(page, recipe, in_lockstep)
-    say(f"{options.out / 'index.html'}")
+    print_message(f"{options.out / 'index.html'}")
 
 
 def feature_maps(page: Page, params: Any, content: Any) -> None:

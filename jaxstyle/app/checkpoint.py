@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxstyle
 from jaxstyle import Checkpoint
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
@@ -101,7 +101,7 @@ class CheckpointFile:
             raise InputError(self._is_unknown + advice) from None
         self.snapshots |= shown
         if not self._quiet:
-            say(f"resuming from about step {step}, from {self._path}")
+            print_message(f"resuming from about step {step}, from {self._path}")
         return Resumed(checkpoint, entries)
 
     def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
@@ -122,7 +122,9 @@ class CheckpointFile:
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
             # The picture is still being painted, and must not be lost for this.
             if not quiet:
-                say(f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}")
+                print_message(
+                    f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}"
+                )
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - begin) / _SHARE)
 

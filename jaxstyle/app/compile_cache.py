@@ -22,7 +22,7 @@ import platformdirs
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.io import describe_versions
 from jaxstyle.io.files import describe_error
@@ -160,5 +160,7 @@ def _keep_in(*caches: Path) -> Callable[..., Any]:
             return KeptPrograms(cache / "compiled" / name / "programs")
         except OSError as error:
             where = error.filename or cache
-            say(f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}")
+            print_message(
+                f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}"
+            )
     return call_jitted

@@ -17,7 +17,7 @@ _RECENT = 10  # entries of a trace to measure the speed from, which changes duri
 _WIDE = 76  # columns that a terminal needs to show the bar itself
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Prints a message on stderr. A closed stderr does not stop the program."""
     try:
         print(text, file=sys.stderr, flush=True)
@@ -53,20 +53,20 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
     columns: list[ProgressColumn] = [TextColumn("{task.description}")]
     if wide:
         columns += [BarColumn(bar_width=None), TextColumn("{task.fields[text]}")]
-    told, most = -1, 0.0
+    shown, most = -1, 0.0
     with Progress(*columns, console=console, expand=wide, disable=silent or not drawn) as bar:
         task = bar.add_task("starting", total=None, text="")
 
         def show(done: int, total: int, text: str, begun: float = 0.0) -> None:
-            nonlocal told, most
+            nonlocal shown, most
             most = max(most, done + begun)  # never moves back
             # A narrow terminal cuts off the end, which is the least important part.
             count = f"{done}/{total} {unit if wide else text}"
             bar.update(task, total=total, completed=most, description=count, text=text)
             part = _LINES if done >= total else min(int(most * _LINES / total), _LINES - 1)
-            if not silent and not drawn and part > told:
-                told = part
-                say(f"{done}/{total} {unit}  {text}".rstrip())
+            if not silent and not drawn and part > shown:
+                shown = part
+                print_message(f"{done}/{total} {unit}  {text}".rstrip())
 
         yield show
 
@@ -91,7 +91,7 @@ class _Stderr:
             discard(sys.stderr)
 
 
-def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
+def print_json(mode: str, entry: Mapping[str, Any]) -> None:
     """Prints an object as a line of JSON on stdout if the mode is `json`; NaN becomes null."""
     if mode != "json":
         return

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from jaxstyle import transfer
 from jaxstyle.app.available_memory import available_memory
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import (
     can_be_tiled,
@@ -124,7 +124,7 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
     if not mask.max() > 0:
         raise InputError(f"{option} {path} is all black: paint its region white")
     if mask.min() == 1:
-        say(f"{option} {describe_path(path)} is all white: it selects the whole picture")
+        print_message(f"{option} {describe_path(path)} is all white: it selects the whole picture")
     return mask
 
 
@@ -213,7 +213,7 @@ def fit_memory(
         return job.tile
     tile = choose_tile(recipe, height, width, budget, style_shapes=shapes)
     if tile is not None and not job.quiet:
-        say(
+        print_message(
             f"{width}x{height} px at once do not fit into {format_memory(budget)}: computing in "
             f"windows of {tile} px, which gives the same picture"
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: a terminal was closed; not on Windows
 _PATIENCE = 5.0  # seconds: after SIGTERM and SIGHUP, SIGKILL often follows
@@ -118,7 +118,7 @@ class Interrupts:
         self.first, self._since = number, time.monotonic()
         if self._can_wait():
             again = f"; press Ctrl-C again to {self.again}"
-            say(f"stopping after this step{again if number == signal.SIGINT else ''}")
+            print_message(f"stopping after this step{again if number == signal.SIGINT else ''}")
 
 
 class Terminated(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxstyle import Checkpoint, StyleResult
 from jaxstyle.app import report
 from jaxstyle.app.checkpoint import CheckpointFile
-from jaxstyle.app.console import describe_step, say, tell_program
+from jaxstyle.app.console import describe_step, print_json, print_message
 from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.outputs import check_replaceable
@@ -101,7 +101,7 @@ def finish(listeners: Sequence[Listener], finished: Finished) -> bool:
         try:
             listener.finish(finished)
         except Exception as error:
-            say(f"error: there is no {listener.name}: {describe_error(error)}")
+            print_message(f"error: there is no {listener.name}: {describe_error(error)}")
             complete = False
     return complete
 
@@ -143,15 +143,15 @@ class Latest(Listener):
 class Console(Listener):
     """Shows progress, and writes JSON Lines for scripts."""
 
-    def __init__(self, job: Job, show: Callable[..., None], told: int) -> None:
-        """Shows the progress of `job` by `show`; `told` entries of its trace are known already."""
-        self._job, self._show, self._told = job, show, told
+    def __init__(self, job: Job, show: Callable[..., None], shown: int) -> None:
+        """Shows the progress of `job` by `show`; `shown` entries of its trace are shown already."""
+        self._job, self._show, self._shown = job, show, shown
 
     def see(self, step: Step) -> None:
         """Shows the last step, and writes a line for each new one."""
-        for entry in step.trace[self._told :]:
-            tell_program(self._job.progress, {"total": step.total, **entry})
-        self._told = len(step.trace)
+        for entry in step.trace[self._shown :]:
+            print_json(self._job.progress, {"total": step.total, **entry})
+        self._shown = len(step.trace)
         shape = step.result.image.shape
         text = describe_step(step.trace, step.total, self._job.recipe, shape)
         self._show(step.number, step.total, text)
@@ -161,10 +161,10 @@ class Console(Listener):
         job, metadata = finished.job, finished.metadata
         page = None if job.report is None else str(report.page_path(job.report))
         facts = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
-        tell_program(job.progress, {"output": str(job.output), "report": page, **facts})
+        print_json(job.progress, {"output": str(job.output), "report": page, **facts})
         if not job.quiet:
             seconds = metadata["seconds"]
-            say(
+            print_message(
                 f"{job.output}: loss {metadata['trace'][0]['loss']:.4g} -> {metadata['loss']:.4g} "
                 f"in {metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
                 f"(+ {seconds['compile']:.1f} s compilation), "
@@ -190,7 +190,7 @@ class Previews(Listener):
             _check(job, path)
             save_image(path, step.result.image)
         except InputError as error:
-            say(f"no preview: {error}")  # the picture itself is still being painted
+            print_message(f"no preview: {error}")  # the picture itself is still being painted
 
 
 class Sidecar(Listener):

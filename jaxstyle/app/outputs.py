@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxstyle.app import report
 from jaxstyle.app.checkpoint import check_checkpoint
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
 from jaxstyle.io import (
     InputError,
@@ -31,7 +31,7 @@ from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.io.metadata import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
-_Place: TypeAlias = tuple[object, str]
+_Location: TypeAlias = tuple[object, str]
 
 
 def check_job(job: Job) -> None:
@@ -133,26 +133,26 @@ def check_outputs(
     """
     inputs: dict[object, Path] = {}
     for path in read:
-        inputs[_place(path)] = path
+        inputs[_location(path)] = path
         if (file := _file(path)) is not None:
             inputs[file] = path
-    outputs: dict[_Place, Path] = {}
+    outputs: dict[_Location, Path] = {}
     for path in written:
-        place = _place(path)
-        if place in inputs or _file(path) in inputs:
+        location = _location(path)
+        if location in inputs or _file(path) in inputs:
             raise InputError(
                 f"{describe_path(path)} is read and would be replaced: name another output"
             )
-        if place in outputs:
+        if location in outputs:
             raise InputError(
-                f"{describe_path(outputs[place])} and {describe_path(path)} would be the same "
+                f"{describe_path(outputs[location])} and {describe_path(path)} would be the same "
                 "file: name another output"
             )
-        outputs[place] = path
+        outputs[location] = path
         if not overwrite:
             check_replaceable(path)
     for path in folders:
-        if _place(path) in outputs:
+        if _location(path) in outputs:
             raise InputError(
                 f"{describe_path(path)} would be both a file and a folder: name another"
             )
@@ -160,7 +160,7 @@ def check_outputs(
         return
     for path in outputs.values():
         # A preview or a loss curve: only the picture itself has its JSON among the outputs.
-        if _place(path.with_suffix(".json")) not in outputs:
+        if _location(path.with_suffix(".json")) not in outputs:
             _check_not_described(path)
     for path, picture in (described or {}).items():
         _check_description(path, picture)
@@ -211,9 +211,9 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
                 save_image(folder / name, image)
             except (InputError, OSError, MemoryError):
                 continue
-            say(f"error: {problem}. The picture is in {describe_path(folder / name)}")
+            print_message(f"error: {problem}. The picture is in {describe_path(folder / name)}")
             return folder / name
-        say(f"error: {problem}; nor could it be saved in another folder")
+        print_message(f"error: {problem}; nor could it be saved in another folder")
         if not _wait_for_user():
             return None
 
@@ -231,7 +231,7 @@ def _wait_for_user() -> bool:
     try:
         if sys.stdin is None or not sys.stdin.isatty():
             return False
-        say("Free some space and press Enter to try again, or Ctrl-D to give up.")
+        print_message("Free some space and press Enter to try again, or Ctrl-D to give up.")
         return bool(sys.stdin.readline())
     except (OSError, ValueError):
         return False
@@ -240,7 +240,7 @@ def _wait_for_user() -> bool:
 def _check_description(path: Path, picture: Path) -> None:
     """Checks that a JSON file does not describe another picture that still exists."""
     other = _described(path)
-    if other is not None and _place(other) != _place(picture):
+    if other is not None and _location(other) != _location(picture):
         raise InputError(
             f"{describe_path(path)} describes {describe_path(other)}, which exists: name another "
             "output, or use --overwrite"
@@ -250,7 +250,7 @@ def _check_description(path: Path, picture: Path) -> None:
 def _check_not_described(path: Path) -> None:
     """Checks that `path` is not a finished picture with its own JSON file."""
     other = _described(path.with_suffix(".json"))
-    if other is not None and _place(other) == _place(path):
+    if other is not None and _location(other) == _location(path):
         raise InputError(
             f"{describe_path(path)} is a finished picture with its own JSON next to it: name "
             "another output, or use --overwrite"
@@ -294,7 +294,7 @@ def _file(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _place(path: Path) -> _Place:
+def _location(path: Path) -> _Location:
     """Returns a key that two names share if writing to them would write the same file."""
     real = Path(os.path.realpath(path))
     folder, name = real.parent, real.name

@@ -15,7 +15,7 @@ import jaxstyle
 from jaxstyle import StyleResult
 from jaxstyle.app import compile_cache, devices, inputs, outputs
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
-from jaxstyle.app.console import say, show_progress, tell_program
+from jaxstyle.app.console import print_json, print_message, show_progress
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import (
@@ -133,7 +133,7 @@ def _prepare(job: Job) -> _Run:
     mesh = devices.mesh_of(job.shard, job.devices)
     tile = inputs.fit_memory(job, content, loaded.pictures.styles, mesh)
     if not job.quiet and jax.process_index() == 0:
-        say(
+        print_message(
             f"{job.content.name if job.content else 'texture'} at {content.shape[1]}x"
             f"{content.shape[0]} px, style {_names(job.styles) or 'none'}, "
             f"recipe {job.recipe.name}, on {device_name()}"
@@ -191,11 +191,11 @@ def _report_failure(job: Job, code: int) -> int:
     """Says why there is no picture; returns the exit code."""
     interrupted = code > 1
     status = "interrupted" if interrupted else "non_finite_start"
-    tell_program(job.progress, {"output": None, "status": status})
+    print_json(job.progress, {"output": None, "status": status})
     if interrupted:
-        say("interrupted before there was anything to save")
+        print_message("interrupted before there was anything to save")
         return code
-    say(f"error: {NOT_FINITE}. Nothing was saved")
+    print_message(f"error: {NOT_FINITE}. Nothing was saved")
     return 1
 
 
@@ -228,7 +228,7 @@ def _save(
         saved = outputs.save_picture(job.output, image, overwrite=job.overwrite)
     complete = saved == job.output
     if saved is None:
-        tell_program(job.progress, {"output": None, "status": metadata["status"]})
+        print_json(job.progress, {"output": None, "status": metadata["status"]})
     else:
         metadata["seconds"] = round_seconds(run.seconds)
         metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
@@ -236,7 +236,9 @@ def _save(
         complete &= finish(listeners, Finished(there, image, metadata, run.loaded.pictures))
     if "problem" in metadata:
         place = "" if saved is None else f"; the best picture so far is in {describe_path(saved)}"
-        say(f"error: the run failed after {step.number} steps: {metadata['problem']}{place}")
+        print_message(
+            f"error: the run failed after {step.number} steps: {metadata['problem']}{place}"
+        )
     return code or (0 if complete else 1)
 
 

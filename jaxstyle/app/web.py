@@ -18,7 +18,7 @@ import jax
 from starlette.middleware import Middleware
 
 from jaxstyle.app import visits
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.guard import Guard
 from jaxstyle.app.interrupts import Terminated, interrupt, on_signal
 from jaxstyle.app.temporary import remove
@@ -99,7 +99,7 @@ def serve(options: Options, host: str, port: int) -> int:
                     ]
                 },
             )
-            say(f"serving on {page.local_url} (Ctrl-C ends it)")
+            print_message(f"serving on {page.local_url} (Ctrl-C ends it)")
             threading.Event().wait()
         except KeyboardInterrupt as error:
             code = 128 + error.args[0] if isinstance(error, Terminated) else 130
@@ -110,7 +110,7 @@ def serve(options: Options, host: str, port: int) -> int:
                 page.close(verbose=False)
             remove(options.folder)
     with contextlib.suppress(OSError):  # where its terminal has gone
-        say("ended")
+        print_message("ended")
     if any(visits.is_alive(each) for each in runs):
         # It compiles, which nothing can interrupt, and at an ordinary exit would crash.
         remove(options.folder)  # what it has written since

@@ -13,7 +13,7 @@ from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
 from jaxstyle.app.batch.pictures import Lane, stack_shares
 from jaxstyle.app.batch.plan import Batch, Pair
-from jaxstyle.app.console import say, work_of_steps
+from jaxstyle.app.console import print_message, work_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
 from jaxstyle.app.sidecar import SECONDS, count_compilation, timed
 from jaxstyle.io.files import describe_error
@@ -102,7 +102,7 @@ class Painter:
                 if devices.is_out_of_memory(error) and size > 1:
                     size //= 2
                     self.limits[batch.shape] = size
-                    say(f"out of memory: continuing with {size} pairs at a time")
+                    print_message(f"out of memory: continuing with {size} pairs at a time")
                     continue
                 problem = self._describe(error)
                 yield from (Painted(batch.pairs[i], None, seconds, problem) for i in chosen)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxstyle.app.console import tell_program, time_left
+from jaxstyle.app.console import print_json, time_left
 
 _REPORTED = ("output", "status", "loss", "seconds", "error")  # of an entry, to a script
 
@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, mode: str) -> None:
-        """Starts the clock; `mode` is `json` for scripts, see `tell_program`."""
+        """Starts the clock; `mode` is `json` for scripts, see `print_json`."""
         self.painted = self.failed = self.total = 0
         self.show: Callable[..., None] = lambda *_: None
         self._mode = mode
@@ -40,7 +40,7 @@ class Progress:
         self.show_pairs()
         known = {key: entry[key] for key in _REPORTED if key in entry}
         counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
-        tell_program(self._mode, {**known, **counts, "elapsed": round(self.seconds, 3)})
+        print_json(self._mode, {**known, **counts, "elapsed": round(self.seconds, 3)})
 
     def show_pairs(self, begun: float = 0.0) -> None:
         """Shows what is done; `begun` is the painted part of the pairs that are in work."""

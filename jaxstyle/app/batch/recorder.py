@@ -13,7 +13,7 @@ from jaxstyle.app import outputs
 from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import Painted
 from jaxstyle.app.batch.plan import BatchJob, Pair
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.io import InputError, write_atomically, write_json
@@ -79,7 +79,7 @@ class Recorder:
         if not self.is_missing(pair):
             return
         message = str(error)
-        say(f"line {pair.row.line}: {pair.row.output}: {message}")
+        print_message(f"line {pair.row.line}: {pair.row.output}: {message}")
         entry = {**self._origin(pair), "error": message}
         try:
             with self._writing:

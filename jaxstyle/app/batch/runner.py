@@ -24,7 +24,7 @@ from jaxstyle.app.batch.pictures import Lane, load_lane, pictures_of, shape_of
 from jaxstyle.app.batch.plan import Batch, BatchJob, Pair, default_batch_size, make_batches
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
-from jaxstyle.app.console import say, show_progress, tell_program
+from jaxstyle.app.console import print_json, print_message, show_progress
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.io import InputError
@@ -133,7 +133,7 @@ class _Runner:
 
     def _say(self, text: str) -> None:
         if not self.job.quiet:
-            say(text)
+            print_message(text)
 
     def _wait(
         self, waiting: Sequence[Future[Any]], show: Callable[..., None] = lambda *_: None
@@ -219,15 +219,17 @@ class _Runner:
         )
         status, code = "done", 1 if failures else 0
         if self.recorder.trouble is not None:
-            say(f"error: stopped: {self.recorder.trouble}; run the same command to resume")
+            print_message(
+                f"error: stopped: {self.recorder.trouble}; run the same command to resume"
+            )
             status, code = f"stopped: {self.recorder.trouble}", 1
         elif self.interrupts.requested:
-            say("interrupted; run the same command to resume")
+            print_message("interrupted; run the same command to resume")
             status, code = "interrupted", self.interrupts.code
         page = self.job.report
         if page is not None:
             code = self._report(page, status) or code
-        tell_program(
+        print_json(
             self.job.progress,
             {
                 "output": str(self.job.output_dir),
@@ -269,10 +271,10 @@ class _Runner:
                 )
                 report.write_page(folder, f"{len(self.pairs)} pairs", body)
         except InputError as error:
-            say(f"error: there is no report: {error}")
+            print_message(f"error: there is no report: {error}")
             return 1
         except _StoppedError:
-            say("interrupted: there is no report; run the same command to make it")
+            print_message("interrupted: there is no report; run the same command to make it")
             return self.interrupts.code
         return 0
 

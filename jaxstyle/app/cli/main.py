@@ -16,7 +16,7 @@ from jaxstyle.app.cli.inspect import features, info, recipes
 from jaxstyle.app.cli.serve import serve
 from jaxstyle.app.cli.stylize import repeat, stylize
 from jaxstyle.app.cli.weights import convert, fetch, list_cached, verify
-from jaxstyle.app.console import discard, say
+from jaxstyle.app.console import discard, print_message
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path
 
@@ -67,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _flush(code)
         return code
     except InputError as error:
-        say(f"error: {error}")
+        print_message(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say("interrupted")
+        print_message("interrupted")
         return 130
     except RuntimeError as error:
         # JAX: out of memory, another process has ended, or JAX_PLATFORMS names a backend that is
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
 
-        say(f"error: the run failed: {reason}{advice_for(error)}")
+        print_message(f"error: the run failed: {reason}{advice_for(error)}")
         return 2 if absent else 1
     except BrokenPipeError:
         # The reader of our output is gone, so nothing can be printed.
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         discard(sys.stdout)
         name = f"{describe_path(error.filename)}: " if isinstance(error.filename, str) else ""
         advice = "free some space, or change to a folder that exists"
-        say(f"error: {name}{describe_error(error)}; {advice}")
+        print_message(f"error: {name}{describe_error(error)}; {advice}")
         return 1
 
 

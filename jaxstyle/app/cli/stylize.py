@@ -8,7 +8,7 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.console import say
+from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
 
 # The bundled sample pair is painted at this size unless --size or --steps is given; it takes about
@@ -184,7 +184,7 @@ def _sample(size: StylizeSize, *, quiet: bool) -> tuple[str, tuple[str, ...], St
     if size.size is None and size.steps is None:
         size = dataclasses.replace(size, size=_SAMPLE_SIZE, steps=_SAMPLE_STEPS)
     if not quiet:
-        say("no --content and --style given: taking the bundled sample pair")
+        print_message("no --content and --style given: taking the bundled sample pair")
     return str(SAMPLES / "content.png"), (str(SAMPLES / "style.png"),), size
 
 
