@@ -18,16 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxstyle.color import luminance_only, match_color
-from jaxstyle.evaluation import (
-    Params,
-    Style,
-    StyleWeights,
-    Weights,
-    evaluate,
-    layers_of,
-    prepare_targets,
-)
-from jaxstyle.network.vgg import VGG19, number_of_poolings
+from jaxstyle.evaluation import Weights, evaluate
+from jaxstyle.network.protocol import Network, Params, common_stride
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
@@ -44,7 +36,9 @@ from jaxstyle.solvers import (
     split_settings,
     with_settings,
 )
+from jaxstyle.targets import Style, StyleWeights, prepare_targets
 from jaxstyle.terms import Term
+from jaxstyle.terms.protocol import layers_of
 
 
 class StyleResult(NamedTuple):
@@ -93,7 +87,7 @@ def call_jitted(function: Callable[..., Any], static: tuple[Any, ...], *arrays: 
 class Problem(NamedTuple):
     """What is static about an objective."""
 
-    network: VGG19
+    network: Network
     terms: tuple[Term, ...]
     tile: int | None = None
     mesh: Mesh | None = None
@@ -103,7 +97,7 @@ class Problem(NamedTuple):
     @property
     def stride(self) -> int:
         """Pixels that come together in a position of the deepest layer."""
-        return max(2 ** number_of_poolings(layer) for layer in layers_of(self.terms))
+        return common_stride(self.network, layers_of(self.terms))
 
     def turn(self, x: jax.Array) -> jax.Array:
         """From pictures `(..., H, W, 3)` to what the solver has, or back."""

@@ -689,7 +689,7 @@ def _tiled_problem(
 def _compare_windows(
     recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
 ) -> list[dict[str, Any]]:
-    from jaxstyle.evaluation import layers_of
+    from jaxstyle.terms.protocol import layers_of
     from jaxstyle.tiling import make_tiling
 
     with jax.default_matmul_precision("highest"):
@@ -698,7 +698,7 @@ def _compare_windows(
         rows: list[dict[str, Any]] = []
         same: dict[Any, dict[str, Any]] = {}  # two sizes may come to the same windows
         for tile in tiles:
-            tiling = make_tiling(pair[0].shape, tile, layers_of(recipe.terms), {})
+            tiling = make_tiling(recipe.network, pair[0].shape, tile, layers_of(recipe.terms), {})
             windows = (*tiling.rows.owned, *tiling.columns.owned)
             if windows in same:
                 rows.append({**same[windows], "tile": tile})

@@ -1,7 +1,7 @@
 """Style by Gram matrices (Gatys et al. 2016)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import jax
@@ -15,8 +15,10 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
+    Term,
     check_choice,
-    check_settings,
+    check_flag,
+    check_layers,
     check_target,
     mix,
     total_weight,
@@ -28,7 +30,7 @@ _GRAM_REDUCTIONS = ("gatys", "mean", "scaled", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
-class GramStyle:
+class GramStyle(Term):
     """Squared difference of Gram matrices from the style's (Gatys et al. 2016, eq. 4 and 5).
 
     Each Gram matrix is divided by its own image's number of positions, so that content and style
@@ -59,7 +61,8 @@ class GramStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
+        check_flag("normalize_gradients", self.normalize_gradients)
         check_choice("reduction", self.reduction, _GRAM_REDUCTIONS)
 
     def statistics(
@@ -111,3 +114,9 @@ class GramStyle:
             return jnp.sum(square) * jnp.square(positions / statistics["image"][1]) / 36
 
         return weighted_sum(self, reduce)
+
+    def normalized_gradients(self) -> Mapping[str, float]:
+        """Returns the layers and their weights, if `normalize_gradients` is set."""
+        if not self.normalize_gradients:
+            return {}
+        return dict(zip(self.layers, self.layer_weights, strict=True))

@@ -16,7 +16,8 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
-    check_settings,
+    Term,
+    check_layers,
     check_target,
     mix,
     total_weight,
@@ -26,7 +27,7 @@ from jaxstyle.terms.protocol import (
 
 
 @dataclasses.dataclass(frozen=True)
-class MomentStyle:
+class MomentStyle(Term):
     """Squared difference of the mean, and the standard deviation, of each channel.
 
     Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalisation
@@ -52,7 +53,7 @@ class MomentStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         if as_integer(self.order, "order") not in (1, 2):
             raise ValueError(f"order {self.order} is not 1 or 2")
 
@@ -97,7 +98,7 @@ class MomentStyle:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wasserstein2Style:
+class Wasserstein2Style(Term):
     """Squared Wasserstein-2 distance of Gaussians with the features' means and covariances.
 
     Crowson, style-transfer-pytorch: `mean (m - m_t)^2 + tr(K_t + K - 2 (K_t^1/2 K K_t^1/2)^1/2) /
@@ -125,7 +126,7 @@ class Wasserstein2Style:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         object.__setattr__(self, "epsilon", as_number(self.epsilon, "epsilon"))
         if self.epsilon < 0 or as_integer(self.iterations, "iterations") < 1:
             raise ValueError(

@@ -14,7 +14,8 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
-    check_settings,
+    Term,
+    check_layers,
     check_target,
     total_weight,
     weight_of,
@@ -23,7 +24,7 @@ from jaxstyle.terms.protocol import (
 
 
 @dataclasses.dataclass(frozen=True)
-class MRFStyle:
+class MRFStyle(Term):
     """Squared difference of each patch of features from the most similar one of the styles.
 
     Li & Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
@@ -51,7 +52,7 @@ class MRFStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         if as_integer(self.size, "size") < 1 or self.size % 2 == 0:
             raise ValueError(f"size must be odd and positive, not {self.size}")
 

@@ -11,15 +11,16 @@ from jaxstyle.terms.protocol import (
     Features,
     PositionWeights,
     TargetImage,
+    Term,
     check_choice,
-    check_settings,
+    check_name,
     total_weight,
     weight_of,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class TotalVariation:
+class TotalVariation(Term):
     """Total variation of the image itself; see `losses.total_variation`.
 
     Attributes:
@@ -42,7 +43,7 @@ class TotalVariation:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_name(self)
         object.__setattr__(self, "power", as_number(self.power, "power"))
         object.__setattr__(self, "pixel_range", as_number(self.pixel_range, "pixel_range"))
         if self.power <= 0 or self.pixel_range <= 0:
@@ -69,7 +70,7 @@ class TotalVariation:
 
 
 @dataclasses.dataclass(frozen=True)
-class NinePointVariation:
+class NinePointVariation(Term):
     """Mean squared differences to all eight neighbours (Crowson, style-transfer-pytorch).
 
     `2 (mean dx^2 / 3 + mean dy^2 / 3 + mean d_diagonal^2 / 12 + mean d_antidiagonal^2 / 12)`, of
@@ -89,7 +90,7 @@ class NinePointVariation:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_name(self)
 
     def statistics(
         self, features: Features, target: None, weight: PositionWeights
