@@ -1,6 +1,9 @@
 """The public names of `jaxstyle`, which loads this module when one of them is first used."""
 
 from jaxstyle import color, losses, recipes, terms
+from jaxstyle.checkpoint import Checkpoint
+from jaxstyle.compiled import StyleResult
+from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
 from jaxstyle.objective import evaluate, prepare_targets
 from jaxstyle.pyramid import Pyramid
@@ -8,9 +11,6 @@ from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.transfer import (
-    Checkpoint,
-    StyleResult,
-    median_filter,
     stylize,
     stylize_batch,
     stylize_batch_steps,

@@ -33,9 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxstyle
-from jaxstyle import recipes, solvers, transfer
+from jaxstyle import recipes, solvers
 from jaxstyle.app import runtime
 from jaxstyle.io import SAMPLES
+from jaxstyle.problem import Problem
 from jaxstyle.vgg import CONV_SHAPES
 
 mpl.use("Agg")
@@ -136,9 +137,7 @@ def plot(
 
 def problem(recipe: jaxstyle.Recipe, content: Any, style: Any, params: Any) -> tuple[Any, Any]:
     """The jitted loss and gradient of `recipe`, and its arguments after the image."""
-    objective = transfer._objective(
-        transfer.Problem(recipe.network, recipe.terms)
-    )  # the very function that runs
+    objective = Problem(recipe.network, recipe.terms)  # the very function that runs
     weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
     targets = jax.jit(
         lambda params, content, style: jaxstyle.prepare_targets(
@@ -203,7 +202,7 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
     image = jnp.asarray(content)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
+    objective = Problem(recipe.network, recipe.terms)
     functions: dict[str, Callable[[], Any]] = {
         "evaluation": lambda: value_and_grad(image, *arguments)
     }
@@ -213,13 +212,13 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
         "LBFGS, history 30, smooth": solvers.LBFGS(num_steps=10_000, smoothness=0.25),
         "LBFGS, history 100": solvers.LBFGS(num_steps=10_000, history_size=100),
     }.items():
-        static = (transfer.Problem(recipe.network, recipe.terms), solver, False)
-        states = [transfer._start(*static, image, None, *arguments)]
+        static = (Problem(recipe.network, recipe.terms), solver, False)
+        states = [first_state(*static, image, None, *arguments)]
 
         def run(static: Any = static, states: Any = states) -> Any:
             state = states.pop()
             made = int(state.step) + steps
-            states.append(transfer._advance_in_place(*static, state, made, *arguments))
+            states.append(advance_in_place(*static, state, made, *arguments))
             return states[0].value
 
         functions[label], per_call[label] = run, steps
@@ -300,7 +299,7 @@ def solver(options: Options, size: int = 256, evaluations: int = 150) -> None:
     content, style = load(options, size)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
+    objective = Problem(recipe.network, recipe.terms)
     curves: dict[str, list[float]] = {}
     smooth = solvers.LBFGS(num_steps=evaluations, smoothness=0.25)
     for label, chosen, pyramid in (
@@ -679,7 +678,7 @@ def _tiled_problem(
             recipe.network, params, recipe.terms, content, style, tile=tile
         )
     )(params, content, style)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms, tile))
+    objective = Problem(recipe.network, recipe.terms, tile)
     weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
     arguments = (0.7 * content + 0.3 * content[::-1], params, targets, weights)
     function = jax.jit(jax.value_and_grad(objective, has_aux=True))

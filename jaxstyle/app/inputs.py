@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxstyle import transfer
 from jaxstyle.app.job import Job, say
 from jaxstyle.app.memory import (
     available_memory,
@@ -22,6 +21,7 @@ from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.objective import layers_of
+from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
 
@@ -160,7 +160,7 @@ def fit_memory(
                 f"recipe {recipe.name} runs on the host: leave out --shard and --devices"
             )
         try:
-            stride = transfer.Problem(recipe.network, recipe.terms).stride
+            stride = Problem(recipe.network, recipe.terms).stride
             splits_columns(content.shape, mesh, stride)
         except ValueError as error:
             raise InputError(f"{error}; use another --size or fewer --devices") from None

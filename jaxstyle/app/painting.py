@@ -14,8 +14,8 @@ from jaxstyle.app.job import say
 from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
 from jaxstyle.app.progress import work_of_steps
 from jaxstyle.app.sidecar import count_compilation, timed
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io.files import describe_error
-from jaxstyle.transfer import StyleResult
 
 _CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
 

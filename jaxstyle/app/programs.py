@@ -20,8 +20,8 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 import jaxstyle
 from jaxstyle.app.private import PrivateFolder
+from jaxstyle.compiled import call_jitted
 from jaxstyle.io import describe_versions
-from jaxstyle.transfer import call_jitted
 
 LOADED = "/jaxstyle/program_load_duration"
 """The event, for `jax.monitoring`, of a program that was loaded."""

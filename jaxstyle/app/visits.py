@@ -26,10 +26,10 @@ from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.run import run
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.app.temporary import bytes_in, remove
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io import InputError, load_image, read_shape, save_image, write_json
 from jaxstyle.io.files import describe_error, write_atomically
 from jaxstyle.recipes import RECIPES
-from jaxstyle.transfer import StyleResult
 
 _logger = logging.getLogger("jaxstyle")
 
