@@ -27,7 +27,8 @@ def __getattr__(name: str) -> Any:
         return [*names, "io"]
     if name not in names:
         raise AttributeError(f"module 'jaxstyle' has no attribute {name!r}")
-    return getattr(public, name)
+    globals()[name] = getattr(public, name)  # next time without this function
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

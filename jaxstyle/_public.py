@@ -3,9 +3,9 @@
 from jaxstyle import color, losses, recipes, terms
 from jaxstyle.checkpoint import Checkpoint
 from jaxstyle.compiled import StyleResult
+from jaxstyle.evaluation import evaluate, prepare_targets
 from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
-from jaxstyle.objective import evaluate, prepare_targets
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh

@@ -14,8 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxstyle import solvers
 from jaxstyle.color import luminance_only
+from jaxstyle.evaluation import Params, Targets, Weights, prepare_targets
 from jaxstyle.image import median_filter, resize
-from jaxstyle.objective import Params, Targets, Weights, prepare_targets
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import over, split_state
 from jaxstyle.solvers import State, Status, is_active, with_settings

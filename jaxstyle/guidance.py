@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.objective import StyleWeights, Weights, layers_of
+from jaxstyle.evaluation import StyleWeights, Weights, layers_of
 from jaxstyle.pictures import check_range, to_numbers
 from jaxstyle.recipes import Recipe
 

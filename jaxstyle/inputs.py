@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.color import match_color
+from jaxstyle.evaluation import Params, Style, StyleWeights, Weights
 from jaxstyle.guidance import check_masks, check_style_weights, merge_weights
-from jaxstyle.objective import Params, Style, StyleWeights, Weights
 from jaxstyle.pictures import check_image, check_size, check_styles
 from jaxstyle.problem import Problem
 from jaxstyle.recipes import Recipe

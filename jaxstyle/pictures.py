@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.objective import Style, layers_of
+from jaxstyle.evaluation import Style, layers_of
 from jaxstyle.recipes import Recipe
 from jaxstyle.terms import Term
 

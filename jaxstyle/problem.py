@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from jax.sharding import Mesh
 
-from jaxstyle.objective import Params, Targets, Weights, evaluate, layers_of
+from jaxstyle.evaluation import Params, Targets, Weights, evaluate, layers_of
 from jaxstyle.terms import Term
 from jaxstyle.vgg import VGG19, number_of_poolings
 

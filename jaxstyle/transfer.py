@@ -18,9 +18,9 @@ from jax.typing import ArrayLike
 from jaxstyle import compiled
 from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_state
 from jaxstyle.compiled import StyleResult, call_jitted
+from jaxstyle.evaluation import Params, Style, StyleWeights, Weights, layers_of
 from jaxstyle.image import scaled_shape, shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare, put
-from jaxstyle.objective import Params, Style, StyleWeights, Weights, layers_of
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.solvers import (
     Adam,

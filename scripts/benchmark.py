@@ -35,6 +35,7 @@ from rich.table import Table
 import jaxstyle
 from jaxstyle import recipes, solvers
 from jaxstyle.app import runtime
+from jaxstyle.compiled import advance_in_place, first_state
 from jaxstyle.io import SAMPLES
 from jaxstyle.problem import Problem
 from jaxstyle.vgg import CONV_SHAPES
@@ -688,7 +689,7 @@ def _tiled_problem(
 def _compare_windows(
     recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
 ) -> list[dict[str, Any]]:
-    from jaxstyle.objective import layers_of
+    from jaxstyle.evaluation import layers_of
     from jaxstyle.tiling import make_tiling
 
     with jax.default_matmul_precision("highest"):

@@ -16,7 +16,7 @@ FLOORS = [
     {"jaxstyle.convolution"},
     {"jaxstyle.vgg", "jaxstyle.losses", "jaxstyle.color", "jaxstyle.image"},
     {"jaxstyle.terms", "jaxstyle.tiling"},
-    {"jaxstyle.objective"},
+    {"jaxstyle.evaluation"},
     {"jaxstyle.solvers", "jaxstyle.pyramid"},
     {"jaxstyle.recipes"},
     {"jaxstyle.pictures", "jaxstyle.problem"},

@@ -17,10 +17,10 @@ from jaxstyle.app.memory import (
 )
 from jaxstyle.app.report import Pictures
 from jaxstyle.app.working_size import crop, cropped, extend, extended
+from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.weights import load_params_and_info
-from jaxstyle.objective import layers_of
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB

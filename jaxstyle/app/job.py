@@ -13,10 +13,10 @@ from typing import Any, TextIO
 
 import jax.numpy as jnp
 
+from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.metadata import override
-from jaxstyle.objective import layers_of
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
 

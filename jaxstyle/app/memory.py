@@ -15,8 +15,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.evaluation import layers_of
 from jaxstyle.io.errors import InputError
-from jaxstyle.objective import layers_of
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam
 from jaxstyle.tiling import make_tiling

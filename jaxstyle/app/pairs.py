@@ -18,9 +18,9 @@ from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
+from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
-from jaxstyle.objective import layers_of
 from jaxstyle.solvers import ScipyLBFGSB
 
 # Pixels that a batch has at most, beyond which there is nothing to be gained.
