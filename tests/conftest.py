@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle import transfer
+from jaxstyle import compiled
 from jaxstyle.app import runtime
 from jaxstyle.network.vgg import CONV_SHAPES
 
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: transfer.call_jitted)
+    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: compiled.call_jitted)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxstyle
-from jaxstyle import terms, transfer
+from jaxstyle import compiled, terms
 from jaxstyle.network.vgg import CONV_SHAPES
 
 # Shallow, since what takes time is compilation; all that a large recipe has is there.
@@ -83,17 +83,17 @@ def largest_array(recipe, params, content, style, mesh):
     Kernels, and parts of them, are whole on each; its part of the solver's history is left out.
     """
     found = []
-    original = transfer._advance_in_place
+    original = compiled.advance_in_place
 
     def look(*arguments):
         found.append(original.lower(*arguments).compile().as_text())
         return original(*arguments)
 
-    transfer._advance_in_place = look
+    compiled.advance_in_place = look
     try:
         jaxstyle.stylize(params, content, style, recipe=recipe, mesh=mesh)
     finally:
-        transfer._advance_in_place = original
+        compiled.advance_in_place = original
     shapes = {
         tuple(map(int, text.split(","))) for text in re.findall(r"[fc]\d+\[([\d,]+)\]", found[-1])
     }

@@ -11,11 +11,11 @@ import numpy as np
 
 import jaxstyle
 from jaxstyle.app.job import Job, say
+from jaxstyle.checkpoint import Checkpoint
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
-from jaxstyle.transfer import Checkpoint
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.errors import InputError
 from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipes import Recipe
@@ -142,7 +143,7 @@ def estimate_memory(
         style_shapes: `(h, w, ...)` of the styles, by default one of the picture's size.
     """
     pixels = batch * height * width
-    item = 8 if recipe.network.dtype == jnp.float64 else 4
+    item = 8 if vgg_of(recipe).dtype == jnp.float64 else 4
     seen = batch * _seen_pixels(recipe, (height, width), tile)
     content = sum(
         _channels(layer) / recipe.network.stride(layer) ** 2
@@ -151,7 +152,7 @@ def estimate_memory(
         for layer in term.layers
     )
     state = pixels * (3 * (item * _VECTORS + _bytes_of_history(recipe, item)) + item * content)
-    scale = 0.5 if recipe.network.dtype == jnp.bfloat16 else item / 4
+    scale = 0.5 if vgg_of(recipe).dtype == jnp.bfloat16 else item / 4
     step = seen * _BYTES_PER_SEEN_PIXEL * scale + pixels * _BYTES_PER_PIXEL
     shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)

@@ -14,8 +14,9 @@ from jaxstyle.app.job import say
 from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
 from jaxstyle.app.progress import work_of_steps
 from jaxstyle.app.sidecar import count_compilation, timed
+from jaxstyle.app.vgg import vgg_of
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io.files import describe_error
-from jaxstyle.transfer import StyleResult
 
 _CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
 
@@ -146,7 +147,7 @@ class Painter:
         if lanes[0].masks is not None:
             masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
         steps = jaxstyle.stylize_batch_steps(
-            self.params[recipe.network.preprocessing],
+            self.params[vgg_of(recipe).preprocessing],
             contents,
             styles,
             recipe=recipe,

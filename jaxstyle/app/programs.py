@@ -20,8 +20,8 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 import jaxstyle
 from jaxstyle.app.private import PrivateFolder
+from jaxstyle.compiled import call_jitted
 from jaxstyle.io import describe_versions
-from jaxstyle.transfer import call_jitted
 
 LOADED = "/jaxstyle/program_load_duration"
 """The event, for `jax.monitoring`, of a program that was loaded."""
@@ -98,8 +98,10 @@ class KeptPrograms:
 
 def _describe_source() -> tuple[str, Mapping[str, str]]:
     source = hashlib.sha256()
-    for path in sorted(Path(jaxstyle.__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
+    package = Path(jaxstyle.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] not in ("app", "io"):
+            source.update(path.read_bytes())
     return source.hexdigest(), describe_versions()
 
 

@@ -25,13 +25,13 @@ from jaxstyle.app.sidecar import (
     device_name,
     timed,
 )
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io import (
     InputError,
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.solvers import ScipyLBFGSB, Status
-from jaxstyle.transfer import StyleResult
 
 _CPU_CHUNK = 2**18  # pixels times steps, between two looks at the result
 

@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 
 from jaxstyle.app.job import Job
 from jaxstyle.app.programs import LOADED
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
 from jaxstyle.solvers import Status
-from jaxstyle.transfer import StyleResult
 
 
 def describe_run(

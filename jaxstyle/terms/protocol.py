@@ -4,7 +4,7 @@ import abc
 import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -109,24 +109,30 @@ class Term(abc.ABC):
         return {}
 
 
-class Structure(NamedTuple):
-    """Terms without their arrays; hashable, and so static under `jax.jit`."""
+def split_arrays(terms: Sequence[Term]) -> tuple[tuple[Term, ...], list[Any]]:
+    """Splits terms into what is static under `jax.jit`, and their arrays.
 
-    tree: Any
-    static: tuple[Term | None, ...]
-
-    def fill(self, arrays: Sequence[Any]) -> tuple[Term, ...]:
-        """Returns the terms with `arrays`, which `split_arrays` has taken out."""
-        rest = iter(arrays)
-        leaves = [next(rest) if each is None else each for each in self.static]
-        return tuple(jax.tree.unflatten(self.tree, leaves))
-
-
-def split_arrays(terms: Sequence[Term]) -> tuple[Structure, list[Any]]:
-    """Splits terms into what is static and their arrays."""
+    Returns:
+        The terms with `jax.ShapeDtypeStruct` in the place of arrays, which makes them hashable,
+        and the arrays, for `fill_arrays`.
+    """
     leaves, tree = jax.tree.flatten(tuple(terms))
-    static = tuple(leaf if isinstance(leaf, Term) else None for leaf in leaves)
-    return Structure(tree, static), [leaf for leaf in leaves if not isinstance(leaf, Term)]
+    static = [
+        leaf
+        if isinstance(leaf, Term)  # not registered: a leaf, without arrays
+        else jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+        for leaf in leaves
+    ]
+    arrays = [leaf for leaf in leaves if not isinstance(leaf, Term)]
+    return jax.tree.unflatten(tree, static), arrays
+
+
+def fill_arrays(terms: Sequence[Term], arrays: Sequence[Any]) -> tuple[Term, ...]:
+    """Returns the terms that `split_arrays` has split."""
+    leaves, tree = jax.tree.flatten(tuple(terms))
+    rest = iter(arrays)
+    filled = [leaf if isinstance(leaf, Term) else next(rest) for leaf in leaves]
+    return tuple(jax.tree.unflatten(tree, filled))
 
 
 def layers_of(terms: Iterable[Term]) -> tuple[str, ...]:
