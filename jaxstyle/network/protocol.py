@@ -50,15 +50,27 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def stride(self, layer: str) -> int:
-        """Returns how many pixels, along each axis, come together in a position of `layer`."""
+        """Returns how many pixels, along each axis, belong to a position of a layer.
+
+        Args:
+            layer: a name out of `self.layers`.
+        """
 
     @abc.abstractmethod
     def reach(self, layer: str) -> int:
-        """Returns how many pixels beyond its own block a position of `layer` may depend on."""
+        """Returns how many pixels beyond its own block a position of a layer may depend on.
+
+        Args:
+            layer: a name out of `self.layers`.
+        """
 
     @abc.abstractmethod
     def minimum_size(self, layers: Sequence[str]) -> int:
-        """Returns the smallest height and width, in pixels, for which `layers` can be computed."""
+        """Returns the smallest height and width, in pixels, for which layers can be computed.
+
+        Args:
+            layers: names out of `self.layers`.
+        """
 
     def check_params(self, params: Any, layers: Sequence[str]) -> None:
         """Raises a ValueError if `params` are not the network's; by default accepts everything.
@@ -77,7 +89,11 @@ class Network(abc.ABC):
         Args:
             params: the network's parameters.
             winograd: False if `apply` is called only once, where compiling fast matters more.
+
+        Returns:
+            Parameters for `apply`.
         """
+        del winograd
         return params
 
     def mean_color(self, *, dtype: Any = jnp.float32) -> jax.Array:

@@ -150,7 +150,10 @@ class VGG(nn.Module, Network):
         super().__setattr__(name, value)
 
     def stride(self, layer: str) -> int:
-        """Returns how many pixels, along each axis, are pooled into a position of `layer`.
+        """Returns how many pixels, along each axis, are pooled into a position of a layer.
+
+        Args:
+            layer: a name out of `layers`.
 
         Raises:
             ValueError: for an unknown layer.
@@ -158,7 +161,10 @@ class VGG(nn.Module, Network):
         return 2 ** sum(name.startswith("pool") for name in self._layers_up_to((layer,)))
 
     def reach(self, layer: str) -> int:
-        """Returns how many pixels beyond its own block a position of `layer` sees.
+        """Returns how many pixels beyond its own block a position of a layer sees.
+
+        Args:
+            layer: a name out of `layers`.
 
         Raises:
             ValueError: for an unknown layer.
@@ -170,7 +176,10 @@ class VGG(nn.Module, Network):
         return reach
 
     def minimum_size(self, layers: Sequence[str]) -> int:
-        """Returns the smallest height and width, in pixels, for which `layers` can be computed.
+        """Returns the smallest height and width, in pixels, for which layers can be computed.
+
+        Args:
+            layers: names out of `layers`.
 
         Raises:
             ValueError: for an unknown layer.
@@ -189,7 +198,11 @@ class VGG(nn.Module, Network):
         return self.layers[: deepest + 1]
 
     def check_params(self, params: Any, layers: Sequence[str]) -> None:
-        """Checks that `params` have all convolutions up to `layers`, in their shapes.
+        """Checks that parameters have all convolutions up to some layers, in their shapes.
+
+        Args:
+            params: the network's variables.
+            layers: names out of `layers`.
 
         Raises:
             ValueError: if not, or for an unknown layer.
