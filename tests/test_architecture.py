@@ -13,7 +13,7 @@ PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
 FLOORS = [
     {"jaxstyle.sharding", "jaxstyle.checks"},
-    {"jaxstyle.network.padding"},
+    {"jaxstyle.network.padding", "jaxstyle.network.pooling"},
     {"jaxstyle.network.xla", "jaxstyle.network.winograd"},
     {"jaxstyle.network.split"},
     {"jaxstyle.network.convolution"},

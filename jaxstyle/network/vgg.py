@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxstyle.network.convolution import convolution
 from jaxstyle.network.padding import Padding
+from jaxstyle.network.pooling import Pooling, pool
 from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.winograd import is_transformed, transform
 from jaxstyle.sharding import in_auto_mode
@@ -49,7 +50,6 @@ def _conv_shapes(
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
 _TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
-_POOLINGS = ("max", "average", "l2")
 
 
 def _has_shapes(layer: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
@@ -62,26 +62,6 @@ def _has_shapes(layer: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> 
 def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
     """`(1, 1, 3)`."""
     return jnp.asarray([[values]], dtype)
-
-
-def _pool(x: jax.Array, pooling: str) -> jax.Array:
-    """Pools disjoint 2x2 windows: `(h, w, c)` -> `(h // 2, w // 2, c)`.
-
-    Written as elementwise operations on a reshaped array: the backward pass of XLA's
-    `reduce_window` costs about as much as a convolution on CPU, this one costs nothing.
-    """
-    height, width, channels = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
-    x = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2, channels)
-    if pooling == "max":
-        x = jnp.maximum(x[:, 0], x[:, 1])
-        return jnp.maximum(x[:, :, 0], x[:, :, 1])
-    if pooling == "average":
-        x = x[:, 0] + x[:, 1]
-        return (x[:, :, 0] + x[:, :, 1]) / 4
-    # The root of the mean square. Its derivative at an all-zero window is set to zero.
-    square = (x * x).mean((1, 3))
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
 class VGG(nn.Module, Network):
@@ -112,7 +92,7 @@ class VGG(nn.Module, Network):
     layers: ClassVar[tuple[str, ...]]
     conv_shapes: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]]
 
-    pooling: Literal["max", "average", "l2"] = "max"
+    pooling: Pooling = "max"
     padding: Padding = "zero"
     first_padding: Padding | None = None
     dtype: Any = None
@@ -123,7 +103,7 @@ class VGG(nn.Module, Network):
     def __post_init__(self) -> None:
         """Refuses unknown settings when the module is made, not when it is first applied."""
         for field, value, valid in (
-            ("pooling", self.pooling, _POOLINGS),
+            ("pooling", self.pooling, get_args(Pooling)),
             ("padding", self.padding, get_args(Padding)),
             ("first_padding", self.first_padding, (None, *get_args(Padding))),
             ("preprocessing", self.preprocessing, ("caffe", "torchvision")),
@@ -288,7 +268,7 @@ class VGG(nn.Module, Network):
             elif name.startswith("relu"):
                 x = nn.relu(x)
             else:
-                x = in_auto_mode(partial(_pool, pooling=self.pooling), x)
+                x = in_auto_mode(partial(pool, pooling=self.pooling), x)
                 x = x if self.pooling_scale == 1 else x * self.pooling_scale
             if name in layers:
                 features[name] = x
