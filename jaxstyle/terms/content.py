@@ -1,4 +1,4 @@
-"""The content: features that differ little from the photo's."""
+"""The content term: squared differences of features."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Content(Term):
         reduction: `half_sum`, `1/2 sum (F - P)^2` as in the paper, and `sum`, both of which grow
             with the image; `mean`, over positions and channels, which does not; or `scaled`, see
             `losses.scaled_squared_error`.
-        normalize_gradients: see `losses.normalize_gradient`.
+        normalize_gradients: whether gradients are normalized, see `losses.normalize_gradient`.
         name: the term's name.
 
     Raises:

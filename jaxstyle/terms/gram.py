@@ -33,8 +33,8 @@ _GRAM_REDUCTIONS = ("gatys", "mean", "scaled", "keras")
 class GramStyle(Term):
     """Squared difference of Gram matrices from the style's (Gatys et al. 2016, eq. 4 and 5).
 
-    Each Gram matrix is divided by its own image's number of positions, so that content and style
-    may differ in size (the paper's `1 / M^2` assumes that they do not).
+    Each Gram matrix is divided by its own image's number of positions, because content and style
+    may differ in size. (The paper's `1 / M^2` assumes that they do not.)
 
     Attributes:
         layers: layers that are compared.
@@ -43,7 +43,7 @@ class GramStyle(Term):
             `mean` the mean of `D^2`, `scaled` is `losses.scaled_squared_error`, and `keras` that
             of the Keras example, `sum (M D)^2 / (4 * 3^2 * (H W)^2)`, with M positions in the
             layer and H W in the image.
-        normalize_gradients: see `losses.normalize_gradient`.
+        normalize_gradients: whether gradients are normalized, see `losses.normalize_gradient`.
         name: the term's name.
 
     Raises:
@@ -88,9 +88,9 @@ class GramStyle(Term):
     def target(
         self, statistics: Sequence[dict[str, tuple[jax.Array, jax.Array]]], shares: Shares
     ) -> dict[str, jax.Array]:
-        """Returns layer -> `(c, c)`, the styles' Gram matrices, averaged.
+        """Returns layer -> `(c, c)`, the average of the styles' Gram matrices.
 
-        Their losses, averaged, have the same gradient (but for the reduction `scaled`).
+        The average of the styles' losses has the same gradient, except with the reduction `scaled`.
         """
         grams = mix(statistics, {"image": jnp.ones(len(statistics)), **shares})
         return {layer: grams[layer] for layer in self.layers}

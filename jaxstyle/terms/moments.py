@@ -30,7 +30,7 @@ from jaxstyle.terms.protocol import (
 class MomentStyle(Term):
     """Squared difference of the mean, and the standard deviation, of each channel.
 
-    Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalisation
+    Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalization
     statistics); the mean over channels of both squares.
 
     Attributes:
@@ -81,7 +81,7 @@ class MomentStyle(Term):
         check_target(self, target)
 
         def deviation(mean: jax.Array, square: jax.Array) -> jax.Array:
-            # The root's derivative is infinite at 0: a channel that is constant gets none.
+            # The root's derivative is infinite at 0. A constant channel gets a zero one.
             variance = square - mean**2
             varies = variance > 1e-6 * square
             return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
@@ -102,13 +102,13 @@ class Wasserstein2Style(Term):
     """Squared Wasserstein-2 distance of Gaussians with the features' means and covariances.
 
     Crowson, style-transfer-pytorch: `mean (m - m_t)^2 + tr(K_t + K - 2 (K_t^1/2 K K_t^1/2)^1/2) /
-    C`, with `epsilon` on the diagonals of K and K_t. With `layers=("image",)` it compares colours.
+    C`, with `epsilon` on the diagonals of K and K_t. With `layers=("image",)` it compares colors.
 
     Attributes:
         layers: layers that are compared.
         layer_weights: a factor for each of them.
         epsilon: added to the covariances' diagonals, in units of squared features.
-        iterations: of the Newton-Schulz square root, see `losses.square_root`.
+        iterations: number of Newton-Schulz iterations, see `losses.square_root`.
         name: the term's name.
 
     Raises:

@@ -186,8 +186,8 @@ def mix(
             means = [each / style[layer][1] for each, style in zip(sums, statistics, strict=True)]
             dtype = sum_dtype(*means)
             factors = as_factor(shares[layer], f"shares of {layer}", (len(means),), dtype)
-            # Not a product of matrices: its operands may be rounded, and covariances are
-            # differences of these.
+            # Not a matrix product, whose operands may be rounded: covariances are differences of
+            # these means.
             parts = [factors[i] * mean.astype(dtype) for i, mean in enumerate(means)]
             return functools.reduce(operator.add, parts)
 
@@ -200,8 +200,8 @@ def _tuple_of(values: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(values, tuple | list):
         kind = type(values).__name__
         raise ValueError(
-            f"{what} must be a tuple, not {kind}: settings are static; what is traced are the "
-            "weights of whole terms"
+            f"{what} must be a tuple, not {kind}: settings are static, only the weights of whole "
+            "terms are traced"
         )
     return tuple(values)
 
@@ -244,7 +244,7 @@ def check_choice(what: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_target(term: Any, target: Any) -> Any:
-    """Returns `target` if it has what the term's layers are compared with."""
+    """Returns `target` after checking that it has all layers of the term."""
     if not isinstance(target, Mapping) or not set(term.layers) <= set(target):
         found = ", ".join(map(str, target)) if isinstance(target, Mapping) else "no layers"
         raise ValueError(
@@ -255,14 +255,14 @@ def check_target(term: Any, target: Any) -> Any:
 
 
 def weight_of(weight: PositionWeights, layer: str, maps: jax.Array) -> jax.Array | None:
-    """The weight of each position of `maps`, in the dtype that they are summed in."""
+    """Returns the weight of each position of `maps`, in the dtype in which they are summed."""
     if weight is None:
         return None
     return as_factor(weight[layer], f"weight of {layer}", maps.shape[:2], sum_dtype(maps))
 
 
 def total_weight(maps: jax.Array, weight: jax.Array | None) -> jax.Array:
-    """The number of positions, or the sum of their weights: of an empty region, almost none."""
+    """Returns the number of positions, or the sum of their weights, at least 1e-6."""
     if weight is None:
         return jnp.asarray(maps.shape[0] * maps.shape[1], sum_dtype(maps))
     return jnp.maximum(jnp.sum(weight), 1e-6)

@@ -26,7 +26,7 @@ class TotalVariation(Term):
     Attributes:
         power: 0.5 is the isotropic total variation, 1 the squared one.
         reduction: `sum` over pixels, or `mean`, which does not grow with the image.
-        pixel_range: the pixels are multiplied by this first: 255 for those of 8 bits.
+        pixel_range: a factor for the pixels, such as 255 for pixels in 0-255.
         name: the term's name.
 
     Raises:
@@ -74,13 +74,13 @@ class NinePointVariation(Term):
     """Mean squared differences to all eight neighbours (Crowson, style-transfer-pytorch).
 
     `2 (mean dx^2 / 3 + mean dy^2 / 3 + mean d_diagonal^2 / 12 + mean d_antidiagonal^2 / 12)`, of
-    the image continued by its outermost pixels; means over positions and channels.
+    the image padded with its outermost pixels; means over positions and channels.
 
     Attributes:
         name: the term's name.
 
     Raises:
-        ValueError: for a name that is no text.
+        ValueError: for a name that is not a text.
     """
 
     name: str = "total_variation"
