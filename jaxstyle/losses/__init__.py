@@ -1,6 +1,6 @@
 """Losses of style transfer: pure functions from arrays to a scalar, and the sums behind them.
 
-Features are `(h, w, c)` floating point of any scale, one image at a time. Images are sRGB in
+Features are `(h, w, c)` floating point of any scale, one image at a time; images are sRGB in
 [0, 1]. Functions with the argument `weight`, a non-negative weight per position `(h, w)`, are
 *sums* over positions: sums over the parts of an image add up to the sum over the whole.
 
