@@ -18,7 +18,7 @@ from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
-from jaxstyle.sharding import over, split_state
+from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import State, Status, is_active, with_settings
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
@@ -88,7 +88,9 @@ def compute_targets(
     if batched:
         compute = jax.vmap(compute, (None, None, 0, 0, 0, 0, 0))
     arguments = params, arrays, content, styles, style_weights, masks, style_masks
-    targets: Targets = over(problem.mesh, compute, (False, False, *[batched] * 5))(*arguments)
+    targets: Targets = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))(
+        *arguments
+    )
     return targets
 
 
@@ -121,7 +123,7 @@ def first_state(
     if batched:
         start = jax.vmap(start, (0, 0, None, None, 0, 0, None))
     split = (batched, batched, False, False, batched, batched, False)
-    start = over(problem.mesh, start, split)
+    start = run_on_mesh(problem.mesh, start, split)
     return start(x, earlier, settings or {}, params, targets, weights, arrays)
 
 
@@ -155,7 +157,7 @@ def _advance(
         arguments = params, targets, weights, arrays
         return solvers.advance(lambda state: step(state, *arguments), state, stop)
 
-    run = over(problem.mesh, run, (batched, False, False, batched, batched, False, False))
+    run = run_on_mesh(problem.mesh, run, (batched, False, False, batched, batched, False, False))
     return run(state, stop, params, targets, weights, arrays, settings or {})
 
 

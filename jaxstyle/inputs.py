@@ -18,7 +18,7 @@ from jaxstyle.network.protocol import Params
 from jaxstyle.pictures import check_image, check_size, check_styles
 from jaxstyle.problem import Problem
 from jaxstyle.recipes import Recipe
-from jaxstyle.sharding import check_mesh, place, splits_columns, with_auto_axes
+from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import ScipyLBFGSB, Solver
 from jaxstyle.start import check_init, make_noise
 from jaxstyle.targets import Style, StyleWeights
@@ -103,7 +103,7 @@ def prepare(
 def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     """Puts arrays on the devices of a run, each part directly from where it is."""
     if mesh is not None:
-        return place(tree, mesh, batched)
+        return put_on_mesh(tree, mesh, batched)
     return jax.tree.map(
         lambda leaf: with_auto_axes(leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)),
         tree,

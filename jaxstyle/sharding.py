@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 BATCH = "batch"
 ROWS = "rows"
 
-# How many devices share a picture, while `over` traces a function. It is not read from the ambient
+# How many devices share a picture, while `run_on_mesh` traces a function. It is not read from the ambient
 # mesh, which may be the user's, with other meanings of its axes.
 _sharing: ContextVar[int] = ContextVar("devices_per_picture", default=1)
 
@@ -63,7 +63,7 @@ def check_mesh(mesh: Mesh, batched: bool) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
-def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
+def put_on_mesh(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     """Puts arrays on the devices of `mesh`: split by pairs if `batched`, otherwise replicated."""
     if mesh is None:
         return tree
@@ -95,7 +95,7 @@ def _pairs(mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(BATCH if BATCH in mesh.axis_names else None)
 
 
-def over(
+def run_on_mesh(
     mesh: Mesh | None, function: Callable[..., Any], batched: Sequence[bool]
 ) -> Callable[..., Any]:
     """Makes `function` run on all devices of `mesh` when it is traced.
@@ -136,7 +136,7 @@ def over(
 
 
 def devices_per_picture() -> int:
-    """Returns how many devices share a picture in a function run `over` a mesh; otherwise 1."""
+    """Returns how many devices share a picture in what `run_on_mesh` traces; otherwise 1."""
     return _sharing.get()
 
 
