@@ -20,8 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 BATCH = "batch"
 ROWS = "rows"
 
-# How many devices share a picture, while `run_on_mesh` traces a function. It is not read from the ambient
-# mesh, which may be the user's, with other meanings of its axes.
+# How many devices share a picture, while `run_on_mesh` traces a function. It is not read from the
+# ambient mesh, which may be the user's, with other meanings of its axes.
 _sharing: ContextVar[int] = ContextVar("devices_per_picture", default=1)
 
 
