@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle import transfer
+from jaxstyle import compiled
 from jaxstyle.app import compile_cache
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"
@@ -95,7 +95,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
-    monkeypatch.setattr(compile_cache, "keep_compiled_programs", lambda: transfer.call_jitted)
+    monkeypatch.setattr(compile_cache, "keep_compiled_programs", lambda: compiled.call_jitted)
 
 
 @pytest.fixture(scope="session")

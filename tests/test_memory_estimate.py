@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import psutil
 import pytest
 
-from jaxstyle import recipes, transfer
+from jaxstyle import compiled, recipes
 from jaxstyle.app import available_memory, memory_estimate
 from jaxstyle.app.cli.main import main
 from jaxstyle.io import InputError
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
+from jaxstyle.problem import Problem
 
 
 def compiled_bytes(recipe, height, width, tile):
@@ -26,21 +27,21 @@ def compiled_bytes(recipe, height, width, tile):
             for name, (kernel, bias) in CONV_SHAPES.items()
         }
     }
-    problem = transfer.Problem(recipe.network, recipe.terms, tile)
+    problem = Problem(recipe.network, recipe.terms, tile)
     image, weights = shape(height, width, 3), {name: shape() for name in recipe.weights}
 
     def targets(params, image):
         arguments = (params, image, (image,), None, None, None)
-        return transfer._targets(problem, False, *arguments)
+        return compiled.compute_targets(problem, False, *arguments)
 
     def start(*arguments):
-        return transfer._start(problem, recipe.solver, False, *arguments)
+        return compiled.first_state(problem, recipe.solver, False, *arguments)
 
     target = jax.eval_shape(targets, params, image)
     state = jax.eval_shape(start, image, None, params, target, weights)
     stop = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (problem, recipe.solver, False, state, stop, params, target, weights)
-    account = transfer._advance_in_place.lower(*arguments).compile().memory_analysis()
+    account = compiled.advance_in_place.lower(*arguments).compile().memory_analysis()
     return account.argument_size_in_bytes + account.temp_size_in_bytes
 
 

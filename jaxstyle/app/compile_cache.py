@@ -24,10 +24,10 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 import jaxstyle
 from jaxstyle.app.console import print_message
 from jaxstyle.app.private_folder import PrivateFolder
+from jaxstyle.compiled import call_jitted
 from jaxstyle.io import describe_versions
 from jaxstyle.io.files import describe_error
 from jaxstyle.io.weights import cache_dir
-from jaxstyle.transfer import call_jitted
 
 LOADED = "/jaxstyle/program_load_duration"
 """The event of `jax.monitoring` for a program that was loaded."""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxstyle import transfer
 from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
@@ -17,13 +16,15 @@ from jaxstyle.app.memory_estimate import (
     choose_tile,
     format_memory,
 )
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
-from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
+from jaxstyle.terms.protocol import layers_of
 
 
 class Pictures(NamedTuple):
@@ -55,7 +56,7 @@ def load(job: Job) -> Loaded:
     """
     content, styles, init = _load_images(job)
     masks, style_masks = _load_masks(job, content, styles)
-    preprocessing = job.recipe.network.preprocessing
+    preprocessing = vgg_of(job.recipe).preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
     pictures = _at_working_size(Pictures(content, styles, masks, style_masks, init), job)
     weights = {"source": info.source, "sha256": info.sha256}
@@ -201,7 +202,7 @@ def fit_memory(
                 f"recipe {recipe.name} runs on the host: leave out --shard and --devices"
             )
         try:
-            stride = transfer.Problem(recipe.network, recipe.terms).stride
+            stride = Problem(recipe.network, recipe.terms).stride
             splits_columns(content.shape, mesh, stride)
         except ValueError as error:
             raise InputError(f"{error}; use another --size or fewer --devices") from None

@@ -16,6 +16,7 @@ from jaxstyle.app.batch.plan import Batch, Pair
 from jaxstyle.app.console import print_message, work_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
 from jaxstyle.app.sidecar import SECONDS, count_compilation, timed
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.files import describe_error
 
 _CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
@@ -147,7 +148,7 @@ class Painter:
         if lanes[0].masks is not None:
             masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
         steps = jaxstyle.stylize_batch_steps(
-            self.params[recipe.network.preprocessing],
+            self.params[vgg_of(recipe).preprocessing],
             contents,
             styles,
             recipe=recipe,

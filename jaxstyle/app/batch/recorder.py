@@ -16,6 +16,7 @@ from jaxstyle.app.batch.plan import BatchJob, Pair
 from jaxstyle.app.console import print_message
 from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
@@ -60,7 +61,7 @@ class Recorder:
 
     def weights_of(self, pair: Pair) -> dict[str, Any]:
         """Returns source and hash of the network weights that a pair is painted with."""
-        return self._weights[pair.job.recipe.network.preprocessing]
+        return self._weights[vgg_of(pair.job.recipe).preprocessing]
 
     def entry(self, pair: Pair) -> Mapping[str, Any]:
         """Returns the entry of a pair in the journal, empty if it has none."""

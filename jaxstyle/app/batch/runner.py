@@ -27,6 +27,7 @@ from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.console import print_json, print_message, show_progress
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.journal import journal_path
 from jaxstyle.io.weights import load_params_and_info
@@ -84,7 +85,7 @@ class _Runner:
         self.mesh = self._mesh()
         params: dict[str, Any] = {}
         weights: dict[str, dict[str, Any]] = {}
-        for each in {pair.job.recipe.network.preprocessing for pair in pairs}:
+        for each in {vgg_of(pair.job.recipe).preprocessing for pair in pairs}:
             params[each], info = load_params_and_info(pairs[0].job.params, preprocessing=each)
             weights[each] = {"source": info.source, "sha256": info.sha256}
         self.painter = Painter(params, self.mesh, call, self._is_stopped, self.progress.show_pairs)
