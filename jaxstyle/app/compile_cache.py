@@ -27,7 +27,7 @@ from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.compiled import call_jitted
 from jaxstyle.io import describe_versions
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.weights import cache_dir
+from jaxstyle.io.network_weights.cache import cache_dir
 
 LOADED = "/jaxstyle/program_load_duration"
 """The event of `jax.monitoring` for a program that was loaded."""

@@ -20,7 +20,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxstyle import Checkpoint, StyleResult
-from jaxstyle.app import report
 from jaxstyle.app.checkpoint import CheckpointFile
 from jaxstyle.app.console import describe_step, print_json, print_message
 from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.outputs import check_replaceable
-from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.pages import run_page
+from jaxstyle.app.pages.html import THUMBNAIL, embed, page_path, write_page
+from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import InputError, save_image, write_atomically, write_json
 from jaxstyle.io.files import describe_error, show_path
 
@@ -159,7 +160,7 @@ class Console(Listener):
     def finish(self, finished: Finished) -> None:
         """Says where the picture is, and how it went."""
         job, metadata = finished.job, finished.metadata
-        page = None if job.report is None else str(report.page_path(job.report))
+        page = None if job.report is None else str(page_path(job.report))
         facts = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
         print_json(job.progress, {"output": str(job.output), "report": page, **facts})
         if not job.quiet:
@@ -229,16 +230,17 @@ class Report(Listener):
 
     def see(self, step: Step) -> None:
         """Takes a picture if one is due."""
-        if report.is_due(step.number, step.total, self._snapshots):
-            small = report.embed(np.asarray(step.result.image), report.THUMBNAIL)
+        if run_page.is_due(step.number, step.total, self._snapshots):
+            small = embed(np.asarray(step.result.image), THUMBNAIL)
             self._snapshots[step.number] = small
 
     def finish(self, finished: Finished) -> None:
         """Writes the page."""
         job, metadata, image = finished.job, finished.metadata, finished.image
-        _check(job, report.page_path(self._folder))
-        body = report.describe_run(job, metadata, image, finished.pictures, {**self._snapshots})
-        report.write_page(self._folder, job.output.name, body)
+        _check(job, page_path(self._folder))
+        snapshots = {**self._snapshots}
+        html = run_page.describe_run(job, metadata, image, finished.pictures, snapshots)
+        write_page(self._folder, html)
 
 
 class Checkpoints(Listener):

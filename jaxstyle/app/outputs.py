@@ -17,10 +17,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from jaxstyle.app import report
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
+from jaxstyle.app.pages.html import check_folder, page_path
 from jaxstyle.io import (
     InputError,
     check_extension,
@@ -28,7 +28,7 @@ from jaxstyle.io import (
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
-from jaxstyle.io.metadata import checksum, read_json
+from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Location: TypeAlias = tuple[object, str]
@@ -47,8 +47,8 @@ def check_job(job: Job) -> None:
     for path in written:
         check_target(path)
     if job.report is not None:
-        report.check_folder(job.report)
-        written.append(report.page_path(job.report))
+        check_folder(job.report)
+        written.append(page_path(job.report))
     if (checkpoint := check_checkpoint(job)) is not None:
         written.append(checkpoint)
     folders = [folder for folder in (job.report, job.checkpoint) if folder is not None]

@@ -17,7 +17,7 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
 from jaxstyle.io import InputError, check_extension
-from jaxstyle.io.manifest import ManifestErrors, Row
+from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 
 # Pixels of a batch at most. Larger batches are not faster per pair.

@@ -20,7 +20,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
-from jaxstyle.io.images import encode_image
+from jaxstyle.io.image_writer import encode_image
 from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.solvers import Status
 

@@ -16,7 +16,7 @@ import jax
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import compile_cache, gallery, outputs, report
+from jaxstyle.app import compile_cache, outputs
 from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import DeviceError, Painted, Painter
@@ -27,10 +27,12 @@ from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.console import print_json, print_message, show_progress
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
+from jaxstyle.app.pages import batch_page
+from jaxstyle.app.pages.html import check_folder, page_path, write_page
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.journal import journal_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 
 _THREADS = 4  # to read and write pictures
 _PATIENCE = 1.0  # seconds until progress is shown
@@ -45,7 +47,7 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
     """
     folder = job.output_dir
     if job.report is not None:
-        report.check_folder(job.report)
+        check_folder(job.report)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -55,7 +57,7 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         [pair.job for pair in pairs],
         [journal_path(folder, *share), *resume.lock_paths(folder, *share)],
         manifest=job.manifest,
-        page=job.report and report.page_path(job.report),
+        page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
     call = compile_cache.keep_compiled_programs()
@@ -234,7 +236,7 @@ class _Runner:
             self.job.progress,
             {
                 "output": str(self.job.output_dir),
-                "report": str(report.page_path(page)) if page else None,
+                "report": str(page_path(page)) if page else None,
                 "status": status,
                 "painted": painted,
                 "failed": failures,
@@ -261,7 +263,7 @@ class _Runner:
                         show(done, total, "")
 
                 self.recorder.journal.refresh()
-                body = gallery.describe_batch(
+                html = batch_page.describe_batch(
                     folder,
                     self.job.output_dir,
                     self.pairs,
@@ -270,7 +272,7 @@ class _Runner:
                     command=self.job.command,
                     look=look,
                 )
-                report.write_page(folder, f"{len(self.pairs)} pairs", body)
+                write_page(folder, html)
         except InputError as error:
             print_message(f"error: there is no report: {error}")
             return 1

@@ -80,7 +80,7 @@ def recipes(
         toml: Print TOML instead of JSON.
     """
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
-    from jaxstyle.io.metadata import describe_recipe, override, to_toml  # noqa: PLC0415
+    from jaxstyle.io.recipe_codec import describe_recipe, override, to_toml  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
     if name is not None:
@@ -108,7 +108,7 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     from jaxstyle.app.available_memory import available_memory  # noqa: PLC0415
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
-    from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
+    from jaxstyle.io.network_weights.cache import cache_dir  # noqa: PLC0415
 
     chosen = find_recipe(recipe)
     budget = needed.parse_memory(memory) if memory else available_memory()

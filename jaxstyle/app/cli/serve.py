@@ -41,24 +41,24 @@ def serve(
         ("--port", port),
     ):
         check_positive(option, value)
-    from jaxstyle.app.temporary import server_folder  # noqa: PLC0415
+    from jaxstyle.app.web.server_folder import server_folder  # noqa: PLC0415
 
     with server_folder() as folder:
         # Gradio reads these when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
         try:
-            from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
+            from jaxstyle.app.web import server, sessions  # noqa: PLC0415  load JAX and Gradio
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
                 raise
             raise InputError(
                 "the page needs Gradio: pip install '.[web]' where you installed jaxstyle from"
             ) from None
-        if max_size < web.MIN_SIZE:
-            raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
-        options = web.Options(
+        if max_size < sessions.MIN_SIZE:
+            raise InputError(f"--max-size {max_size}: give at least {sessions.MIN_SIZE}")
+        options = sessions.Options(
             folder=folder,
-            weights=web.find_weights(params),
+            weights=server.find_weights(params),
             max_size=max_size,
             max_steps=max_steps,
             max_upload=max_upload * 1_000_000,
@@ -66,4 +66,4 @@ def serve(
             allow_hosts=allow_host,
             root_path=root_path,
         )
-        return web.serve(options, host, port)
+        return server.serve(options, host, port)
