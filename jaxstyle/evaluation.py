@@ -101,7 +101,7 @@ def _check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
 
 def _planes(network: Network, terms: Sequence[Term], image: jax.Array) -> dict[str, Planes]:
     """Returns name -> layer -> `(h, w)`, of terms that weight the positions of the image."""
-    found: dict[str, Planes] = {}
+    found = {}
     for term in terms:
         weights = term.position_weights((image.shape[0], image.shape[1]))
         if weights is not None:
@@ -161,7 +161,6 @@ def _statistics(term: Term, features: Features, target: Any, weight: PositionWei
     if not isinstance(target, Guided):
         return term.statistics(features, target, weight)
     regions = fit(target.weights, features)
-    assert regions is not None  # noqa: S101
 
     def of_region(i: int, target: Any) -> Any:
         region = {layer: regions[layer][i] for layer in ("image", *term.layers)}
