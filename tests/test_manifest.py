@@ -67,7 +67,7 @@ HEADER = "content,style,output\n"
         ("content,style,output,style\n", "column style twice"),
         (b"content,style,output\n\xff.png,b,c.png\n", "not UTF-8 in line 2"),
         ("content,style,output\na\0,b,c.png\n", "NUL byte in line 2"),
-        (HEADER + '"a,b,c.png\n', "no CSV in line"),
+        (HEADER + '"a,b,c.png\n', "not CSV in line"),
         (HEADER + "a" * 200_000 + ",b,c.png\n", "200009 characters, number 2"),
         (HEADER + "a,b\n", "line 2: 2 values for 3 columns"),
         (HEADER + "a,,c.png\n", "line 2: style is missing"),
@@ -95,7 +95,7 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a", "style": "b", "output": "c.png", "seed": true}', "seed must be a text"),
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
         ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
-        ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
+        ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "has a NUL byte"),
         (
             r'{"content": "a", "style": "b", "output": "\ud83d.png"}',
             "output '\\ud83d.png' has half",

@@ -205,7 +205,7 @@ def _check_size(size: int) -> int:
         value = 0
     if not 1 <= value <= MAX_PIXELS:
         # The value is not quoted: it may be anything, of any length.
-        raise InputError("size must be the long edge in pixels, a whole number such as 512")
+        raise InputError("size must be the long edge in pixels, a whole number; try 512")
     return value
 
 

@@ -132,7 +132,7 @@ def _check_paths(
             continue
         keys = {str(place).casefold(): place for each in found for place in each}
         if not sources.isdisjoint(keys):
-            errors.add(row.line, f"output {row.output!r:.90} would replace an input file")
+            errors.add(row.line, f"output {row.output!r:.90} would replace a file of the inputs")
             continue
         # Names that differ only in case are refused on every system: copied to a file system that
         # ignores case, one picture would replace the other.
