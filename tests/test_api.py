@@ -39,7 +39,7 @@ METHODS = {
 }
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
-PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "go_on"}
+PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "carried", "warm_start"}
 PROTOCOL |= {"position_weights", "normalized_gradients"}
 FUNCTIONS = {
     name: each

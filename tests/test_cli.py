@@ -175,7 +175,7 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_reci
     assert pictures[0] == pictures[1]
     assert len(list((folder / "programs").glob("[!.]*"))) == 4
     # Not even traced are the large ones.
-    for function in ("_targets", "_start", "_advance_by_steps", "_result"):
+    for function in ("compute_targets", "first_state", "_advance", "make_result"):
         assert f"tracing {function} for" in said[0]
         assert f"tracing {function} for" not in said[1]
     if hasattr(os, "getuid"):

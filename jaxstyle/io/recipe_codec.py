@@ -16,16 +16,17 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxstyle import pyramid, solvers, terms
+from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, read_table
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.recipes import Recipe
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
 # Classes that the fields of a recipe may have; the `type` in a description selects one.
 _NETWORKS = (VGG19,)
-_SOLVERS = typing.get_args(solvers.Solver)
+_SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
 _TERMS = (
     terms.Content,
     terms.GramStyle,
