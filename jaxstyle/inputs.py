@@ -19,7 +19,7 @@ from jaxstyle.pictures import check_image, check_size, check_styles
 from jaxstyle.problem import Problem
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
-from jaxstyle.solvers import ScipyLBFGSB, Solver
+from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
 from jaxstyle.targets import Style, StyleWeights
 from jaxstyle.terms.protocol import layers_of, split_arrays
@@ -129,8 +129,8 @@ def _split(
     problem: Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
 ) -> Problem:
     mesh = check_mesh(mesh, batched)
-    if isinstance(solver, ScipyLBFGSB):
-        raise ValueError("ScipyLBFGSB runs on the host: leave mesh out")
+    if solver.on_host:
+        raise ValueError(f"{type(solver).__name__} runs on the host: leave mesh out")
     if problem.tile is not None and mesh.shape.get("rows", 1) > 1:
         raise ValueError(
             "windows of a picture cannot be split over devices: leave out tile or mesh"

@@ -23,14 +23,8 @@ from jaxstyle.image import scaled_shape, shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare, put
 from jaxstyle.network.protocol import Params
 from jaxstyle.recipes import DEFAULT, Recipe
-from jaxstyle.solvers import (
-    Adam,
-    ScipyLBFGSB,
-    Solver,
-    State,
-    check_solver,
-    split_settings,
-)
+from jaxstyle.solvers.protocol import Solver, check_solver, split_settings
+from jaxstyle.solvers.state import State
 from jaxstyle.targets import Style, StyleWeights
 from jaxstyle.terms.protocol import layers_of
 
@@ -334,7 +328,7 @@ class Progress(NamedTuple):
     num_evaluations: jax.Array
     painted: tuple[jax.Array, jax.Array] | None = None
     """The picture that the last of them ended with, and the one that it began with."""
-    inner: Any = None
+    carried: Any = None
     """The solver's own state there, if the solver continues from it."""
 
 
@@ -359,8 +353,8 @@ def _run(
     check_solver(solver)
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
-    if isinstance(solver, ScipyLBFGSB):
-        _check_scipy(batched, checkpoint is not None or keep is not None)
+    if solver.on_host:
+        _check_on_host(solver, batched, checkpoint is not None or keep is not None)
     inputs = prepare(
         params, content, style, recipe=recipe, solver=solver, batched=batched, **settings
     )
@@ -416,7 +410,7 @@ def _paint_size(
     x = start
     if before.painted is not None:
         x = compiled.carry_over(*before.painted, start, recipe.carry)
-    for steps, state in _solve(run, stage, x, before.inner, targets, resume):
+    for steps, state in _solve(run, stage, x, before.carried, targets, resume):
         if steps == 0 and stage > 0 and compiled.read_progress(state)[0]:
             continue  # shown already, as the last result of the size before
         if run.keep is not None and steps > 0:
@@ -439,27 +433,26 @@ def _paint_size(
         (*before.traces, (*state.trace, state.status)),
         before.num_evaluations + state.num_evaluations,
         (problem.turn(state.best_x), start),
-        state.inner if isinstance(solver, Adam) else None,
+        solver.carried(state),
     )
 
 
 def _solve(
-    run: _Run, stage: int, x: jax.Array, inner: Any, targets: Any, resume: Checkpoint | None
+    run: _Run, stage: int, x: jax.Array, carried: Any, targets: Any, resume: Checkpoint | None
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size from `x`; yields the steps made there, and its state."""
     problem, solver = run.inputs.problem, run.sizes[stage][1]
     inputs = run.inputs
     arguments: tuple[Any, ...] = (inputs.params, targets, inputs.weights, inputs.arrays)
     made, total = 0, solver.num_steps
-    if isinstance(solver, ScipyLBFGSB):
+    if solver.on_host:
         state = solver.start(problem, x, *arguments)
         more = functools.partial(solver.advance, problem)
     else:
         fixed, settings = split_settings(solver, x.dtype)
         static = (problem, fixed, run.batched)
         arguments = (*arguments, put(settings, problem.mesh, batched=False))
-        inner = inner if isinstance(solver, Adam) and solver.keep_moments else None
-        state = run.call(compiled.first_state, static, x, inner, *arguments)
+        state = run.call(compiled.first_state, static, x, carried, *arguments)
         if resume is not None:
             made, state = int(resume.steps), restore_state(resume.state, state)
         # Inside somebody's own jit or vmap the state is no buffer that can be donated.
@@ -485,8 +478,9 @@ def _solve(
         made = min(made + run.every, total)
 
 
-def _check_scipy(batched: bool, checkpoints: bool) -> None:
+def _check_on_host(solver: Solver, batched: bool, checkpoints: bool) -> None:
+    name = type(solver).__name__
     if batched:
-        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+        raise ValueError(f"{name} runs on the host, one pair at a time: use `stylize`")
     if checkpoints:
-        raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+        raise ValueError(f"{name} runs on the host, and has no state to save in a checkpoint")
