@@ -107,8 +107,8 @@ def first_state(
 ) -> State:
     """Returns the solver's state before the first step.
 
-    `carried` is what the solver takes over from the size before, or None. `arrays` are those
-    of the terms. `settings` are the solver's traced numbers, by default its own.
+    `carried` is what the solver carries over from the size before, or None. `arrays` are those of
+    the terms. `settings` are the solver's traced numbers, by default its own.
     """
 
     def start(x: jax.Array, carried: Any, settings: Any, *arguments: Any) -> State:

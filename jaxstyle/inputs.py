@@ -19,7 +19,7 @@ from jaxstyle.pictures import check_image, check_size, check_styles
 from jaxstyle.problem import Problem
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
-from jaxstyle.solvers.protocol import Solver
+from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
 from jaxstyle.targets import Style, StyleWeights
 from jaxstyle.terms.protocol import layers_of, split_arrays

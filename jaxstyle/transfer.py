@@ -329,7 +329,7 @@ class Progress(NamedTuple):
     painted: tuple[jax.Array, jax.Array] | None = None
     """The picture that the last of them ended with, and the one that it began with."""
     carried: Any = None
-    """What the solver takes over from there."""
+    """The solver's own state there, if the solver continues from it."""
 
 
 def _run(
