@@ -23,7 +23,7 @@ def serve(
     uses the device; the others wait. All files are deleted when the server ends.
 
     Args:
-        host: Address to listen on; 0.0.0.0 lets other machines connect.
+        host: Address to listen on; 0.0.0.0 for all networks.
         port: Port to listen on.
         max_size: Maximum long edge in pixels.
         max_steps: Maximum number of steps.
