@@ -1,7 +1,7 @@
 """Smoothness of the picture itself: total variation."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 
