@@ -115,7 +115,7 @@ def test_no_circle():
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in MODULES if not {"io", "app", "__main__.py"} & {*p.relative_to(PACKAGE).parts}],
+    [p for p in MODULES if p.relative_to(PACKAGE).parts[0] not in ("io", "app", "__main__.py")],
     ids=name_of,
 )
 def test_the_core_knows_jax_only(path):
