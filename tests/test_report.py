@@ -259,9 +259,9 @@ def test_a_texture_and_masks(folder, params_file):
     assert "content" not in page.text("svg")[0]
     (command,) = page.text("pre")
     assert shlex.split(command)[1:] == [
-        "stylize", "--style", "s.png", "--output", "t.png", "--recipe", "small.json", "--size",
-        "64", "--steps", "1", "--init", "noise", "--weights", "content=0", "--params", params_file,
-        "--report", "page", "--quiet",
+        "stylize", "--style", "s.png", "--output", "t.png", "--init", "noise", "--recipe",
+        "small.json", "--weights", "content=0", "--size", "64", "--steps", "1", "--params",
+        params_file, "--report", "page", "--quiet",
     ]  # fmt: skip
 
     masked = arguments(params_file, "--mask", "c.png", "--init", "s.png", "--steps", "1", "--quiet",
