@@ -367,7 +367,8 @@ for init in ("content", "noise", "mean", contents[::-1]):
     with jax.transfer_guard("disallow"):
         found = inputs.prepare(
             {"params": {"conv1_1": conv1_1}}, contents, (styles, styles), recipe=SHALLOW,
-            solver=SHALLOW.solver, batched=True, init=init, key=jax.device_put(jax.random.key_data(KEY)),
+            solver=SHALLOW.solver, batched=True, init=init,
+            key=jax.device_put(jax.random.key_data(KEY)),
             masks=np.ones((14, 2, 8, 8)), style_masks=(None, np.ones((14, 8, 8))),
             mesh=jaxstyle.make_mesh(),
         )
