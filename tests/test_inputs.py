@@ -206,7 +206,7 @@ def test_batches_of_different_lengths(pair):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cliff:
+class Cliff(terms.Term):
     """Towards white; at sizes below 40 px NaN, beyond a step or everywhere."""
 
     everywhere: bool
@@ -360,13 +360,15 @@ def spy(x, device=None, **options):
 
 jax.device_put = spy
 rng = np.random.default_rng(0)
+conv1_1 = {"kernel": np.zeros((3, 3, 3, 64), np.float32), "bias": np.zeros(64, np.float32)}
 contents, styles = (rng.uniform(size=(14, 8, 8, 3)).astype(np.float32) for _ in range(2))
 shapes = set()
 for init in ("content", "noise", "mean", contents[::-1]):
     with jax.transfer_guard("disallow"):
         found = inputs.prepare(
-            {"params": {}}, contents, (styles, styles), recipe=SHALLOW, solver=SHALLOW.solver,
-            batched=True, init=init, key=jax.device_put(jax.random.key_data(KEY)),
+            {"params": {"conv1_1": conv1_1}}, contents, (styles, styles), recipe=SHALLOW,
+            solver=SHALLOW.solver, batched=True, init=init,
+            key=jax.device_put(jax.random.key_data(KEY)),
             masks=np.ones((14, 2, 8, 8)), style_masks=(None, np.ones((14, 8, 8))),
             mesh=jaxstyle.make_mesh(),
         )
