@@ -130,7 +130,7 @@ def test_finished_pictures_are_no_previews(here, pictures, name, options):
     outputs.check_job(job("f.png", **options))  # an earlier preview or curve
     path = Path(name).with_suffix(".json")
     write_json(path, {"output": name})
-    with pytest.raises(InputError, match=rf"'{name}' is a finished picture, .* --overwrite"):
+    with pytest.raises(InputError, match=rf"'{name}' is a finished picture .* --overwrite"):
         outputs.check_job(job("f.png", **options))
     outputs.check_job(job("f.png", **options, overwrite=True))
     outputs.check_job(job(name))  # the same run again

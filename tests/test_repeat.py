@@ -96,7 +96,7 @@ def test_other_weights_of_the_network(painted, capsys):
     metadata["weights"]["sha256"] = "0" * 64
     write_json("out.json", metadata)
     assert main(["repeat", "out.json"]) == 2
-    assert "other weights of the network" in capsys.readouterr().err
+    assert "other network weights" in capsys.readouterr().err
     # For a visitor of the page, who has the pictures but not the server's folders.
     shown = without_folders(metadata)
     del shown["command"], shown["checksum"]
