@@ -54,7 +54,7 @@ def test_readme(run, random_params):
 
 
 def test_research_guide(run):
-    names = run(GUIDES / "research.md", 6)
+    names = run(GUIDES / "research.md", 8)
     per_term, sweep = names["per_term"], names["sweep"]
     expected = per_term["content"] + sweep["style"] * per_term["style"]
     np.testing.assert_allclose(names["values"], expected, rtol=1e-4)
@@ -64,6 +64,10 @@ def test_research_guide(run):
     step = 1e-3 * slope / jnp.max(jnp.abs(slope))
     assert names["loss_of_style"](style - step) < names["loss_of_style"](style)
     np.testing.assert_allclose(names["tiled"], names["whole"], rtol=1e-5)
+    masked = names["gradient_of_mask"]
+    expected = jnp.sum((1 - 2 * names["content"]) ** 2, -1)
+    np.testing.assert_allclose(masked, expected, rtol=1e-4)
+    assert names["painted"].loss <= names["painted"].trace[0]
     loss = names["trace"].loss
     assert loss[-1] < loss[0]
     np.testing.assert_allclose(names["exact"], names["value"], rtol=1e-3)
@@ -100,7 +104,8 @@ def test_recipes_and_commands_are_those_of_the_program():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_and_links(document):
     text = document.read_text()
-    source = (REPOSITORY / "jaxstyle" / "app" / "cli.py").read_text() + "loss_weights"
+    commands = (REPOSITORY / "jaxstyle" / "app" / "cli").glob("*.py")
+    source = "".join(path.read_text() for path in commands) + "loss_weights"
     for option in re.findall(r"--([a-z-]+)", text):
         assert option.replace("-", "_") in source, option
     if document == README:  # `make docs` follows the others
@@ -112,6 +117,16 @@ def test_options_and_links(document):
         assert name in jaxstyle.recipes.RECIPES
     for path in re.findall(r"--set ([\w.]+)=", text):
         functools.reduce(getattr, path.split("."), jaxstyle.recipes.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, REPOSITORY / "CONTRIBUTING.md"], ids=lambda path: path.name
+)
+def test_files_that_are_named_exist(document):
+    for path in re.findall(
+        r"`((?:jaxstyle|scripts|tests|weights)/[\w./-]*)`", document.read_text()
+    ):
+        assert (REPOSITORY / path).exists(), path
 
 
 def test_statuses_are_all_explained():

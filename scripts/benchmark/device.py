@@ -13,7 +13,8 @@ from common import Options, alternate, load, plot, report
 
 import jaxstyle
 from jaxstyle import recipes, solvers
-from jaxstyle.app import runtime
+from jaxstyle.app import devices
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.network.vgg import CONV_SHAPES
 
 
@@ -33,11 +34,11 @@ def device(
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for name in ("float32", "tf32", "bfloat16"):
         dtype = jnp.bfloat16 if name == "bfloat16" else None
-        network = recipes.GATYS_NOTEBOOK.network.clone(dtype=dtype)
+        network = vgg_of(recipes.GATYS_NOTEBOOK).clone(dtype=dtype)
         recipe = dataclasses.replace(
             recipes.GATYS_NOTEBOOK, network=network, solver=solvers.LBFGS(num_steps=steps)
         )
-        with runtime.precision(name):
+        with devices.precision(name):
             a = matrix.astype(dtype or jnp.float32)
             product = jax.jit(lambda a: a @ a)
             times = alternate({"product": lambda: product(a)}, options)  # noqa: B023

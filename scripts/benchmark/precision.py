@@ -8,7 +8,8 @@ from common import Options, load, problem, report
 
 import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app import runtime
+from jaxstyle.app import devices
+from jaxstyle.app.vgg import vgg_of
 
 
 def precision(options: Options, size: int = 128, steps: int = 100) -> None:
@@ -19,11 +20,11 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
     chosen = dataclasses.replace(recipe.solver, num_steps=steps)
     rows: list[dict[str, Any]] = []
     for name in ("float32", "tf32", "bfloat16"):
-        network = recipe.network.clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
+        network = vgg_of(recipe).clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
         here = dataclasses.replace(recipe, network=network, solver=chosen)
-        with runtime.precision(name):
+        with devices.precision(name):
             result = jaxstyle.stylize(params, content, style, recipe=here)
-        with runtime.precision("float32"):
+        with devices.precision("float32"):
             value_and_grad, arguments = problem(recipe, content, style, params)
             (value, _), _ = value_and_grad(result.image, *arguments)
         rows.append({"network": name, "own loss": float(result.loss), "float32 loss": float(value)})

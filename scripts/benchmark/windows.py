@@ -12,6 +12,7 @@ from common import Options, problem, report
 
 import jaxstyle
 from jaxstyle import recipes
+from jaxstyle.app.vgg import vgg_of
 
 
 def windows(
@@ -30,7 +31,7 @@ def windows(
     rows: list[dict[str, Any]] = []
     for name in names:
         recipe = recipes.RECIPES[name]
-        network = recipe.network
+        network = vgg_of(recipe)
         for pooling in poolings or (network.pooling,):
             for padding in paddings or (network.padding,):
                 chosen = dataclasses.replace(
@@ -73,7 +74,7 @@ def compile_problem(
 def _compare_windows(
     recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
 ) -> list[dict[str, Any]]:
-    from jaxstyle.evaluation import layers_of
+    from jaxstyle.terms.protocol import layers_of
     from jaxstyle.tiling import make_tiling
 
     with jax.default_matmul_precision("highest"):
@@ -82,7 +83,7 @@ def _compare_windows(
         rows: list[dict[str, Any]] = []
         same: dict[Any, dict[str, Any]] = {}  # two tile sizes may give the same windows
         for tile in tiles:
-            tiling = make_tiling(pair[0].shape, tile, layers_of(recipe.terms), {})
+            tiling = make_tiling(recipe.network, pair[0].shape, tile, layers_of(recipe.terms), {})
             windows = (*tiling.rows.owned, *tiling.columns.owned)
             if windows in same:
                 rows.append({**same[windows], "tile": tile})
