@@ -28,7 +28,7 @@ from jaxstyle.terms.protocol import layers_of, split_arrays
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A setting of everything but the pictures; frozen and hashable.
+    """A setting of everything but the pictures; frozen, and hashable unless terms hold arrays.
 
     Attributes:
         name: as on the command line.
