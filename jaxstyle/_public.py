@@ -6,7 +6,7 @@ from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variati
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.transfer import (
     Checkpoint,
     StyleResult,
@@ -25,6 +25,7 @@ __all__ = [
     "VGG19",
     "Adam",
     "Checkpoint",
+    "Optax",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",

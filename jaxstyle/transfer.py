@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
@@ -30,7 +31,8 @@ from jaxstyle.evaluation import (
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
-from jaxstyle.solvers.protocol import Solver, check_solver, split_settings, with_settings
+from jaxstyle.solvers.optax import as_solver
+from jaxstyle.solvers.protocol import Solver, split_settings, with_settings
 from jaxstyle.solvers.state import Objective, State, Status, advance, is_active
 from jaxstyle.terms import Term
 from jaxstyle.vgg import VGG19, number_of_poolings
@@ -106,7 +108,7 @@ def stylize(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -126,7 +128,7 @@ def stylize(
             such; None if no term needs it (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
-        solver: over the recipe's.
+        solver: over the recipe's: a solver, or an optax transformation, see `Optax`.
         style_weights: `(S,)` the shares of several styles, by default equal; or a mapping of
             layers to such, see `prepare_targets`.
         masks: `(S, H, W)` in [0, 1], the region of the picture that each style is for.
@@ -178,7 +180,7 @@ def stylize_steps(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -255,7 +257,7 @@ def stylize_batch(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -316,7 +318,7 @@ def stylize_batch_steps(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -464,7 +466,7 @@ def _run(
     every: int | None,
     batched: bool,
     recipe: Recipe = DEFAULT,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     call: Callable[..., Any] = call_jitted,
@@ -476,8 +478,7 @@ def _run(
     """
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
-    solver = recipe.solver if solver is None else solver
-    check_solver(solver)
+    solver = recipe.solver if solver is None else as_solver(solver)
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
     if solver.on_host:
