@@ -3,6 +3,7 @@
 from jaxstyle import color, losses, recipes, terms
 from jaxstyle.evaluation import evaluate, prepare_targets
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from jaxstyle.network.vgg import LAYERS, VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
@@ -16,7 +17,6 @@ from jaxstyle.transfer import (
     stylize_batch_steps,
     stylize_steps,
 )
-from jaxstyle.vgg import LAYERS, VGG19
 
 # Last: while it is missing, `jaxstyle` leaves its modules to the import that is under way.
 __all__ = [

@@ -12,10 +12,10 @@ from jax.typing import ArrayLike
 
 from jaxstyle.checks import Shape, as_array, as_factor, as_integer, sum_dtype
 from jaxstyle.losses import normalize_gradient
+from jaxstyle.network.vgg import CONV_SHAPES, LAYERS, VGG19, number_of_poolings
 from jaxstyle.sharding import split
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.tiling import Tiling, compute_features, make_tiling, sum_over_windows
-from jaxstyle.vgg import CONV_SHAPES, LAYERS, VGG19, number_of_poolings
 
 Params = Mapping[str, Any]
 Targets = Mapping[str, Any]

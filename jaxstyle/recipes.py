@@ -10,6 +10,7 @@ from typing import Literal
 
 from flax.core import FrozenDict
 
+from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
 from jaxstyle.solvers.optax import as_solver
@@ -21,7 +22,6 @@ from jaxstyle.terms import (
     TotalVariation,
     Wasserstein2Style,
 )
-from jaxstyle.vgg import VGG19
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstyle.vgg import LAYERS, VGG19, number_of_poolings
+from jaxstyle.network.vgg import LAYERS, VGG19, number_of_poolings
 
 Maps = Mapping[str, jax.Array]
 

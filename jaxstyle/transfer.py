@@ -28,6 +28,7 @@ from jaxstyle.evaluation import (
     layers_of,
     prepare_targets,
 )
+from jaxstyle.network.vgg import VGG19, number_of_poolings
 from jaxstyle.pyramid import resize, scaled_shape
 from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.sharding import check_mesh, over, place, split_state, splits_columns, with_auto_axes
@@ -35,7 +36,6 @@ from jaxstyle.solvers.optax import as_solver
 from jaxstyle.solvers.protocol import Solver, split_settings, with_settings
 from jaxstyle.solvers.state import Objective, State, Status, advance, is_active
 from jaxstyle.terms import Term
-from jaxstyle.vgg import VGG19, number_of_poolings
 
 
 class StyleResult(NamedTuple):

@@ -36,7 +36,7 @@ import jaxstyle
 from jaxstyle import recipes, solvers, transfer
 from jaxstyle.app import runtime
 from jaxstyle.io import SAMPLES
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -37,7 +37,7 @@ import pytest
 import jaxstyle
 from jaxstyle import transfer
 from jaxstyle.app import runtime
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 # Tracing makes so many objects that by default Python looks for garbage all the time.
 gc.set_threshold(50_000, 20, 20)

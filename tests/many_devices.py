@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxstyle
 from jaxstyle import terms, transfer
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 # Shallow, since what takes time is compilation; all that a large recipe has is there.
 SMALL = jaxstyle.Recipe(

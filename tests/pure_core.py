@@ -59,7 +59,7 @@ before_import = world()
 
 import jaxstyle  # noqa: E402
 from jaxstyle import color, losses, terms  # noqa: E402
-from jaxstyle.vgg import CONV_SHAPES  # noqa: E402
+from jaxstyle.network.vgg import CONV_SHAPES  # noqa: E402
 
 after_import = world()
 

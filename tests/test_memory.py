@@ -13,7 +13,7 @@ from jaxstyle import recipes, transfer
 from jaxstyle.app import memory
 from jaxstyle.app.cli import main
 from jaxstyle.io import InputError
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 
 def compiled_bytes(recipe, height, width, tile):

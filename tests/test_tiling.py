@@ -7,8 +7,8 @@ import pytest
 
 import jaxstyle
 from jaxstyle import terms
+from jaxstyle.network.vgg import number_of_poolings
 from jaxstyle.tiling import make_tiling, receptive_radius
-from jaxstyle.vgg import number_of_poolings
 
 SHALLOW = (
     terms.Content(layers=("relu2_1",), reduction="mean"),

@@ -16,12 +16,12 @@ from jaxstyle.app.memory import (
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.report import Pictures
+from jaxstyle.app.pages.run_page import Pictures
 from jaxstyle.app.working_size import crop, cropped, extend, extended
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
 

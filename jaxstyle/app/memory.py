@@ -17,10 +17,10 @@ import jax.numpy as jnp
 
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io.errors import InputError
+from jaxstyle.network.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.tiling import make_tiling
-from jaxstyle.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 _WEIGHTS = 80e6

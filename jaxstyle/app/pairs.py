@@ -20,7 +20,7 @@ from jaxstyle.app.memory import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
 from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
-from jaxstyle.io.manifest import ManifestErrors, Row
+from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 
 # Pixels that a batch has at most, beyond which there is nothing to be gained.

@@ -21,7 +21,7 @@ from jaxstyle.app.job import say
 from jaxstyle.app.programs import KeptPrograms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.weights import cache_dir
+from jaxstyle.io.network_weights.cache import cache_dir
 from jaxstyle.transfer import call_jitted
 
 _SECONDS_TO_MEET = 120  # for several processes to have started

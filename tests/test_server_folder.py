@@ -1,0 +1,83 @@
+"""The folder of the page's server: gone at its end, also at a violent one."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from jaxstyle.app.web.server_folder import bytes_in, remove, server_folder
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+def test_it_is_removed_without_following_links(temporary, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"photo")
+    with server_folder() as folder:
+        (folder / "visit" / "picture").mkdir(parents=True)
+        (folder / "visit" / "picture" / "a.jpg").write_bytes(bytes(1000))
+        (folder / "visit" / "folder").symlink_to(tmp_path / "mine")
+        (folder / "visit" / "file").symlink_to(tmp_path / "mine" / "photo.jpg")
+        (folder / "visit" / "nowhere").symlink_to("nothing")
+        assert 1000 <= bytes_in(folder) < 2000
+    assert not list(temporary.iterdir())
+    assert (tmp_path / "mine" / "photo.jpg").read_bytes() == b"photo"
+
+
+def test_an_error_removes_it(temporary):
+    def serve():
+        with server_folder() as folder:
+            (folder / "x").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve()
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks")
+def test_what_a_killed_server_has_left(temporary, tmp_path):
+    run = (
+        "import os, sys, time\n"
+        "from jaxstyle.app.web.server_folder import server_folder\n"
+        "with server_folder() as folder:\n"
+        "    (folder / 'photo.jpg').write_bytes(b'1')\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", run], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    left = process.stdout.readline().strip()
+    # Nobody's: without a mark, a link to a marked one, a file.
+    strange = temporary / "jaxstyle-page-strange"
+    strange.mkdir(mode=0o700)
+    (strange / "photo.jpg").write_bytes(b"1")
+    (tmp_path / "marked").mkdir(mode=0o700)
+    (tmp_path / "marked" / ".jaxstyle-page").touch()
+    (temporary / "jaxstyle-page-link").symlink_to(tmp_path / "marked")
+    (temporary / "jaxstyle-page-file").touch()
+    with server_folder() as folder:
+        assert {each.name for each in folder.iterdir()} == {".jaxstyle-page"}
+        assert os.path.exists(f"{left}/photo.jpg")  # that server runs
+    process.kill()
+    process.communicate()
+    assert os.path.exists(f"{left}/photo.jpg")
+    with server_folder():
+        assert not os.path.exists(left)
+    assert (strange / "photo.jpg").exists()
+    assert (tmp_path / "marked" / ".jaxstyle-page").exists()
+    assert (temporary / "jaxstyle-page-file").exists()
+
+
+def test_removing_what_is_gone(tmp_path):
+    remove(tmp_path / "nowhere")
+    assert bytes_in(tmp_path / "nowhere") == 0
