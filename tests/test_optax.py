@@ -13,7 +13,6 @@ from test_lbfgs import bowl, count_compilations
 
 import jaxstyle
 from jaxstyle import Adam, Optax, Status, minimize
-from jaxstyle.evaluation import evaluate, prepare_targets
 from jaxstyle.solvers.optax import as_solver
 from jaxstyle.solvers.protocol import split_settings, with_settings
 
@@ -189,11 +188,11 @@ def pair(double):
 
 
 def painted_by_hand(params, content, style, number):
-    targets = prepare_targets(RECIPE.network, params, RECIPE.terms, content, style)
+    targets = jaxstyle.prepare_targets(RECIPE.network, params, RECIPE.terms, content, style)
 
     def loss(x):
         network, terms = RECIPE.network, RECIPE.terms
-        return evaluate(network, params, terms, targets, RECIPE.weights, x)[0]
+        return jaxstyle.evaluate(network, params, terms, targets, RECIPE.weights, x)[0]
 
     return by_hand(CHAIN, jax.jit(jax.value_and_grad(loss)), jnp.asarray(content), number)
 
