@@ -1,4 +1,4 @@
-"""The public names of `jaxstyle`, which loads this module when one of them is first used."""
+"""The public names of `jaxstyle`, which loads this module on the first use of one of them."""
 
 from jaxstyle import color, losses, recipes, terms
 from jaxstyle.checkpoint import Checkpoint
@@ -6,6 +6,8 @@ from jaxstyle.compiled import StyleResult
 from jaxstyle.evaluation import evaluate, prepare_targets
 from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from jaxstyle.options import StylizeOptions
+from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
@@ -18,7 +20,7 @@ from jaxstyle.transfer import (
 )
 from jaxstyle.vgg import LAYERS, VGG19
 
-# Last: while it is missing, `jaxstyle` leaves its modules to the import that is under way.
+# Last: `jaxstyle.__getattr__` takes a module without `__all__` for one that is still being loaded.
 __all__ = [
     "LAYERS",
     "LBFGS",
@@ -30,6 +32,7 @@ __all__ = [
     "ScipyLBFGSB",
     "Status",
     "StyleResult",
+    "StylizeOptions",
     "Trace",
     "color",
     "content_loss",
@@ -39,6 +42,7 @@ __all__ = [
     "make_mesh",
     "median_filter",
     "minimize",
+    "objective",
     "prepare_targets",
     "recipes",
     "style_loss",

@@ -68,7 +68,12 @@ def _check_terms(terms: Any) -> tuple[Any, ...]:
     return tuple(terms)
 
 
-def _check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
+def check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
+    """Checks that `given`, named `what`, is a mapping of the names of `terms`.
+
+    Raises:
+        ValueError: if it is not.
+    """
     names = sorted(term.name for term in terms)
     if not isinstance(given, Mapping):
         raise ValueError(
@@ -373,8 +378,8 @@ def evaluate(
             that do not belong to them, or variables that are not the network's.
     """
     terms = _check_terms(terms)
-    _check_names("targets", targets, terms)
-    _check_names("weights", weights, terms)
+    check_names("targets", targets, terms)
+    check_names("weights", weights, terms)
     _check_network(network, params, layers_of(terms))
     image = as_array(image, "image", _IMAGE)
     dtype = sum_dtype(image)

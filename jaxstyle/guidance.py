@@ -14,9 +14,9 @@ from jaxstyle.recipes import Recipe
 
 
 def merge_weights(
-    recipe: Recipe, weights: Weights | None, content: Any, batched: bool
+    recipe: Recipe, weights: Weights | None, dtype: Any, batch: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Returns the recipe's loss weights, overridden by `weights`, as arrays.
+    """Returns the recipe's loss weights, overridden by `weights`, as arrays of shape `batch`.
 
     Raises:
         ValueError: for other names, other shapes than `()` or `(B,)`, or no numbers.
@@ -29,21 +29,18 @@ def merge_weights(
             f"weights for {', '.join(map(str, unknown))}, but the terms of recipe {recipe.name} "
             f"are {', '.join(sorted(recipe.weights))}"
         )
-    # Arrays of the pixels' dtype, so that other numbers do not compile again.
+    # Arrays, so that other numbers do not compile again.
     factors = {
-        name: to_numbers(weights.get(name, factor), content.dtype)
+        name: to_numbers(weights.get(name, factor), dtype)
         for name, factor in recipe.weights.items()
     }
-    shapes = [(), content.shape[:1]] if batched else [()]
     for name, factor in factors.items():
-        if factor.shape not in shapes:
+        if factor.shape not in ((), batch):
             raise ValueError(
                 f"the weight of {name} has shape {factor.shape} instead of "
-                f"{' or '.join(map(str, shapes))}"
+                f"{' or '.join(map(str, dict.fromkeys(((), batch))))}"
             )
-    if not batched:
-        return factors
-    return {name: _broadcast(factor, (len(content),)) for name, factor in factors.items()}
+    return {name: _broadcast(factor, batch) for name, factor in factors.items()}
 
 
 def check_style_weights(

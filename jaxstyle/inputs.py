@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.color import match_color
-from jaxstyle.evaluation import Params, Style, StyleWeights, Weights
+from jaxstyle.evaluation import Params, Style
 from jaxstyle.guidance import check_masks, check_style_weights, merge_weights
 from jaxstyle.pictures import check_image, check_size, check_styles
-from jaxstyle.problem import Problem
+from jaxstyle.problem import Problem, check_tile
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, place, splits_columns, with_auto_axes
 from jaxstyle.solvers import ScipyLBFGSB, Solver
@@ -37,31 +37,26 @@ class Inputs(NamedTuple):
     """In a batch, without the pairs that fill up the devices."""
 
 
-def prepare(
+def prepare_inputs(
     params: Params,
     content: ArrayLike | None,
     style: Style | None,
+    options: Mapping[str, Any],
     *,
-    recipe: Recipe,
-    solver: Solver,
     batched: bool,
-    weights: Weights | None = None,
-    style_weights: StyleWeights | None = None,
-    masks: ArrayLike | None = None,
-    style_masks: Sequence[ArrayLike | None] | None = None,
-    init: ArrayLike | str | None = None,
-    key: jax.Array | None = None,
-    tile: int | None = None,
-    mesh: Mesh | None = None,
 ) -> Inputs:
     """Validates the arguments of a run and places its arrays.
+
+    `options` are those of `resolve_options`.
 
     Raises:
         ValueError: if one of them is wrong; see `stylize`.
     """
+    recipe, init, mesh = options["recipe"], options["init"], options["mesh"]
+    if batched and isinstance(options["solver"], ScipyLBFGSB):
+        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
     # Arrays on the host stay there until each device gets its own part.
     styles = check_styles(style, recipe, batched)
-    init = recipe.init if init is None else init
     if content is None:
         _check_without_content(recipe, init)
     # Without a content, `init` takes its place: only its size is read.
@@ -72,29 +67,30 @@ def prepare(
         raise ValueError(f"{len(pixels)} contents, but {[len(each) for each in styles]} styles")
     # Everything is computed in the dtype of the content.
     styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
-    start, keys, kind = check_init(init, pixels, key, batched)
-    factors = merge_weights(recipe, weights, pixels, batched)
-    shares = check_style_weights(style_weights, recipe, styles, masks is not None, batched)
-    guides = check_masks(masks, style_masks, pixels, styles, batched)
-    number = len(pixels)
-    problem = Problem(recipe.network, recipe.terms, _check_tile(tile))
+    start, keys, kind = check_init(init, pixels, options["key"], batched)
+    weights = merge_weights(recipe, options["weights"], pixels.dtype, pixels.shape[:-3])
+    masks, shares = options["masks"], options["style_weights"]
+    shares = check_style_weights(shares, recipe, styles, masks is not None, batched)
+    guides = check_masks(masks, options["style_masks"], pixels, styles, batched)
+    problem = Problem(recipe.network, recipe.terms, check_tile(options["tile"]))
     if mesh is not None:
-        problem = _split(problem, mesh, solver, pixels, batched)
+        problem = _split(problem, mesh, options["solver"], pixels, batched)
     if not isinstance(params, Mapping) or not isinstance(params.get("params"), Mapping):
         raise ValueError(
             "params must be what jaxstyle.io.load_params returns, {'params': {layer: ...}}"
         )
-    pairs = pixels, start, keys, factors, shares, guides, styles
+    num_pairs = len(pixels)
+    pairs = pixels, start, keys, weights, shares, guides, styles
     if batched and mesh is not None:
-        pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))
-    pixels, start, keys, factors, shares, guides, styles = put(pairs, problem.mesh, batched)
+        pairs = _fill(pairs, -num_pairs % mesh.shape.get("batch", 1))
+    pixels, start, keys, weights, shares, guides, styles = put(pairs, problem.mesh, batched)
     params = put(params, problem.mesh, batched=False)
     if keys is not None:
         start = make_noise(problem, kind, batched, pixels, keys)
     start = pixels if start is None else start
     if recipe.color == "match":
         styles = tuple(_match_color(each, pixels, batched=batched) for each in styles)
-    return Inputs(problem, params, pixels, styles, start, factors, shares, guides, number)
+    return Inputs(problem, params, pixels, styles, start, weights, shares, guides, num_pairs)
 
 
 def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
@@ -114,12 +110,6 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         raise ValueError(
             "without a content image, init must be an image, and the recipe's color `style`"
         )
-
-
-def _check_tile(tile: Any) -> int | None:
-    if tile is not None and not (isinstance(tile, int | np.integer) and tile >= 1):
-        raise ValueError(f"tile must be a positive whole number of pixels, not {tile!r}")
-    return None if tile is None else int(tile)
 
 
 def _split(
