@@ -3,30 +3,35 @@
 from jaxstyle import color, losses, recipes, terms
 from jaxstyle.checkpoint import Checkpoint
 from jaxstyle.compiled import StyleResult
-from jaxstyle.evaluation import evaluate, prepare_targets
+from jaxstyle.evaluation import evaluate
 from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from jaxstyle.network.protocol import Network
+from jaxstyle.network.vgg import LAYERS, VGG, VGG16, VGG19
 from jaxstyle.options import StylizeOptions
 from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.targets import prepare_targets
 from jaxstyle.transfer import (
     stylize,
     stylize_batch,
     stylize_batch_steps,
     stylize_steps,
 )
-from jaxstyle.vgg import LAYERS, VGG19
 
 # Last: `jaxstyle.__getattr__` takes a module without `__all__` for one that is still being loaded.
 __all__ = [
     "LAYERS",
     "LBFGS",
+    "VGG",
+    "VGG16",
     "VGG19",
     "Adam",
     "Checkpoint",
+    "Network",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",

@@ -5,7 +5,7 @@ runs of one size share one compilation.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +14,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxstyle import solvers
 from jaxstyle.color import luminance_only
-from jaxstyle.evaluation import Params, Targets, Weights, prepare_targets
+from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
+from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
-from jaxstyle.sharding import over, split_state
+from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import State, Status, is_active, with_settings
+from jaxstyle.targets import Targets, prepare_targets
+from jaxstyle.terms.protocol import fill_arrays
 
 
 class StyleResult(NamedTuple):
@@ -58,20 +61,22 @@ def compute_targets(
     style_weights: Any,
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
+    arrays: Sequence[Any] = (),
 ) -> Targets:
-    """Computes what the terms compare with."""
+    """Computes what the terms compare with; `arrays` are those of the terms."""
     # Targets are computed once: Winograd's convolutions would take longer to compile than they
     # save. With windows, the same few kernels are run many times, which pays.
     if problem.tile is None:
         params = problem.network.prepare(params, winograd=False)
 
     def compute(
-        params: Any, content: Any, styles: Any, shares: Any, masks: Any, style_masks: Any
+        params: Any, arrays: Any, content: Any, styles: Any, shares: Any, *guides: Any
     ) -> Targets:
+        masks, style_masks = guides
         return prepare_targets(
             problem.network,
             params,
-            problem.terms,
+            fill_arrays(problem.terms, arrays),
             content,
             styles,
             style_weights=shares,
@@ -81,9 +86,11 @@ def compute_targets(
         )
 
     if batched:
-        compute = jax.vmap(compute, (None, 0, 0, 0, 0, 0))
-    arguments = params, content, styles, style_weights, masks, style_masks
-    targets: Targets = over(problem.mesh, compute, (False, *[batched] * 5))(*arguments)
+        compute = jax.vmap(compute, (None, None, 0, 0, 0, 0, 0))
+    arguments = params, arrays, content, styles, style_weights, masks, style_masks
+    targets: Targets = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))(
+        *arguments
+    )
     return targets
 
 
@@ -97,12 +104,13 @@ def first_state(
     params: Params,
     targets: Targets,
     weights: Weights,
+    arrays: Sequence[Any] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> State:
     """Returns the solver's state before the first step.
 
-    `earlier` is the solver's own state at the end of the size before, or None. `settings` are the
-    solver's traced numbers, by default its own.
+    `earlier` is the solver's own state at the end of the size before, or None. `arrays` are those
+    of the terms. `settings` are the solver's traced numbers, by default its own.
     """
 
     def start(x: jax.Array, earlier: Any, settings: Any, *arguments: Any) -> State:
@@ -113,9 +121,10 @@ def first_state(
         return split_state(state, x, problem.stride)
 
     if batched:
-        start = jax.vmap(start, (0, 0, None, None, 0, 0))
-    start = over(problem.mesh, start, (batched, batched, False, False, batched, batched))
-    return start(x, earlier, settings or {}, params, targets, weights)
+        start = jax.vmap(start, (0, 0, None, None, 0, 0, None))
+    split = (batched, batched, False, False, batched, batched, False)
+    start = run_on_mesh(problem.mesh, start, split)
+    return start(x, earlier, settings or {}, params, targets, weights, arrays)
 
 
 def _advance(
@@ -127,21 +136,29 @@ def _advance(
     params: Params,
     targets: Targets,
     weights: Weights,
+    arrays: Sequence[Any] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> State:
-    """Makes steps until their number is `stop`; `settings` as in `first_state`."""
+    """Makes steps until their number is `stop`; `arrays` and `settings` as in `first_state`."""
 
     def run(
-        state: State, stop: jax.Array, params: Any, targets: Any, weights: Any, settings: Any
+        state: State,
+        stop: jax.Array,
+        params: Any,
+        targets: Any,
+        weights: Any,
+        arrays: Any,
+        settings: Any,
     ) -> State:
         params = problem.network.prepare(params)
         step = functools.partial(with_settings(solver, settings).step, problem)
         if batched:
-            step = jax.vmap(step, (0, None, 0, 0))
-        return solvers.advance(lambda state: step(state, params, targets, weights), state, stop)
+            step = jax.vmap(step, (0, None, 0, 0, None))
+        arguments = params, targets, weights, arrays
+        return solvers.advance(lambda state: step(state, *arguments), state, stop)
 
-    run = over(problem.mesh, run, (batched, False, False, batched, batched, False))
-    return run(state, stop, params, targets, weights, settings or {})
+    run = run_on_mesh(problem.mesh, run, (batched, False, False, batched, batched, False, False))
+    return run(state, stop, params, targets, weights, arrays, settings or {})
 
 
 advance = jax.jit(_advance, static_argnums=(0, 1, 2))

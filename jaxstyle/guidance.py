@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import StyleWeights, Weights, layers_of
+from jaxstyle.evaluation import Weights
 from jaxstyle.pictures import check_range, to_numbers
 from jaxstyle.recipes import Recipe
+from jaxstyle.targets import StyleWeights
+from jaxstyle.terms.protocol import layers_of
 
 
 def merge_weights(

@@ -12,21 +12,25 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.color import match_color
-from jaxstyle.evaluation import Params, Style
 from jaxstyle.guidance import check_masks, check_style_weights, merge_weights
+from jaxstyle.network.protocol import Params
 from jaxstyle.pictures import check_image, check_size, check_styles
 from jaxstyle.problem import Problem, check_tile
 from jaxstyle.recipes import Recipe
-from jaxstyle.sharding import check_mesh, place, splits_columns, with_auto_axes
+from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import ScipyLBFGSB, Solver
 from jaxstyle.start import check_init, make_noise
+from jaxstyle.targets import Style
+from jaxstyle.terms.protocol import layers_of, split_arrays
 
 
 class Inputs(NamedTuple):
-    """What a run works on; in a batch all arrays but `params` have a leading dimension."""
+    """What a run works on; in a batch all but `params` and `arrays` have a leading dimension."""
 
     problem: Problem
     params: Params
+    arrays: list[jax.Array]
+    """Those of the terms."""
     content: jax.Array
     styles: tuple[jax.Array, ...]
     start: jax.Array
@@ -72,31 +76,30 @@ def prepare_inputs(
     masks, shares = options["masks"], options["style_weights"]
     shares = check_style_weights(shares, recipe, styles, masks is not None, batched)
     guides = check_masks(masks, options["style_masks"], pixels, styles, batched)
-    problem = Problem(recipe.network, recipe.terms, check_tile(options["tile"]))
+    terms, arrays = split_arrays(recipe.terms)
+    problem = Problem(recipe.network, terms, check_tile(options["tile"]))
     if mesh is not None:
         problem = _split(problem, mesh, options["solver"], pixels, batched)
-    if not isinstance(params, Mapping) or not isinstance(params.get("params"), Mapping):
-        raise ValueError(
-            "params must be what jaxstyle.io.load_params returns, {'params': {layer: ...}}"
-        )
+    recipe.network.check_params(params, layers_of(terms))
     num_pairs = len(pixels)
     pairs = pixels, start, keys, weights, shares, guides, styles
     if batched and mesh is not None:
         pairs = _fill(pairs, -num_pairs % mesh.shape.get("batch", 1))
     pixels, start, keys, weights, shares, guides, styles = put(pairs, problem.mesh, batched)
-    params = put(params, problem.mesh, batched=False)
+    params, arrays = put((params, arrays), problem.mesh, batched=False)
     if keys is not None:
         start = make_noise(problem, kind, batched, pixels, keys)
     start = pixels if start is None else start
     if recipe.color == "match":
         styles = tuple(_match_color(each, pixels, batched=batched) for each in styles)
-    return Inputs(problem, params, pixels, styles, start, weights, shares, guides, num_pairs)
+    pairs = pixels, styles, start, weights, shares, guides
+    return Inputs(problem, params, arrays, *pairs, num_pairs)
 
 
 def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     """Puts arrays on the devices of a run, each part directly from where it is."""
     if mesh is not None:
-        return place(tree, mesh, batched)
+        return put_on_mesh(tree, mesh, batched)
     return jax.tree.map(
         lambda leaf: with_auto_axes(leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)),
         tree,

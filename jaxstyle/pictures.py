@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import Style, layers_of
 from jaxstyle.recipes import Recipe
+from jaxstyle.targets import Style
 from jaxstyle.terms import Term
+from jaxstyle.terms.protocol import layers_of
 
 # How far outside [0, 1] pixels may be. Bicubic resizing and sharpening overshoot by some tenths,
 # pixels that were optimized without bounds by up to about one. Pictures in 0..255, in [-1, 1] or

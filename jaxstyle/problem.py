@@ -1,7 +1,7 @@
 """The objective of a run: its static part, and as a function of the image alone."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,11 +10,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import Params, Targets, Weights, check_names, evaluate, layers_of
+from jaxstyle.evaluation import Weights, check_names, evaluate
 from jaxstyle.guidance import merge_weights
+from jaxstyle.network.protocol import Network, Params, common_stride
 from jaxstyle.recipes import Recipe, check_recipe
+from jaxstyle.targets import Targets
 from jaxstyle.terms import Term
-from jaxstyle.vgg import VGG19, number_of_poolings
+from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Problem:
 
     Attributes:
         network: the network.
-        terms: the terms.
+        terms: the terms, with shapes in the place of their arrays, see `split_arrays`.
         tile: pixels along the edge of a window; None takes the picture whole.
         mesh: the devices that share the pictures; None leaves the arrays where they are.
         turned: whether the solver's arrays are `(W, H, 3)`, which splits a picture along its
             columns.
     """
 
-    network: VGG19
+    network: Network
     terms: tuple[Term, ...]
     tile: int | None = None
     mesh: Mesh | None = None
@@ -40,19 +42,27 @@ class Problem:
 
     @property
     def stride(self) -> int:
-        """Pixels, along each axis, that one position of the deepest layer covers."""
-        return max(2 ** number_of_poolings(layer) for layer in layers_of(self.terms))
+        """Pixels, along each axis, of which the edges of the parts of a picture are multiples."""
+        return common_stride(self.network, layers_of(self.terms))
 
     def turn(self, x: jax.Array) -> jax.Array:
         """Converts pictures `(..., H, W, 3)` to the solver's layout, or back."""
         return x.swapaxes(-3, -2) if self.turned else x
 
     def __call__(
-        self, x: jax.Array, params: Params, targets: Targets, weights: Weights
+        self,
+        x: jax.Array,
+        params: Params,
+        targets: Targets,
+        weights: Weights,
+        arrays: Sequence[Any] = (),
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Returns the objective at the solver's `x`, see `jaxstyle.evaluate`."""
-        image = self.turn(x)
-        return evaluate(self.network, params, self.terms, targets, weights, image, tile=self.tile)
+        """Returns the objective at the solver's `x`, see `jaxstyle.evaluate`.
+
+        `arrays` are those of the terms.
+        """
+        image, terms = self.turn(x), fill_arrays(self.terms, arrays)
+        return evaluate(self.network, params, terms, targets, weights, image, tile=self.tile)
 
 
 def objective(
@@ -75,8 +85,9 @@ def objective(
     solver, start, pyramid, color and median filter are not part of the objective.
 
     The function is pure, and can be compiled, batched and differentiated. It is also a pytree
-    (a `jax.tree_util.Partial`) of `params`, `targets` and `weights`. Pass it to a jitted function
-    as an argument: in a closure its arrays become constants of the compiled program.
+    (a `jax.tree_util.Partial`) of `params`, `targets`, `weights` and the arrays of the terms. Pass
+    it to a jitted function as an argument: in a closure its arrays become constants of the
+    compiled program.
 
     Args:
         recipe: its network, terms and weights are used.
@@ -97,8 +108,11 @@ def objective(
     check_recipe(recipe)
     check_names("targets", targets, recipe.terms)
     factors = merge_weights(recipe, weights, jnp.result_type(float), ())
-    problem = Problem(recipe.network, recipe.terms, check_tile(tile))
-    return jax.tree_util.Partial(problem, params=params, targets=targets, weights=factors)
+    terms, arrays = split_arrays(recipe.terms)
+    problem = Problem(recipe.network, terms, check_tile(tile))
+    return jax.tree_util.Partial(
+        problem, params=params, targets=targets, weights=factors, arrays=arrays
+    )
 
 
 def check_tile(tile: Any) -> int | None:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxstyle.pictures import check_image
 from jaxstyle.problem import Problem
-from jaxstyle.sharding import over
+from jaxstyle.sharding import run_on_mesh
 
 
 def check_init(
@@ -76,5 +76,5 @@ def make_noise(
         return mean[None, None] + 0.001 / white * jax.random.normal(key, shape, dtype)
 
     each = jax.vmap(noise) if batched else noise
-    made: jax.Array = over(problem.mesh, each, (batched, batched))(content, keys)
+    made: jax.Array = run_on_mesh(problem.mesh, each, (batched, batched))(content, keys)
     return made

@@ -17,12 +17,14 @@ from jax.typing import ArrayLike
 from jaxstyle import compiled
 from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_state
 from jaxstyle.compiled import StyleResult, call_jitted
-from jaxstyle.evaluation import Params, Style, layers_of
 from jaxstyle.image import scaled_shape, shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare_inputs, put
+from jaxstyle.network.protocol import Params
 from jaxstyle.options import StylizeOptions, lists_options, resolve_options
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import Adam, ScipyLBFGSB, Solver, State, split_settings
+from jaxstyle.targets import Style
+from jaxstyle.terms.protocol import layers_of
 
 
 @lists_options
@@ -255,7 +257,7 @@ def _paint_size(
     targets = call(
         compiled.compute_targets,
         (problem, run.batched),
-        *(inputs.params, content, styles, inputs.shares, *guides),
+        *(inputs.params, content, styles, inputs.shares, *guides, inputs.arrays),
     )
     x = start
     if before.painted is not None:
@@ -292,8 +294,8 @@ def _solve(
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size from `x`; yields the steps made there, and its state."""
     problem, solver = run.inputs.problem, run.sizes[stage][1]
-    every, call = run.watch.every, run.watch.call
-    arguments: tuple[Any, ...] = (run.inputs.params, targets, run.inputs.weights)
+    inputs, (every, *_, call) = run.inputs, run.watch
+    arguments: tuple[Any, ...] = (inputs.params, targets, inputs.weights, inputs.arrays)
     made, total = 0, solver.num_steps
     if isinstance(solver, ScipyLBFGSB):
         state = solver.start(problem, x, *arguments)

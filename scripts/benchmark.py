@@ -35,10 +35,11 @@ from rich.table import Table
 import jaxstyle
 from jaxstyle import recipes, solvers
 from jaxstyle.app import runtime
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.compiled import advance_in_place, first_state
 from jaxstyle.io import SAMPLES
+from jaxstyle.network.vgg import CONV_SHAPES
 from jaxstyle.problem import Problem
-from jaxstyle.vgg import CONV_SHAPES
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -489,7 +490,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
     chosen = dataclasses.replace(recipe.solver, num_steps=steps)
     rows: list[dict[str, Any]] = []
     for name in ("float32", "tf32", "bfloat16"):
-        network = recipe.network.clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
+        network = vgg_of(recipe).clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
         with runtime.precision(name):
             result = jaxstyle.stylize(
                 params,
@@ -522,7 +523,7 @@ def device(
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for name in ("float32", "tf32", "bfloat16"):
         dtype = jnp.bfloat16 if name == "bfloat16" else None
-        network = recipes.GATYS_NOTEBOOK.network.clone(dtype=dtype)
+        network = vgg_of(recipes.GATYS_NOTEBOOK).clone(dtype=dtype)
         recipe = dataclasses.replace(
             recipes.GATYS_NOTEBOOK, network=network, solver=solvers.LBFGS(num_steps=steps)
         )
@@ -640,7 +641,7 @@ def windows(
     rows: list[dict[str, Any]] = []
     for name in names:
         recipe = recipes.RECIPES[name]
-        network = recipe.network
+        network = vgg_of(recipe)
         for pooling in poolings or (network.pooling,):
             for padding in paddings or (network.padding,):
                 chosen = dataclasses.replace(
@@ -689,7 +690,7 @@ def _tiled_problem(
 def _compare_windows(
     recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
 ) -> list[dict[str, Any]]:
-    from jaxstyle.evaluation import layers_of
+    from jaxstyle.terms.protocol import layers_of
     from jaxstyle.tiling import make_tiling
 
     with jax.default_matmul_precision("highest"):
@@ -698,7 +699,7 @@ def _compare_windows(
         rows: list[dict[str, Any]] = []
         same: dict[Any, dict[str, Any]] = {}  # two sizes may come to the same windows
         for tile in tiles:
-            tiling = make_tiling(pair[0].shape, tile, layers_of(recipe.terms), {})
+            tiling = make_tiling(recipe.network, pair[0].shape, tile, layers_of(recipe.terms), {})
             windows = (*tiling.rows.owned, *tiling.columns.owned)
             if windows in same:
                 rows.append({**same[windows], "tile": tile})

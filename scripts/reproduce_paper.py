@@ -22,6 +22,7 @@ import tyro
 import jaxstyle
 from jaxstyle.app import runtime
 from jaxstyle.app.job import say
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
@@ -222,7 +223,7 @@ def trade_off(
         style = GramStyle(layers=STYLE_LAYERS[:depth], layer_weights=(1 / depth,) * depth)
         here = dataclasses.replace(
             recipe,
-            network=recipe.network.clone(pooling="average"),
+            network=vgg_of(recipe).clone(pooling="average"),
             terms=(Content(), style),
         )
         panels += [

@@ -26,7 +26,7 @@ import pytest
 import jaxstyle
 from jaxstyle import compiled
 from jaxstyle.app import runtime
-from jaxstyle.vgg import CONV_SHAPES
+from jaxstyle.network.vgg import CONV_SHAPES
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"

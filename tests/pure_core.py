@@ -59,7 +59,7 @@ before_import = world()
 
 import jaxstyle  # noqa: E402
 from jaxstyle import color, losses, terms  # noqa: E402
-from jaxstyle.vgg import CONV_SHAPES  # noqa: E402
+from jaxstyle.network.vgg import CONV_SHAPES  # noqa: E402
 
 after_import = world()
 
@@ -135,10 +135,13 @@ def calls(size: int) -> dict:
         "minimize": minimize,
         "make_mesh": jaxstyle.make_mesh,
         "median_filter": lambda: jaxstyle.median_filter(content),
-        "VGG19.__call__": lambda: network.apply(params, content, ("relu1_1",)),
-        "VGG19.mean_color": network.mean_color,
-        "VGG19.minimum_size": lambda: network.minimum_size(("relu1_1",)),
-        "VGG19.prepare": lambda: network.prepare(params),
+        "VGG.__call__": lambda: network.apply(params, content, ("relu1_1",)),
+        "VGG.check_params": lambda: network.check_params(params, ("relu1_1",)),
+        "VGG.mean_color": network.mean_color,
+        "VGG.minimum_size": lambda: network.minimum_size(("relu1_1",)),
+        "VGG.prepare": lambda: network.prepare(params),
+        "VGG.reach": lambda: network.reach("relu1_1"),
+        "VGG.stride": lambda: network.stride("relu1_1"),
         "Pyramid.scales": lambda: jaxstyle.Pyramid().scales(size * 10, size),
         "color.luminance_only": lambda: color.luminance_only(content, style),
         "color.match_color": lambda: color.match_color(style, content),

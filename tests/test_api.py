@@ -41,6 +41,7 @@ METHODS = {
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
 PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "go_on"}
+PROTOCOL |= {"position_weights", "normalized_gradients"}
 FUNCTIONS = {
     name: each
     for name, each in ROUTINES.items()
@@ -49,7 +50,7 @@ FUNCTIONS = {
 # What may have a default and be given by its position: `network.apply(params, image, layers)`,
 # `load_params(path)`, and its neighbour.
 POSITIONAL = {
-    "jaxstyle.VGG19.__call__": {"layers"},
+    "jaxstyle.VGG.__call__": {"layers"},
     "jaxstyle.io.load_params": {"path"},
     "jaxstyle.io.verify": {"path"},
 }
@@ -155,7 +156,9 @@ def test_has_a_docstring(name):
         # A constant or a type: where it is assigned.
         module, constant = name.rsplit(".", 1)
         modules = [sys.modules[module]]
-        modules += {"jaxstyle": [jaxstyle.vgg], "jaxstyle.io": [jaxstyle.io.images]}.get(module, [])
+        modules += {"jaxstyle": [jaxstyle.network.vgg], "jaxstyle.io": [jaxstyle.io.images]}.get(
+            module, []
+        )
         assert any(constant in documented_by_strings(tree_of(each)) for each in modules)
 
 
@@ -291,21 +294,24 @@ def test_the_core_touches_arrays_only():
     assert report["touched"] == []
     assert report["changed"] == {"by import": [], "by calls": []}
     core = [name.removeprefix("jaxstyle.") for name in FUNCTIONS if ".io." not in name]
+    core = [name for name in core if not name.startswith("Network.")]  # those of VGG are called
     aliases = {name for name in core if f"losses.{name}" in core}
     assert set(report["called"]) == set(core) - aliases
 
 
 # Of each kind of value, another one for every field.
+OF_VGG = {
+    "pooling": "l2",
+    "padding": "reflect",
+    "first_padding": "zero",
+    "dtype": jnp.bfloat16,
+    "preprocessing": "torchvision",
+    "white": 256.0,
+    "pooling_scale": 2.0,
+}
 CHANGES = {
-    jaxstyle.VGG19: {
-        "pooling": "l2",
-        "padding": "reflect",
-        "first_padding": "zero",
-        "dtype": jnp.bfloat16,
-        "preprocessing": "torchvision",
-        "white": 256.0,
-        "pooling_scale": 2.0,
-    },
+    jaxstyle.VGG19: OF_VGG,
+    jaxstyle.VGG16: OF_VGG,
     jaxstyle.LBFGS: {
         "num_steps": 7,
         "history_size": 7,
@@ -388,7 +394,8 @@ CHANGES = {
 
 def test_all_values_are_known():
     made = {jaxstyle.StyleResult, jaxstyle.Trace, jaxstyle.Checkpoint, jaxstyle.Status}
-    others = {jaxstyle.io.InputError, jaxstyle.io.WeightsInfo, terms.Term, jaxstyle.StylizeOptions}
+    others = {jaxstyle.io.InputError, jaxstyle.io.WeightsInfo, terms.Term}
+    others |= {jaxstyle.Network, jaxstyle.VGG, jaxstyle.StylizeOptions}
     assert set(CHANGES) == set(CLASSES.values()) - made - others
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxstyle import convolution as module
-from jaxstyle.convolution import convolution
+from jaxstyle.network import winograd
+from jaxstyle.network.convolution import convolution
 
 MODES = {"zero": "constant", "replicate": "edge", "reflect": "reflect"}
 # Few and many channels (XLA's convolution and Winograd's), sides that are no multiples of 4, and
@@ -61,7 +61,7 @@ def test_strips_are_the_whole(padding, monkeypatch):
 
     cotangent = jnp.sin(jnp.arange(2 * 37 * 21 * 64.0)).reshape(2, 37, 21, 64)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_BLOCK", 2**18)
+        patch.setattr(winograd, "_BLOCK", 2**18)
         found = run(x, cotangent)
     each = [run(x[i : i + 1], cotangent[i : i + 1]) for i in range(2)]
     for strips, whole in zip(found, zip(*each, strict=True), strict=True):

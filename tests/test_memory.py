@@ -13,8 +13,8 @@ from jaxstyle import compiled, recipes
 from jaxstyle.app import memory
 from jaxstyle.app.cli import main
 from jaxstyle.io import InputError
+from jaxstyle.network.vgg import CONV_SHAPES
 from jaxstyle.problem import Problem
-from jaxstyle.vgg import CONV_SHAPES
 
 
 def compiled_bytes(recipe, height, width, tile):

@@ -13,7 +13,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.vgg import CONV_LAYERS
+from jaxstyle.network.vgg import CONV_LAYERS
 
 # Rounding, about 1e3 eps after 16 layers, turns the sign of that share of the ReLUs. So many of the
 # gradient's independent parts are wrong, which makes its error the share's square root.
@@ -251,14 +251,14 @@ def test_torchvision_preprocessing(random_params, pictures):
 
 
 def test_max_pooling_halves_odd_sides_and_passes_gradients():
-    from jaxstyle.vgg import _pool
+    from jaxstyle.network.pooling import pool
 
     x = jnp.arange(5 * 7 * 2, dtype=jnp.float32).reshape(5, 7, 2)
-    assert _pool(x, "max").shape == (2, 3, 2)
-    gradient = jax.grad(lambda x: jnp.sum(_pool(x, "max")))(x)
+    assert pool(x, "max").shape == (2, 3, 2)
+    gradient = jax.grad(lambda x: jnp.sum(pool(x, "max")))(x)
     assert gradient.sum() == 2 * 3 * 2
     assert set(np.unique(gradient)) == {0, 1}
-    assert not np.isnan(jax.grad(lambda x: jnp.sum(_pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
+    assert not np.isnan(jax.grad(lambda x: jnp.sum(pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
 
 
 def test_smallest_images(random_params):
@@ -306,7 +306,7 @@ def test_prepared_kernels_do_not_make_float64_less_exact(random_params):
     with jax.enable_x64(True):
         expected = network.apply(random_params, jnp.asarray(image), layers)["relu3_1"]
         prepared = network.prepare(random_params)
-        assert prepared["taps"]["conv3_1"].dtype == jnp.float32
+        assert prepared["transformed"]["conv3_1"].dtype == jnp.float32
         found = network.apply(prepared, jnp.asarray(image), layers)["relu3_1"]
         assert found.dtype == expected.dtype == jnp.float64
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

@@ -44,7 +44,7 @@ from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.tensor_file import write_tensors
 from jaxstyle.io.torch_file import read_torch
 from jaxstyle.io.weight_formats import read_file
-from jaxstyle.vgg import CONV_LAYERS
+from jaxstyle.network.vgg import CONV_LAYERS
 
 TORCH_INDEX = dict(
     zip(CONV_LAYERS, [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34], strict=True)

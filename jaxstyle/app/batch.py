@@ -38,6 +38,7 @@ from jaxstyle.app.pairs import (
 )
 from jaxstyle.app.progress import show_progress, tell_program, time_left
 from jaxstyle.app.sidecar import describe_losses, describe_run, timed
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
@@ -117,7 +118,7 @@ class _Runner:
         self.mesh = self._mesh()
         params: dict[str, Any] = {}
         self.infos: dict[str, dict[str, Any]] = {}  # of the weights, by preprocessing
-        for each in {pair.job.recipe.network.preprocessing for pair in pairs}:
+        for each in {vgg_of(pair.job.recipe).preprocessing for pair in pairs}:
             params[each], info = load_params_and_info(pairs[0].job.params, preprocessing=each)
             self.infos[each] = {"source": info.source, "sha256": info.sha256}
         self.painter = Painter(params, self.mesh, call, self._is_stopped, self._show_progress)
@@ -131,7 +132,7 @@ class _Runner:
 
     def _info(self, pair: Pair) -> dict[str, Any]:
         """Source and hash of the weights that a pair is painted with."""
-        return self.infos[pair.job.recipe.network.preprocessing]
+        return self.infos[vgg_of(pair.job.recipe).preprocessing]
 
     def _entry(self, pair: Pair) -> Mapping[str, Any]:
         return self.journal.entries.get(pair.row.output, {})

@@ -16,14 +16,15 @@ from jaxstyle.app.memory import (
     format_memory,
 )
 from jaxstyle.app.report import Pictures
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import crop, cropped, extend, extended
-from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.weights import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
+from jaxstyle.terms.protocol import layers_of
 
 
 class Loaded(NamedTuple):
@@ -45,7 +46,7 @@ def load(job: Job) -> Loaded:
     """
     content, styles, init = _load_images(job)
     masks, style_masks = _load_masks(job, content, styles)
-    preprocessing = job.recipe.network.preprocessing
+    preprocessing = vgg_of(job.recipe).preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
     pictures = _at_working_size(Pictures(content, styles, masks, style_masks, init), job)
     weights = {"source": info.source, "sha256": info.sha256}

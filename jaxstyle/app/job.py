@@ -13,12 +13,13 @@ from typing import Any, TextIO
 
 import jax.numpy as jnp
 
-from jaxstyle.evaluation import layers_of
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.metadata import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
+from jaxstyle.terms.protocol import layers_of
 
 
 def say(text: str) -> None:
@@ -273,7 +274,7 @@ def with_settings(
     recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
 ) -> Recipe:
     """Returns `recipe` with what the command line says over it."""
-    pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
+    pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0:
         pyramid = None
     elif coarsest is not None:

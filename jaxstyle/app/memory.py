@@ -15,12 +15,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.evaluation import layers_of
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.errors import InputError
+from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam
+from jaxstyle.terms.protocol import layers_of
 from jaxstyle.tiling import make_tiling
-from jaxstyle.vgg import CONV_SHAPES, LAYERS, number_of_poolings
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 _WEIGHTS = 80e6
@@ -142,16 +143,16 @@ def estimate_memory(
         style_shapes: `(h, w, ...)` of the styles, by default one of the picture's size.
     """
     pixels = batch * height * width
-    item = 8 if recipe.network.dtype == jnp.float64 else 4
+    item = 8 if vgg_of(recipe).dtype == jnp.float64 else 4
     seen = batch * _seen_pixels(recipe, (height, width), tile)
     content = sum(
-        _channels(layer) / 4 ** number_of_poolings(layer)
+        _channels(layer) / recipe.network.stride(layer) ** 2
         for term in recipe.terms
         if term.target_image == "content"
         for layer in term.layers
     )
     state = pixels * (3 * (item * _VECTORS + _bytes_of_history(recipe, item)) + item * content)
-    scale = 0.5 if recipe.network.dtype == jnp.bfloat16 else item / 4
+    scale = 0.5 if vgg_of(recipe).dtype == jnp.bfloat16 else item / 4
     step = seen * _BYTES_PER_SEEN_PIXEL * scale + pixels * _BYTES_PER_PIXEL
     shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)
@@ -163,7 +164,7 @@ def estimate_memory(
 def _seen_pixels(recipe: Recipe, shape: Sequence[int], tile: int | None) -> int:
     if tile is None or tile >= max(shape):
         return shape[0] * shape[1]
-    return math.prod(make_tiling(shape, tile, layers_of(recipe.terms), {}).window)
+    return math.prod(make_tiling(recipe.network, shape, tile, layers_of(recipe.terms), {}).window)
 
 
 def _channels(layer: str) -> int:
@@ -184,10 +185,7 @@ def _bytes_of_history(recipe: Recipe, item: int) -> float:
 
 def can_be_tiled(recipe: Recipe) -> bool:
     """Whether all terms of `recipe` are sums over positions."""
-    return not any(
-        getattr(term, "normalize_gradients", False) or not getattr(term, "additive_target", True)
-        for term in recipe.terms
-    )
+    return all(term.additive_target and not term.normalized_gradients() for term in recipe.terms)
 
 
 def choose_tile(

@@ -14,6 +14,7 @@ from jaxstyle.app.job import say
 from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
 from jaxstyle.app.progress import work_of_steps
 from jaxstyle.app.sidecar import count_compilation, timed
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.compiled import StyleResult
 from jaxstyle.io.files import describe_error
 
@@ -146,7 +147,7 @@ class Painter:
         if lanes[0].masks is not None:
             masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
         steps = jaxstyle.stylize_batch_steps(
-            self.params[recipe.network.preprocessing],
+            self.params[vgg_of(recipe).preprocessing],
             contents,
             styles,
             recipe=recipe,

@@ -18,10 +18,10 @@ from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
-from jaxstyle.evaluation import layers_of
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
 from jaxstyle.io.manifest import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
+from jaxstyle.terms.protocol import layers_of
 
 # Pixels that a batch has at most, beyond which there is nothing to be gained.
 _CPU_PIXELS = 8 * 128 * 128

@@ -98,8 +98,10 @@ class KeptPrograms:
 
 def _describe_source() -> tuple[str, Mapping[str, str]]:
     source = hashlib.sha256()
-    for path in sorted(Path(jaxstyle.__file__).parent.glob("*.py")):
-        source.update(path.read_bytes())
+    package = Path(jaxstyle.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] not in ("app", "io"):
+            source.update(path.read_bytes())
     return source.hexdigest(), describe_versions()
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jaxstyle.app.job import Job, check_settings
 from jaxstyle.app.sidecar import hash_or_none
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, build_recipe, list_weights
 from jaxstyle.io.errors import check_positive
@@ -69,7 +70,7 @@ def job_of(path: Path, **others: Any) -> Job:
     changed = list(_changed(files, {**several, **single}))
     if changed:
         raise InputError(f"{name} cannot be repeated: {'; '.join(changed)}")
-    single["params"] = _find_params(single["params"], weights, recipe.network.preprocessing)
+    single["params"] = _find_params(single["params"], weights, vgg_of(recipe).preprocessing)
     return Job(
         content=single["content"],
         styles=several["styles"],

@@ -26,6 +26,7 @@ from jaxstyle.app.plot import plot_losses
 from jaxstyle.app.run import run
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.app.temporary import bytes_in, remove
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.compiled import StyleResult
 from jaxstyle.io import InputError, load_image, read_shape, save_image, write_json
 from jaxstyle.io.files import describe_error, write_atomically
@@ -188,7 +189,7 @@ def job_of(
     ]
     if visit.content is None or visit.style is None:
         raise InputError("choose a photo and a painting")
-    params = options.weights.get(chosen.network.preprocessing)
+    params = options.weights.get(vgg_of(chosen).preprocessing)
     if params is None:
         raise InputError(missing_weights(recipe))
     folder = _folder(visit, options) / secrets.token_hex(16)
@@ -209,7 +210,7 @@ def job_of(
 
 def missing_weights(name: str) -> str:
     """Says that the server has not the weights that a recipe needs."""
-    preprocessing = RECIPES[name].network.preprocessing
+    preprocessing = vgg_of(RECIPES[name]).preprocessing
     return (
         f"recipe {name} needs VGG19 weights for {preprocessing} preprocessing, which are not here: "
         "on the server, jaxstyle weights convert FILE, and start it again"

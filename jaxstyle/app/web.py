@@ -21,6 +21,7 @@ from jaxstyle.app import runtime, visits
 from jaxstyle.app.guard import Guard
 from jaxstyle.app.job import say
 from jaxstyle.app.temporary import remove
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.visits import MAX_FACTOR, MIN_SIZE, TERMS, Options, Run, Visit
 from jaxstyle.io import SAMPLES, InputError, list_weights, verify
 from jaxstyle.io.files import describe_error
@@ -328,7 +329,7 @@ def _results() -> dict[str, Any]:
 def _describe(name: str, options: Options) -> str:
     recipe = RECIPES[name]
     text = html.escape(f"{recipe.description} ({recipe.source})")
-    if recipe.network.preprocessing in options.weights:
+    if vgg_of(recipe).preprocessing in options.weights:
         return text
     return f"{text}. {visits.as_problem(visits.missing_weights(name))}"
 

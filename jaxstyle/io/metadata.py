@@ -19,14 +19,15 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxstyle import pyramid, solvers, terms, vgg
+from jaxstyle import pyramid, solvers, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
 from jaxstyle.io.ownership import GENERATOR
+from jaxstyle.network.vgg import VGG19
 from jaxstyle.recipes import Recipe
 
 # What the fields of a recipe may hold, by the `type` that stands in its description.
-_NETWORKS = (vgg.VGG19,)
+_NETWORKS = (VGG19,)
 _SOLVERS = typing.get_args(solvers.Solver)
 _TERMS = (
     terms.Content,
@@ -175,7 +176,7 @@ def _child(settings: Any, key: str, where: str) -> Any:
 def _fields(kind: Any) -> dict[str, Any]:
     """Setting -> type hint, of what `_plain` describes."""
     hints = typing.get_type_hints(kind)
-    module = issubclass(kind, vgg.VGG19)
+    module = issubclass(kind, VGG19)
     return {
         field.name: hints[field.name]
         for field in dataclasses.fields(kind)

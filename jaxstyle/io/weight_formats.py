@@ -22,7 +22,7 @@ from jaxstyle.io.files import PathType, describe_path, open_source
 from jaxstyle.io.image_headers import describe_foreign
 from jaxstyle.io.mat_file import read_mat
 from jaxstyle.io.torch_file import read_torch
-from jaxstyle.vgg import CONV_LAYERS, CONV_SHAPES
+from jaxstyle.network.vgg import CONV_LAYERS, CONV_SHAPES
 
 Arrays = Mapping[str, NDArray[Any]]
 Params = dict[str, dict[str, NDArray[np.float32]]]

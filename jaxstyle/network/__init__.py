@@ -1,0 +1,1 @@
+"""Networks: the protocol, VGG, and the convolution that they run."""
