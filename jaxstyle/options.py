@@ -9,10 +9,9 @@ import jax
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import Weights
+from jaxstyle.guidance import StyleWeights, Weights
 from jaxstyle.recipes import DEFAULT, Recipe, check_recipe
 from jaxstyle.solvers import Solver, check_solver
-from jaxstyle.targets import StyleWeights
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

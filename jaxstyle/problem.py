@@ -107,7 +107,7 @@ def objective(
     """
     check_recipe(recipe)
     check_names("targets", targets, recipe.terms)
-    factors = merge_weights(recipe, weights, jnp.result_type(float), ())
+    factors = merge_weights(recipe.weights, weights, jnp.result_type(float))
     terms, arrays = split_arrays(recipe.terms)
     problem = Problem(recipe.network, terms, check_tile(tile))
     return jax.tree_util.Partial(
