@@ -87,11 +87,8 @@ def compute_targets(
 
     if batched:
         compute = jax.vmap(compute, (None, None, 0, 0, 0, 0, 0))
-    arguments = params, arrays, content, styles, style_weights, masks, style_masks
-    targets: Targets = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))(
-        *arguments
-    )
-    return targets
+    compute = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))
+    return compute(params, arrays, content, styles, style_weights, masks, style_masks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

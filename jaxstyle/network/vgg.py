@@ -89,7 +89,6 @@ class VGG(nn.Module, Network):
     """
 
     depths: ClassVar[tuple[int, ...]]
-    layers: ClassVar[tuple[str, ...]]
     conv_shapes: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]]
 
     pooling: Pooling = "max"

@@ -57,7 +57,7 @@ class MRFStyle(Term):
             raise ValueError(f"size must be odd and positive, not {self.size}")
 
     @property
-    def reach(self) -> int:
+    def reach(self) -> int:  # type: ignore[override]
         """How many positions around a position are read."""
         return self.size // 2
 

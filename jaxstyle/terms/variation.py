@@ -1,7 +1,7 @@
 """Smoothness of the picture itself: total variation."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax
 
@@ -10,7 +10,6 @@ from jaxstyle.checks import as_number, sum_dtype
 from jaxstyle.terms.protocol import (
     Features,
     PositionWeights,
-    TargetImage,
     Term,
     check_choice,
     check_name,
@@ -38,8 +37,8 @@ class TotalVariation(Term):
     pixel_range: float = 1.0
     name: str = "total_variation"
 
-    layers: ClassVar[tuple[str, ...]] = ("image",)
-    target_image: ClassVar[TargetImage] = None
+    layers = ("image",)
+    """The picture itself."""
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -85,8 +84,8 @@ class NinePointVariation(Term):
 
     name: str = "total_variation"
 
-    layers: ClassVar[tuple[str, ...]] = ("image",)
-    target_image: ClassVar[TargetImage] = None
+    layers = ("image",)
+    """The picture itself."""
 
     def __post_init__(self) -> None:
         """Checks the settings."""

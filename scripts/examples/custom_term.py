@@ -24,7 +24,7 @@ class Edges(Term):
     """Keeps the photo's edges: squared difference of the Laplacians."""
 
     name: str = "edges"
-    layers: ClassVar[tuple[str, ...]] = ("image",)
+    layers = ("image",)
     target_image: ClassVar[TargetImage] = "content"
 
     def statistics(self, features: Any, target: Any, weight: Any) -> jax.Array:
