@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle.inputs import put
-from jaxstyle.solvers import State
+from jaxstyle.solvers.state import State
 
 
 class Checkpoint(NamedTuple):

@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxstyle import solvers
 from jaxstyle.color import luminance_only
 from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import run_on_mesh, split_state
-from jaxstyle.solvers import State, Status, is_active, with_settings
+from jaxstyle.solvers.protocol import with_settings
+from jaxstyle.solvers.state import State, Status, is_active
+from jaxstyle.solvers.state import advance as advance_state
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
 
@@ -97,7 +98,7 @@ def first_state(
     solver: Any,
     batched: bool,
     x: jax.Array,
-    earlier: Any,
+    carried: Any,
     params: Params,
     targets: Targets,
     weights: Weights,
@@ -106,22 +107,22 @@ def first_state(
 ) -> State:
     """Returns the solver's state before the first step.
 
-    `earlier` is the solver's own state at the end of the size before, or None. `arrays` are those
+    `carried` is what the solver takes over from the size before, or None. `arrays` are those
     of the terms. `settings` are the solver's traced numbers, by default its own.
     """
 
-    def start(x: jax.Array, earlier: Any, settings: Any, *arguments: Any) -> State:
+    def start(x: jax.Array, carried: Any, settings: Any, *arguments: Any) -> State:
         solver_here = with_settings(solver, settings)
         x = problem.turn(x)
         state = solver_here.start(problem, x, *arguments)
-        state = state if earlier is None else solver_here.go_on(state, earlier)
+        state = state if carried is None else solver_here.warm_start(state, carried)
         return split_state(state, x, problem.stride)
 
     if batched:
         start = jax.vmap(start, (0, 0, None, None, 0, 0, None))
     split = (batched, batched, False, False, batched, batched, False)
     start = run_on_mesh(problem.mesh, start, split)
-    return start(x, earlier, settings or {}, params, targets, weights, arrays)
+    return start(x, carried, settings or {}, params, targets, weights, arrays)
 
 
 def _advance(
@@ -152,7 +153,7 @@ def _advance(
         if batched:
             step = jax.vmap(step, (0, None, 0, 0, None))
         arguments = params, targets, weights, arrays
-        return solvers.advance(lambda state: step(state, *arguments), state, stop)
+        return advance_state(lambda state: step(state, *arguments), state, stop)
 
     run = run_on_mesh(problem.mesh, run, (batched, False, False, batched, batched, False, False))
     return run(state, stop, params, targets, weights, arrays, settings or {})

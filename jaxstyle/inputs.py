@@ -18,7 +18,7 @@ from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem, check_tile
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
-from jaxstyle.solvers import ScipyLBFGSB, Solver
+from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
 from jaxstyle.targets import Style
 from jaxstyle.terms import Term
@@ -58,8 +58,7 @@ def prepare_inputs(
         ValueError: if one of them is wrong; see `stylize`.
     """
     recipe, init, mesh = options["recipe"], options["init"], options["mesh"]
-    if batched and isinstance(options["solver"], ScipyLBFGSB):
-        raise ValueError("ScipyLBFGSB runs on the host, one pair at a time: use `stylize`")
+    _check_on_host(options["solver"], batched, mesh)
     # Arrays on the host stay there until each device gets its own part.
     batch_axis = ("B",) * batched
     styles = _check_styles(style, recipe, batch_axis)
@@ -78,7 +77,7 @@ def prepare_inputs(
     terms, arrays = split_arrays(recipe.terms)
     problem = Problem(recipe.network, terms, check_tile(options["tile"]))
     if mesh is not None:
-        problem = _split(problem, mesh, options["solver"], pixels, batched)
+        problem = _split(problem, mesh, pixels, batched)
     recipe.network.check_params(params, layers_of(terms))
     num_pairs = len(pixels)
     pairs = pixels, start, keys, weights, shares, guides, styles
@@ -94,6 +93,14 @@ def prepare_inputs(
     return Inputs(
         problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs
     )
+
+
+def _check_on_host(solver: Solver, batched: bool, mesh: Mesh | None) -> None:
+    name = type(solver).__name__
+    if solver.on_host and batched:
+        raise ValueError(f"{name} runs on the host, one pair at a time: use `stylize`")
+    if solver.on_host and mesh is not None:
+        raise ValueError(f"{name} runs on the host: leave mesh out")
 
 
 def _check_styles(
@@ -162,12 +169,8 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         )
 
 
-def _split(
-    problem: Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
-) -> Problem:
+def _split(problem: Problem, mesh: Mesh, content: jax.Array, batched: bool) -> Problem:
     mesh = check_mesh(mesh, batched)
-    if isinstance(solver, ScipyLBFGSB):
-        raise ValueError("ScipyLBFGSB runs on the host: leave mesh out")
     if problem.tile is not None and mesh.shape.get("rows", 1) > 1:
         raise ValueError(
             "windows of a picture cannot be split over devices: leave out tile or mesh"

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxstyle.guidance import StyleWeights, Weights
 from jaxstyle.recipes import DEFAULT, Recipe, check_recipe
-from jaxstyle.solvers import Solver, check_solver
+from jaxstyle.solvers.protocol import Solver, check_solver
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

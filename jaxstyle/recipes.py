@@ -13,7 +13,8 @@ from flax.core import FrozenDict
 from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver, check_solver
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
+from jaxstyle.solvers.protocol import check_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,

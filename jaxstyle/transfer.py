@@ -22,7 +22,8 @@ from jaxstyle.inputs import Inputs, prepare_inputs, put
 from jaxstyle.network.protocol import Params
 from jaxstyle.options import StylizeOptions, lists_options, resolve_options
 from jaxstyle.recipes import Recipe
-from jaxstyle.solvers import Adam, ScipyLBFGSB, Solver, State, split_settings
+from jaxstyle.solvers.protocol import Solver, split_settings
+from jaxstyle.solvers.state import State
 from jaxstyle.targets import Style
 from jaxstyle.terms.protocol import layers_of
 
@@ -190,8 +191,8 @@ class Progress(NamedTuple):
     num_evaluations: jax.Array
     painted: tuple[jax.Array, jax.Array] | None = None
     """The picture that the last of them ended with, and the one that it began with."""
-    inner: Any = None
-    """The solver's own state there, if the solver continues from it."""
+    carried: Any = None
+    """What the solver takes over from there."""
 
 
 def _run(
@@ -209,8 +210,9 @@ def _run(
     recipe, solver, every = options["recipe"], options["solver"], watch.every
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
-    if isinstance(solver, ScipyLBFGSB) and (watch.checkpoint or watch.keep):
-        raise ValueError("SciPy keeps the state of ScipyLBFGSB to itself: no checkpoints")
+    if solver.on_host and (watch.checkpoint or watch.keep):
+        name = type(solver).__name__
+        raise ValueError(f"{name} runs on the host, and has no state to save in a checkpoint")
     inputs = prepare_inputs(params, content, style, options, batched=batched)
     sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
@@ -262,7 +264,7 @@ def _paint_size(
     x = start
     if before.painted is not None:
         x = compiled.carry_over(*before.painted, start, recipe.carry)
-    for steps, state in _solve(run, stage, x, before.inner, targets, resume):
+    for steps, state in _solve(run, stage, x, before.carried, targets, resume):
         if steps == 0 and stage > 0 and compiled.read_progress(state)[0]:
             continue  # shown already, as the last result of the size before
         if keep is not None and steps > 0:
@@ -285,27 +287,26 @@ def _paint_size(
         (*before.traces, (*state.trace, state.status)),
         before.num_evaluations + state.num_evaluations,
         (problem.turn(state.best_x), start),
-        state.inner if isinstance(solver, Adam) else None,
+        solver.carried(state),
     )
 
 
 def _solve(
-    run: _Run, stage: int, x: jax.Array, inner: Any, targets: Any, resume: Checkpoint | None
+    run: _Run, stage: int, x: jax.Array, carried: Any, targets: Any, resume: Checkpoint | None
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size from `x`; yields the steps made there, and its state."""
     problem, solver = run.inputs.problem, run.sizes[stage][1]
     inputs, (every, *_, call) = run.inputs, run.watch
     arguments: tuple[Any, ...] = (inputs.params, targets, inputs.weights, inputs.arrays)
     made, total = 0, solver.num_steps
-    if isinstance(solver, ScipyLBFGSB):
+    if solver.on_host:
         state = solver.start(problem, x, *arguments)
         more = functools.partial(solver.advance, problem)
     else:
         fixed, settings = split_settings(solver, x.dtype)
         static = (problem, fixed, run.batched)
         arguments = (*arguments, put(settings, problem.mesh, batched=False))
-        inner = inner if isinstance(solver, Adam) and solver.keep_moments else None
-        state = call(compiled.first_state, static, x, inner, *arguments)
+        state = call(compiled.first_state, static, x, carried, *arguments)
         if resume is not None:
             made, state = int(resume.steps), restore_state(resume.state, state)
         # Inside somebody's own jit or vmap the state is no buffer that can be donated.

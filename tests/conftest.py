@@ -2,7 +2,8 @@
 
 import ast
 import dataclasses
-import importlib
+import gc
+import importlib.metadata
 import json
 import os
 import re
@@ -10,8 +11,18 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-# Most of a test's time is compilation; what is compiled hardly runs. Before JAX is imported.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Most of a test's time is compilation, and what is compiled hardly runs. XLA's newer emitters of
+# fused loops take twice as long to compile as its older ones, which jaxlib 0.12 no longer has.
+# Before JAX is imported.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        *["--xla_cpu_use_fusion_emitters=false"]
+        * (importlib.metadata.version("jaxlib") < "0.11"),  # 0.10 is the lowest that is promised
+    ]
+)
 
 import jax
 
@@ -27,6 +38,9 @@ import jaxstyle
 from jaxstyle import compiled
 from jaxstyle.app import runtime
 from jaxstyle.network.vgg import CONV_SHAPES
+
+# Tracing makes so many objects that by default Python looks for garbage all the time.
+gc.set_threshold(50_000, 20, 20)
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_IMAGES = REPOSITORY.parent / "shared" / "images"

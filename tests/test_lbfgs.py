@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
-from jaxstyle.solvers import energy, scale_frequencies, split_settings, with_settings
+from jaxstyle.solvers.fourier import energy, scale_frequencies
+from jaxstyle.solvers.protocol import split_settings, with_settings
 
 SHAPE = (6, 7, 2)
 

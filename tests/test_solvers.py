@@ -9,7 +9,8 @@ import pytest
 import scipy.optimize
 
 from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
-from jaxstyle.solvers import _jaxopt, scale_frequencies
+from jaxstyle.solvers.fourier import scale_frequencies
+from jaxstyle.solvers.jaxopt import load_jaxopt
 
 SOLVERS = [LBFGS(num_steps=60), Adam(num_steps=60), ScipyLBFGSB(num_steps=4)]
 LOCKSTEP = SOLVERS[:2]
@@ -365,6 +366,6 @@ def test_what_is_used_of_jaxopt():
         # The last slot is empty, and the oldest pair is in slot 1.
         history = [jnp.asarray([each[1], np.zeros(5), each[0]]) for each in (s, y)]
         rho = jnp.asarray([1 / (s[1] @ y[1]), 0, 1 / (s[0] @ y[0])])
-        product = _jaxopt()._src.lbfgs.inv_hessian_product
+        product = load_jaxopt()._src.lbfgs.inv_hessian_product
         found = product(jnp.asarray(gradient), *history, rho, gamma=Times(), start=1)
         np.testing.assert_allclose(found, inverse @ gradient, rtol=1e-10)

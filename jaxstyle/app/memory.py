@@ -19,7 +19,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.errors import InputError
 from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipes import Recipe
-from jaxstyle.solvers import LBFGS, Adam
+from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.terms.protocol import layers_of
 from jaxstyle.tiling import make_tiling
 
@@ -178,9 +178,9 @@ def _bytes_of_history(recipe: Recipe, item: int) -> float:
     if isinstance(solver, LBFGS):
         dtype = solver.history_dtype
         return 2 * solver.history_size * (item if dtype is None else jnp.dtype(dtype).itemsize)
-    if isinstance(solver, Adam):
-        return 3 * item
-    return 2 * solver.history_size * 8  # SciPy computes in float64
+    if isinstance(solver, ScipyLBFGSB):
+        return 2 * solver.history_size * 8  # SciPy computes in float64
+    return 3 * item  # Adam's gradient and moments
 
 
 def can_be_tiled(recipe: Recipe) -> bool:

@@ -19,16 +19,17 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jaxstyle import pyramid, solvers, terms
+from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
 from jaxstyle.io.ownership import GENERATOR
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.recipes import Recipe
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
 # What the fields of a recipe may hold, by the `type` that stands in its description.
 _NETWORKS = (VGG19,)
-_SOLVERS = typing.get_args(solvers.Solver)
+_SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
 _TERMS = (
     terms.Content,
     terms.GramStyle,
