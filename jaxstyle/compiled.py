@@ -18,9 +18,9 @@ from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import run_on_mesh, split_state
+from jaxstyle.solvers import state as solver_state
 from jaxstyle.solvers.protocol import with_settings
 from jaxstyle.solvers.state import State, Status, is_active
-from jaxstyle.solvers.state import advance as advance_state
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
 
@@ -107,8 +107,8 @@ def first_state(
 ) -> State:
     """Returns the solver's state before the first step.
 
-    `carried` is what the solver takes over from the size before, or None. `arrays` are those
-    of the terms. `settings` are the solver's traced numbers, by default its own.
+    `carried` is what the solver carries over from the size before, or None. `arrays` are those of
+    the terms. `settings` are the solver's traced numbers, by default its own.
     """
 
     def start(x: jax.Array, carried: Any, settings: Any, *arguments: Any) -> State:
@@ -153,7 +153,7 @@ def _advance(
         if batched:
             step = jax.vmap(step, (0, None, 0, 0, None))
         arguments = params, targets, weights, arrays
-        return advance_state(lambda state: step(state, *arguments), state, stop)
+        return solver_state.advance(lambda state: step(state, *arguments), state, stop)
 
     run = run_on_mesh(problem.mesh, run, (batched, False, False, batched, batched, False, False))
     return run(state, stop, params, targets, weights, arrays, settings or {})

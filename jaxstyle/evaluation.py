@@ -69,12 +69,13 @@ def evaluate(
         sums = _sums_of_windows(network, params, terms, targets, image, planes, tile)
     else:
         features = whole_features(network, params, image, layers)
+        own = {name: fit(each, features) for name, each in planes.items()}
         sums = {
             term.name: _statistics(
                 term,
                 _with_normalized_gradients(term, features, factors[term.name]),
                 targets[term.name],
-                fit(planes.get(term.name), features),
+                own.get(term.name),
             )
             for term in terms
         }
@@ -106,7 +107,7 @@ def check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
 
 def _planes(network: Network, terms: Sequence[Term], image: jax.Array) -> dict[str, Planes]:
     """Returns name -> layer -> `(h, w)`, of terms that weight the positions of the image."""
-    found = {}
+    found: dict[str, Planes] = {}
     for term in terms:
         weights = term.position_weights((image.shape[0], image.shape[1]))
         if weights is not None:

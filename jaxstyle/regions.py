@@ -3,7 +3,7 @@
 Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017, section 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,12 +42,10 @@ def _means(mask: jax.Array, stride: int) -> jax.Array:
     return blocks.reshape(*batch, rows, stride, columns, stride).mean((-3, -1))
 
 
-def fit(weight: PositionWeights, features: Features) -> PositionWeights:
+def fit(weights: Mapping[str, jax.Array], features: Features) -> dict[str, jax.Array]:
     """Cuts off the weights of positions that a layer does not have, at the bottom and right."""
-    if weight is None:
-        return None
-    shapes = {layer: features[layer].shape[:2] for layer in weight}
-    return {layer: weight[layer][..., :h, :w] for layer, (h, w) in shapes.items()}
+    shapes = {layer: features[layer].shape[:2] for layer in weights}
+    return {layer: weights[layer][..., :h, :w] for layer, (h, w) in shapes.items()}
 
 
 def product(one: PositionWeights, other: PositionWeights) -> PositionWeights:

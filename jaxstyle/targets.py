@@ -142,7 +142,7 @@ def _style_statistics(
     tile = smaller_tile(tile, image)
     if tile is None:
         features = whole_features(network, params, image, layers_of(terms))
-        return statistics(features, fit(weights, features))
+        return statistics(features, None if weights is None else fit(weights, features))
     for term in terms:
         if not term.additive_target:
             raise ValueError(f"the target of {term.name} is no sum over positions: leave tile out")

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxstyle.io.weights import cache_dir
+from jaxstyle.io.network_weights.cache import cache_dir
 
 SAMPLES = Path(__file__).parents[1] / "jaxstyle" / "app" / "samples"
 KINDS = ("single", "checkpoint", "batch")

@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 
 from jaxstyle.app.private import PrivateFolder
-from jaxstyle.io import InputError, load_params
-from jaxstyle.io import weights as weights_module
+from jaxstyle.io import InputError, list_weights, load_params, verify
 from jaxstyle.io.journal import Journal, journal_path
-from jaxstyle.io.metadata import read_json, write_json
+from jaxstyle.io.json_file import read_json, write_json
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 _LARGE = 2**24  # bytes, from which on fewer flips are made: each hashes the whole file
@@ -67,14 +66,14 @@ def _program(folder: Path) -> tuple[Path, Callable[[], Any]]:
 
 
 def _weights(folder: Path) -> tuple[Path, Callable[[], Any]]:
-    source = next(iter(weights_module.list_weights()), None)
+    source = next(iter(list_weights()), None)
     if source is None:
         load_params()  # fetches them
-        source = weights_module.list_weights()[0]
+        source = list_weights()[0]
     path = folder / "vgg19.safetensors"
     path.write_bytes(source.path.read_bytes())
     # Its hash is that of all numbers.
-    return path, lambda: weights_module.verify(path).sha256
+    return path, lambda: verify(path).sha256
 
 
 KINDS = {

@@ -37,11 +37,11 @@ from jaxstyle.io import InputError, describe_recipe, load_image, read_recipe, re
 from jaxstyle.io import images as images_module
 from jaxstyle.io.files import sha256_of
 from jaxstyle.io.journal import Journal
+from jaxstyle.io.json_file import read_json, write_json
 from jaxstyle.io.manifest import read_manifest
-from jaxstyle.io.metadata import read_json, write_json
+from jaxstyle.io.network_weights.formats import read_file
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
-from jaxstyle.io.weight_formats import read_file
 
 _SLOW = 2.0  # seconds
 _WORDS = (

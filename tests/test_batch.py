@@ -26,8 +26,9 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app import batch, gallery, resume
+from jaxstyle.app import batch, resume
 from jaxstyle.app.cli import main
+from jaxstyle.app.pages import batch_page
 from jaxstyle.app.repeat import job_of
 from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
@@ -969,13 +970,13 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monkeypatch):
     outputs = write_manifest(folder, 3)
-    read = gallery.load_image
+    read = batch_page.load_image
 
     def interrupted(*arguments, **settings):
         signal.raise_signal(signal.SIGINT)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(gallery, "load_image", interrupted)
+    monkeypatch.setattr(batch_page, "load_image", interrupted)
     if times == 2:  # the first one has come before: what is painted is on disk
         save = batch._Runner._save
 

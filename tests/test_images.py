@@ -11,6 +11,7 @@ import stat
 import struct
 import threading
 import time
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
@@ -26,17 +27,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 import jaxstyle.io.files as files_module
+import jaxstyle.io.image_pixels as image_pixels_module
+import jaxstyle.io.image_writer as image_writer_module
 import jaxstyle.io.images as images_module
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.images import (
-    MAX_PIXELS,
-    check_writable,
-    contact_sheet,
-    load_image,
-    read_shape,
-    save_image,
-)
+from jaxstyle.io.image_writer import check_writable, contact_sheet, save_image
+from jaxstyle.io.images import MAX_PIXELS, load_image, read_shape
+from jaxstyle.io.ownership import is_ours
 
 PHOTOS = sorted((Path(__file__).parents[2] / "shared" / "images").glob("*/*.jpg"))
 needs_photos = pytest.mark.skipif(not PHOTOS, reason="the folder ../shared/images is absent")
@@ -540,7 +538,7 @@ def test_broken_or_wrong_profile_is_ignored_and_said(
     image.save(plain)
     image.save(tagged, icc_profile=profile)
     np.testing.assert_array_equal(load_image(tagged), load_image(plain))
-    assert "colour profile is broken" in caplog.text
+    assert "color profile is broken" in caplog.text
 
 
 # --- size ---------------------------------------------------------------------------------------
@@ -903,6 +901,72 @@ def test_text_bombs(tmp_path: Path, kind: bytes) -> None:
     assert time.monotonic() - start < 1
 
 
+def tiff_bomb(size: int, tags: int) -> bytes:
+    """A TIFF of 2 x 2 pixels, whose own tags are followed by many that all have the same bytes."""
+    own = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 4}
+    entries = [(tag, 4, 1, value) for tag, value in own.items()]
+    entries += [(1000 + number, 7, size, 8) for number in range(tags)]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0" + struct.pack("<I", 8 + size) + bytes(size)
+    return head + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+def jpeg_with(*segments: tuple[int, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(buffer, "JPEG")
+    parts = [struct.pack(">BBH", 255, kind, len(data) + 2) + data for kind, data in segments]
+    return b"\xff\xd8" + b"".join(parts) + buffer.getvalue()[2:]
+
+
+def tag_bombs() -> dict[str, bytes]:
+    """Files of 1 MB at most; of the bytes of each of its tags there would be a gigabyte."""
+    block, small = tiff_bomb(1_000_000, 1000), tiff_bomb(30_000, 2500)
+    pieces = [block[at : at + 60_000] for at in range(0, len(block), 60_000)]
+    webp = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(webp, "WEBP", exif=block)
+    profile = f"\nexif\n{len(block)}\n{block.hex()}".encode()
+    return {
+        "tiff": block,
+        "exif of a jpeg": jpeg_with(*((0xE1, b"Exif\0\0" + each) for each in pieces)),
+        "pictures of a jpeg": jpeg_with((0xE2, b"MPF\0" + small)),
+        "exif of a png": png(2, 2, 8, 0, bytes(6), chunk(b"eXIf", block)),
+        "profile of a png": png(
+            2, 2, 8, 0, bytes(6),
+            chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile[:1_000_000])),
+        ),
+        "webp": webp.getvalue(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", tag_bombs())
+def test_tags_that_share_their_bytes(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(tag_bombs()[kind])
+    assert path.stat().st_size < 2_200_000
+    tracemalloc.start()
+    try:
+        if kind in ("tiff", "exif of a jpeg", "pictures of a jpeg"):
+            fails(load_image, path, match="too many small parts")
+            fails(read_shape, path, match="too many small parts")
+        else:  # the tags are not needed for the pixels
+            assert load_image(path).shape == (2, 2, 3)
+            assert read_shape(path) == (2, 2)
+        assert not is_ours(path)
+        assert tracemalloc.get_traced_memory()[1] < 2e7
+    finally:
+        tracemalloc.stop()
+
+
+def test_tags_of_one_value_each_are_read(tmp_path: Path) -> None:
+    """As many as in a photo with a long description and an orientation."""
+    exif = Image.Exif()
+    exif[0x0112], exif[270], exif[0x010F] = 6, "x" * 20_000, "maker"
+    for kind in ("png", "jpg", "webp", "tif"):
+        Image.new("RGB", (4, 2)).save(tmp_path / f"x.{kind}", exif=exif)
+        assert read_shape(tmp_path / f"x.{kind}") == (4, 2), kind
+        assert load_image(tmp_path / f"x.{kind}").shape == (4, 2, 3), kind
+
+
 def test_out_of_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*args: Any) -> None:
         raise MemoryError
@@ -1241,7 +1305,9 @@ def test_bad_contact_sheets() -> None:
 # --- the house ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [images_module, files_module])
+@pytest.mark.parametrize(
+    "module", [images_module, image_pixels_module, image_writer_module, files_module]
+)
 def test_files_need_no_jax(module: Any) -> None:
     tree = ast.parse(Path(module.__file__).read_text())
     names = {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}

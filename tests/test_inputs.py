@@ -253,7 +253,7 @@ def test_batches_of_different_lengths(pair):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cliff:
+class Cliff(terms.Term):
     """Towards white; at sizes below 40 px NaN, beyond a step or everywhere."""
 
     everywhere: bool
@@ -418,7 +418,9 @@ for init in ("content", "noise", "mean", contents[::-1]):
             mesh=jaxstyle.make_mesh(),
         ))
         pair = contents, (styles, styles)
-        found = inputs.prepare_inputs({"params": {}}, *pair, options, batched=True)
+        layer = {"kernel": np.zeros((3, 3, 3, 64), np.float32), "bias": np.zeros(64, np.float32)}
+        params = {"params": {"conv1_1": layer}}
+        found = inputs.prepare_inputs(params, *pair, options, batched=True)
     for array in jax.tree.leaves(found[2:-1]):
         shapes.add((len(array.sharding.device_set), array.addressable_shards[0].data.shape[0]))
 print(json.dumps([whole, sorted(shapes)]))

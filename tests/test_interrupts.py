@@ -296,7 +296,7 @@ def test_trouble_with_other_files_does_not_cost_the_picture(command, monkeypatch
         raise RuntimeError("no fonts")
 
     monkeypatch.setattr(outputs, "plot_losses", fail)
-    monkeypatch.setattr("jaxstyle.app.report.describe_run", fail)
+    monkeypatch.setattr("jaxstyle.app.pages.run_page.describe_run", fail)
     assert main([*command, "--plot", "--report", "page"]) == 1
     said = capsys.readouterr().err
     assert "error: there is no loss curve: no fonts" in said

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxstyle.io import InputError, save_image
-from jaxstyle.io.manifest import COLUMNS, cross_product, read_manifest
+from jaxstyle.io.manifest import cross_product, read_manifest
+from jaxstyle.io.manifest_rows import COLUMNS
 
 
 def write(folder, data, name="m.csv"):
@@ -66,7 +67,7 @@ HEADER = "content,style,output\n"
         ("content,style,output,style\n", "column style twice"),
         (b"content,style,output\n\xff.png,b,c.png\n", "not UTF-8 in line 2"),
         ("content,style,output\na\0,b,c.png\n", "NUL byte in line 2"),
-        (HEADER + '"a,b,c.png\n', "no CSV in line"),
+        (HEADER + '"a,b,c.png\n', "not CSV in line"),
         (HEADER + "a" * 200_000 + ",b,c.png\n", "200009 characters, number 2"),
         (HEADER + "a,b\n", "line 2: 2 values for 3 columns"),
         (HEADER + "a,,c.png\n", "line 2: style is missing"),
@@ -88,13 +89,13 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
     ("line", "message"),
     [
         ("[1]", "line 2: not an object"),
-        ("{", "line 2: no JSON"),
-        ("[" * 100_000, "line 2: no JSON"),
+        ("{", "line 2: not JSON"),
+        ("[" * 100_000, "line 2: not JSON"),
         ('{"content": "a", "style": {"b": 1}, "output": 3, "size": [1]}', "size must be a text"),
         ('{"content": "a", "style": "b", "output": "c.png", "seed": true}', "seed must be a text"),
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
         ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
-        ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "no text"),
+        ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "has a NUL byte"),
         (
             r'{"content": "a", "style": "b", "output": "\ud83d.png"}',
             "output '\\ud83d.png' has half",
@@ -202,7 +203,7 @@ def test_recipes_are_files_like_pictures(tmp_path, monkeypatch):
 
 
 def test_names_that_differ_in_case_say_so(tmp_path):
-    with pytest.raises(InputError, match=r"that of line 2, where case is ignored$"):
+    with pytest.raises(InputError, match=r"that of line 2 if case is ignored$"):
         read(tmp_path, HEADER + "a,b,c.png\na,b,C.png\n")
     with pytest.raises(InputError, match=r"that of line 2$"):
         read(tmp_path, HEADER + "a,b,c.png\na,b,c.jpg\n")

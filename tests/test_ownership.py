@@ -9,10 +9,10 @@ import pytest
 import safetensors.numpy
 from PIL import Image, PngImagePlugin
 
-from jaxstyle.app import report
-from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.pages import html
+from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import InputError, save_image, write_json
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.json_file import read_json
 from jaxstyle.io.ownership import GENERATOR, is_ours
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
@@ -44,7 +44,7 @@ def test_pictures(tmp_path, pictures, extension):
 def test_other_kinds(tmp_path):
     write_json(tmp_path / "out.json", {"recipe": {}, "loss": 0.1})
     (tmp_path / "plot.png").write_bytes(plot_losses(TRACE, {"content": 1.0}))
-    report.write_page(tmp_path / "page", "<out>", "<p>")
+    html.write_page(tmp_path / "page", html.render("page.html", title="<out>"))
     tensors = safetensors.numpy.save({"a": np.zeros(3)}, {"b": "c", "generator": GENERATOR})
     (tmp_path / "a.safetensors").write_bytes(tensors)
     for name in ("out.json", "plot.png", "page/index.html", "a.safetensors"):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jaxstyle.app.plot import _limits
+from jaxstyle.app.pages.loss_plot import _limits
 
 WEIGHTS = {"content": 2.0, "style": 1.0}
 

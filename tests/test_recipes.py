@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle.io.metadata import build_recipe, describe_recipe, override, to_toml
+from jaxstyle.io.recipe_codec import build_recipe, describe_recipe, override, to_toml
 from jaxstyle.recipes import RECIPES
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")

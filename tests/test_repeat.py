@@ -15,7 +15,7 @@ from jaxstyle.app.repeat import job_of
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import describe_recipe, write_json
 from jaxstyle.io.files import sha256_of
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_what_has_changed_is_named(painted, pictures, capsys):
     assert "c.png" not in line
     data = Path("out.json").read_text()
     Path("out.json").write_text(data.replace('"seed": 5', '"seed": 6'))
-    assert "checksum does not fit" in refused()
+    assert "checksum does not match" in refused()
     Path("out.json").write_text('{"recipe": {}}')
     assert "does not tell how its picture was painted" in refused()
 

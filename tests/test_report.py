@@ -21,9 +21,10 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes, terms
 from jaxstyle.app import batch as runner
-from jaxstyle.app import checkpoint, gallery, progress, report
+from jaxstyle.app import checkpoint, progress
 from jaxstyle.app.cli import main
-from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.pages import batch_page, run_page
+from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import describe_recipe, load_image
 
 SMALL = dataclasses.replace(
@@ -268,19 +269,19 @@ def test_a_texture_and_masks(folder, params_file):
     assert main(masked) == 0
     named = {found["alt"]: found["src"] for found, _ in read(folder / "page").all("img")}
     mask = load_image("c.png").mean(-1, keepdims=True).repeat(3, -1)
-    assert_alike(named["where the style is"], mask)
-    assert_alike(named["start"], load_image("s.png"))
+    assert_alike(named["mask"], mask)
+    assert_alike(named["initial image"], load_image("s.png"))
 
 
 def interrupt_at(step, monkeypatch):
     """A run ends with Ctrl-C when it looks at this step."""
 
-    def is_due(now, *others, is_due=report.is_due):
+    def is_due(now, *others, is_due=run_page.is_due):
         if now == step:
             raise KeyboardInterrupt
         return is_due(now, *others)
 
-    monkeypatch.setattr(report, "is_due", is_due)
+    monkeypatch.setattr(run_page, "is_due", is_due)
 
 
 def test_interrupted_and_gone_on_with(folder, params_file, capsys, monkeypatch):
@@ -418,7 +419,7 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, mo
         Image.fromarray(image).save(folder / name)
     rows = [{"content": names[i], "style": names[5 - i], "output": f"p{i}.png"} for i in range(6)]
     write_manifest(folder, rows)
-    describe = gallery.describe_batch
+    describe = batch_page.describe_batch
 
     def describe_damaged(page, output_dir, pairs, entries, **more):
         (folder / "out" / "p3.png").write_bytes(b"damaged")
@@ -433,7 +434,7 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, mo
         entries["other.png"] = {}
         return describe(page, output_dir, pairs, entries, **more)
 
-    monkeypatch.setattr(gallery, "describe_batch", describe_damaged)
+    monkeypatch.setattr(batch_page, "describe_batch", describe_damaged)
     assert main(batch(params_file, "--report", "page", "--steps", "1", "--quiet")) == 0
     page = read(folder / "page")
     groups = page.text("div", **{"class": "row one"})
@@ -452,7 +453,7 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     from jaxstyle.app.pairs import plan_pairs
     from jaxstyle.io.manifest import cross_product
 
-    monkeypatch.setattr(gallery, "_GALLERY_PIXELS", gallery._GALLERY_PIXELS / 4)
+    monkeypatch.setattr(batch_page, "_GALLERY_PIXELS", batch_page._GALLERY_PIXELS / 4)
     for kind in "ab":
         for i in range(10):
             (folder / f"{kind}{i}.png").symlink_to("c.png")
@@ -467,7 +468,9 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     entry = {"status": "step_limit", "loss": 1.0, "seconds": 1.0}
     entries = {pair.row.output: {**entry, "digest": pair.digest} for pair in pairs}
     entries["a0-b0.png"]["digest"] = "of other settings"
-    body = gallery.describe_batch(folder, folder / "out", pairs, entries, status="done", command="")
+    body = batch_page.describe_batch(
+        folder, folder / "out", pairs, entries, status="done", command=""
+    )
     assert len(re.findall('<a class="cell"', body)) == 99
     assert body.count("not painted yet") == 2
     assert len(body) < 10e6
@@ -625,4 +628,4 @@ def test_what_is_told_where(monkeypatch, capsys):
 
 
 def test_the_template_is_part_of_the_package():
-    assert (Path(jaxstyle.__file__).parent / "app" / "report.html").is_file()
+    assert (Path(jaxstyle.__file__).parent / "app" / "pages" / "templates" / "page.html").is_file()

@@ -487,7 +487,7 @@ def test_numbers_out_of_range_are_refused(client, files):
     for value in ("", "../default", "recipe.json", 3, None, ["default"]):
         refused("unknown recipe", recipe=value)
     for value in ("", "blue", None, ["style"]):
-        refused("unknown colours", color=value)
+        refused("unknown colors", color=value)
     refused("all terms", weights=[0, 0, 0])
     # As it stands, it is good.
     assert client.call("paint", None, *good.values(), *weights)["success"]

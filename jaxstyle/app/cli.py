@@ -435,7 +435,7 @@ def recipes(
         toml: As TOML instead of JSON.
     """
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
-    from jaxstyle.io.metadata import describe_recipe, override, to_toml  # noqa: PLC0415
+    from jaxstyle.io.recipe_codec import describe_recipe, override, to_toml  # noqa: PLC0415
     from jaxstyle.recipes import RECIPES  # noqa: PLC0415
 
     if name is not None:
@@ -462,7 +462,7 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
     from jaxstyle.app import memory as needed  # noqa: PLC0415
     from jaxstyle.app.job import find_recipe  # noqa: PLC0415
     from jaxstyle.io import describe_versions, list_weights  # noqa: PLC0415
-    from jaxstyle.io.weights import cache_dir  # noqa: PLC0415
+    from jaxstyle.io.network_weights.cache import cache_dir  # noqa: PLC0415
 
     chosen = find_recipe(recipe)
     budget = needed.parse_memory(memory) if memory else needed.available_memory()
@@ -529,24 +529,24 @@ def serve(
         ("--port", port),
     ):
         check_positive(option, value)
-    from jaxstyle.app.temporary import server_folder  # noqa: PLC0415
+    from jaxstyle.app.web.server_folder import server_folder  # noqa: PLC0415
 
     with server_folder() as folder:
         # Gradio must know before it is imported.
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
         try:
-            from jaxstyle.app import web  # noqa: PLC0415  loads JAX and Gradio
+            from jaxstyle.app.web import server, sessions  # noqa: PLC0415  load JAX and Gradio
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in ("gradio", "starlette"):
                 raise
             raise InputError(
                 "the page needs Gradio: pip install '.[web]' where you installed jaxstyle from"
             ) from None
-        if max_size < web.MIN_SIZE:
-            raise InputError(f"--max-size {max_size}: give at least {web.MIN_SIZE}")
-        options = web.Options(
+        if max_size < sessions.MIN_SIZE:
+            raise InputError(f"--max-size {max_size}: give at least {sessions.MIN_SIZE}")
+        options = sessions.Options(
             folder=folder,
-            weights=web.find_weights(params),
+            weights=server.find_weights(params),
             max_size=max_size,
             max_steps=max_steps,
             max_upload=max_upload * 1_000_000,
@@ -554,7 +554,7 @@ def serve(
             allow_hosts=allow_host,
             root_path=root_path,
         )
-        return web.serve(options, host, port)
+        return server.serve(options, host, port)
 
 
 def _fetch(*, source: Literal["keras", "package-index"] | None = None) -> int:

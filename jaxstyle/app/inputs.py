@@ -15,12 +15,12 @@ from jaxstyle.app.memory import (
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.report import Pictures
+from jaxstyle.app.pages.run_page import Pictures
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import crop, cropped, extend, extended
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB

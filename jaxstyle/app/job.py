@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive
-from jaxstyle.io.metadata import override
+from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
 from jaxstyle.terms.protocol import layers_of

@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxstyle.app import report
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.job import Job, say
-from jaxstyle.app.plot import plot_losses
+from jaxstyle.app.pages import html, run_page
+from jaxstyle.app.pages.html import check_folder, page_path
+from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.progress import tell_program
 from jaxstyle.app.sidecar import hash_or_none, round_seconds, timed
 from jaxstyle.io import (
@@ -33,7 +34,7 @@ from jaxstyle.io import (
     write_json,
 )
 from jaxstyle.io.files import describe_error, describe_path, show_path
-from jaxstyle.io.metadata import checksum, read_json
+from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Place: TypeAlias = tuple[object, str]
@@ -52,8 +53,8 @@ def check_job(job: Job) -> None:
     for path in written:
         check_target(path)
     if job.report is not None:
-        report.check_folder(job.report)
-        written.append(report.page_path(job.report))
+        check_folder(job.report)
+        written.append(page_path(job.report))
     if (checkpoint := check_checkpoint(job)) is not None:
         written.append(checkpoint)
     folders = [folder for folder in (job.report, job.checkpoint) if folder is not None]
@@ -194,7 +195,7 @@ def save_all(
     image: np.ndarray,
     metadata: dict[str, Any],
     seconds: dict[str, float],
-    pictures: report.Pictures,
+    pictures: run_page.Pictures,
     snapshots: Mapping[int, str],
 ) -> tuple[Path | None, bool]:
     """Saves everything, the picture first, and says so.
@@ -213,7 +214,7 @@ def save_all(
     complete = saved == job.output
     job = dataclasses.replace(job, output=saved)
     metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
-    page = None if job.report is None else report.page_path(job.report)
+    page = None if job.report is None else page_path(job.report)
 
     def plot() -> None:
         curve = plot_losses(trace, job.recipe.weights, f"{show_path(job.output.name)}: loss")
@@ -221,8 +222,8 @@ def save_all(
 
     def write_page() -> None:
         assert job.report is not None  # noqa: S101
-        body = report.describe_run(job, metadata, image, pictures, snapshots)
-        report.write_page(job.report, job.output.name, body)
+        text = run_page.describe_run(job, metadata, image, pictures, snapshots)
+        html.write_page(job.report, text)
 
     for name, path, write in (
         ("JSON", job.metadata_path, lambda: write_json(job.metadata_path, metadata)),

@@ -19,7 +19,7 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.memory import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
 from jaxstyle.io import InputError, check_extension, load_image, read_shape
-from jaxstyle.io.manifest import ManifestErrors, Row
+from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 from jaxstyle.terms.protocol import layers_of
 

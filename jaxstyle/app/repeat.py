@@ -11,8 +11,9 @@ from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, build_recipe, list_weights
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.metadata import convert, read_json
-from jaxstyle.io.weights import load_params_and_info
+from jaxstyle.io.json_file import read_json
+from jaxstyle.io.network_weights.load import load_params_and_info
+from jaxstyle.io.recipe_codec import convert
 
 
 def job_of(path: Path, **others: Any) -> Job:

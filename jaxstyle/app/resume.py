@@ -13,8 +13,8 @@ from jaxstyle.app.pairs import Pair
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
-from jaxstyle.io.manifest import ManifestErrors
-from jaxstyle.io.metadata import read_json
+from jaxstyle.io.json_file import read_json
+from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
 
 _SECONDS_TO_LOOK = 30  # for other processes that start at the same time

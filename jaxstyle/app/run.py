@@ -12,10 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import inputs, outputs, report, runtime
+from jaxstyle.app import inputs, outputs, runtime
 from jaxstyle.app.checkpoint import CheckpointFile
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job, say
+from jaxstyle.app.pages import run_page
+from jaxstyle.app.pages.html import THUMBNAIL, embed
 from jaxstyle.app.progress import describe_step, show_progress, tell_program
 from jaxstyle.app.sidecar import (
     count_compilation,
@@ -177,8 +179,8 @@ class _Painting:
                 save_image(path, result.image)
             except InputError as error:
                 say(f"no preview: {error}")  # the picture itself is still being painted
-        if job.report and report.is_due(step, result.trace.shape[-1], self.snapshots):
-            self.snapshots[step] = report.embed(np.asarray(result.image), report.THUMBNAIL)
+        if job.report and run_page.is_due(step, result.trace.shape[-1], self.snapshots):
+            self.snapshots[step] = embed(np.asarray(result.image), THUMBNAIL)
 
 
 def _tell_failure(job: Job, code: int) -> int:

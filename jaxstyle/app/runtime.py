@@ -22,7 +22,7 @@ from jaxstyle.app.programs import KeptPrograms
 from jaxstyle.compiled import call_jitted
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.weights import cache_dir
+from jaxstyle.io.network_weights.cache import cache_dir
 
 _SECONDS_TO_MEET = 120  # for several processes to have started
 _SECONDS_OF_SILENCE = 30  # after which one that is gone ends the others

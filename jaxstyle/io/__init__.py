@@ -1,27 +1,23 @@
-"""Files to arrays and back: images, weights, metadata.
+"""Reads and writes files: images, network weights, recipes, and the JSON next to a picture.
 
-Bad files and paths end as an `InputError`, with one line that says what is wrong and what to do.
+For bad files and paths an `InputError` says in one line what is wrong and what to do.
 """
 
 from jaxstyle.io.errors import InputError, exit_on_input_error
 from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.images import (
-    SAMPLES,
+from jaxstyle.io.image_writer import (
     check_extension,
     check_writable,
     contact_sheet,
-    load_image,
-    read_shape,
     save_image,
 )
-from jaxstyle.io.metadata import (
-    build_recipe,
-    describe_recipe,
-    describe_versions,
-    read_recipe,
-    write_json,
-)
-from jaxstyle.io.weights import WeightsInfo, convert, fetch, list_weights, load_params, verify
+from jaxstyle.io.images import SAMPLES, load_image, read_shape
+from jaxstyle.io.json_file import write_json
+from jaxstyle.io.network_weights.convert import convert
+from jaxstyle.io.network_weights.fetch import fetch
+from jaxstyle.io.network_weights.load import WeightsInfo, list_weights, load_params, verify
+from jaxstyle.io.recipe_codec import build_recipe, describe_recipe, read_recipe
+from jaxstyle.io.versions import describe_versions
 
 __all__ = [
     "SAMPLES",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 class InputError(ValueError):
-    """A file, a folder or a value from outside that cannot be used.
+    """A file, a folder or a value of the user that cannot be used.
 
     The message is one line: what is wrong, and what to do. The command line prints it after
     ``error:`` and exits with code 2.
@@ -15,10 +15,10 @@ class InputError(ValueError):
 
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """For a script's last lines: an `InputError` ends it with one line and exit code 2.
+    """Ends a script on an `InputError`, with one line on stderr and exit code 2.
 
     Returns:
-        A context manager for what the script does.
+        A context manager around the body of the script.
     """
     try:
         yield
@@ -28,10 +28,10 @@ def exit_on_input_error() -> Iterator[None]:
 
 
 def check_positive(option: str, value: int | None) -> None:
-    """Checks the number that somebody has given for an option, None for none.
+    """Checks the value of an option; None means that it was not set.
 
     Raises:
-        InputError: it is below 1.
+        InputError: the value is below 1.
     """
     if value is not None and value < 1:
         raise InputError(f"{option} {value}: give a whole number of at least 1")

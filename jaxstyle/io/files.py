@@ -1,4 +1,4 @@
-"""Files that can be read, files written whole or not at all, and their names in messages."""
+"""Reads regular files only, writes files whole or not at all, and quotes paths in messages."""
 
 import contextlib
 import functools
@@ -17,10 +17,10 @@ PathType: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def describe_path(path: PathType) -> str:
-    """Quotes a path for a message: one printable line, whatever the name holds.
+    """Quotes a path for a message, as one printable line for any name.
 
     Raises:
-        InputError: `path` is not a path. An integer would otherwise be an open file's number.
+        InputError: `path` is not a path. An integer would otherwise mean an open file.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         raise InputError(f"a path cannot be of type {type(path).__name__}; give a file name")
@@ -28,13 +28,13 @@ def describe_path(path: PathType) -> str:
 
 
 def show_path(path: PathType) -> str:
-    """Returns a path as text to print, draw or write as UTF-8, whatever bytes its name has."""
+    """Returns a path as a text that can be printed, drawn and encoded as UTF-8, for any name."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe_error(error: BaseException) -> str:
-    """The reason in an exception, without the path, as one printable line of 120 characters."""
+    """Returns the reason of an exception without the path: a printable line, at most 120 long."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join(text.split()) or type(error).__name__
     line = "".join(c if c.isprintable() else "?" for c in line)
@@ -42,12 +42,12 @@ def describe_error(error: BaseException) -> str:
 
 
 def check_source(path: PathType) -> None:
-    """Checks that `path` is a regular file with something in it.
+    """Checks that `path` is a regular file and not empty.
 
-    Only such a file is opened: a pipe would wait for ever, /dev/zero would never end.
+    Other files are never opened: a pipe would wait forever, and /dev/zero has no end.
 
     Raises:
-        InputError: it is missing, not reachable, empty, a folder, a pipe or a device.
+        InputError: it is missing, not accessible, empty, a folder, a pipe or a device.
     """
     name = describe_path(path)
     try:
@@ -56,7 +56,7 @@ def check_source(path: PathType) -> None:
         raise InputError(f"{name} does not exist; check the path") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; change its permissions") from error
-    except (OSError, ValueError) as error:  # a name too long, a NUL byte in it
+    except (OSError, ValueError) as error:  # such as a long name or one with a NUL byte
         raise InputError(
             f"{name} cannot be read ({describe_error(error)}); check the path"
         ) from error
@@ -71,13 +71,13 @@ def check_source(path: PathType) -> None:
 
 
 def open_source(path: PathType) -> BinaryIO:
-    """Opens a file for reading that `check_source` lets pass, even if it is exchanged meanwhile.
+    """Opens a file for reading after `check_source`, safely even if somebody replaces it meanwhile.
 
     Raises:
         InputError: as `check_source`.
     """
     check_source(path)
-    # A pipe that has come into its place since would wait for a writer.
+    # If a pipe has replaced the file, opening it must not wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         file = os.fdopen(os.open(path, flags), "rb")
@@ -113,19 +113,19 @@ def check_target(path: PathType) -> None:
 
     Raises:
         InputError: the folder is missing or not writable, or `path` is a folder, a device or a
-            file that may not be overwritten.
+            write-protected file.
     """
     _resolve_target(path)
 
 
 def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> None:
-    """Writes a file as a whole or not at all.
+    """Writes a file, whole or not at all.
 
-    The bytes go to a temporary file in the same folder, which then takes the place of `path`.
-    On any failure, an interrupt included, the temporary file is removed and what stood at
-    `path` stays. As with an ordinary `open(path, "wb")`, a link is followed, a new file's
-    permissions come from the umask and an existing file keeps its own. Missing folders are not
-    created: a mistyped path should not leave a tree behind.
+    The bytes go to a temporary file in the same folder, which then replaces `path`. On any
+    failure or interrupt, the temporary file is removed and an existing `path` is unchanged. As
+    with `open(path, "wb")`, links are followed, the umask sets the permissions of a new file, and
+    an existing file keeps its permissions. Missing folders are not created: a mistyped path should
+    not leave folders behind.
 
     Args:
         path: The file to write.
@@ -144,9 +144,9 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            with contextlib.suppress(OSError):  # no such file yet, or modes are not supported
+            with contextlib.suppress(OSError):  # the file is new, or modes are not supported
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            if os.name == "nt":  # where an open file cannot be renamed
+            if os.name == "nt":  # there an open file cannot be renamed
                 file.close()
             os.replace(temporary, target)
         _sync_folder(folder)
@@ -162,20 +162,20 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
 
 
 def _open_temporary(folder: str) -> tuple[BinaryIO, str]:
-    """Makes a temporary file, locked for as long as it is open, so that nobody removes it."""
+    """Creates a temporary file; its lock keeps other processes from removing it."""
     while True:
         path = os.path.join(folder, f".jaxstyle-{secrets.token_hex(8)}.tmp")
-        # "x" and not tempfile.mkstemp, which would ignore the umask and give 0600
+        # Not by tempfile.mkstemp, which ignores the umask and sets 0600.
         file = open(path, "xb")  # noqa: SIM115
         _lock(file)
-        # Before it was locked, another process may have taken it for left over.
+        # Before it was locked, another process may have removed it as a leftover.
         if os.path.exists(path):
             return file, path
         file.close()
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Locks a file, if nobody else has and the file system knows how."""
+    """Locks a file; returns False if another process has, or if locks are not supported."""
     try:
         import fcntl  # noqa: PLC0415  not on Windows
 
@@ -188,10 +188,10 @@ def _lock(file: BinaryIO) -> bool:
 def remove_leftovers(folder: PathType) -> None:
     """Removes temporary files of processes that were killed while they wrote to `folder`.
 
-    Those that a process is still writing are locked, and stay; so do all where locks are unknown.
+    Files of running processes are locked, and stay. Without support for locks all files stay.
 
     Args:
-        folder: any folder; trouble with it is ignored.
+        folder: any folder; errors are ignored.
     """
     with contextlib.suppress(OSError):
         for entry in os.scandir(os.fsdecode(folder)):
@@ -204,12 +204,12 @@ def remove_leftovers(folder: PathType) -> None:
                     os.unlink(entry.path)
 
 
-# A folder of ten thousand pictures is not listed for each of them.
+# Once: a folder of ten thousand pictures is not listed for each of them.
 _remove_leftovers_once = functools.lru_cache(maxsize=4096)(remove_leftovers)
 
 
 def _sync_folder(folder: str) -> None:
-    """Returns when the names in a folder are on disk, where the system can tell."""
+    """Waits until the names in a folder are on disk, if the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -219,14 +219,14 @@ def _sync_folder(folder: str) -> None:
 
 
 def _resolve_target(path: PathType) -> str:
-    """Follows links to the file that a write would touch, and checks it."""
+    """Follows links to the file that a write would replace, and checks it."""
     name = describe_path(path)
     text = os.fsdecode(path)
     if not text or "\0" in text:
         raise InputError(f"{name} is not a file name; give the path of a file")
     try:
         target = os.path.realpath(text)
-    except OSError as error:  # of a relative path: the current folder was removed
+    except OSError as error:  # a relative path whose current folder was removed
         raise InputError(
             f"{name} cannot be found ({describe_error(error)}); change to a folder that exists"
         ) from error
@@ -245,10 +245,10 @@ def _resolve_target(path: PathType) -> str:
         if stat.S_ISDIR(mode):
             raise InputError(f"{name} is a folder; give the path of a file")
         if not stat.S_ISREG(mode):
-            # replacing /dev/null by a picture is possible, for root
+            # Root could replace /dev/null by a picture.
             raise InputError(f"{name} is not a regular file; choose another path")
         if not os.access(target, os.W_OK):
-            # os.replace would not mind, but whoever made the file read-only would
+            # os.replace would succeed, against the wish of whoever made the file read-only.
             raise InputError(f"{name} is write-protected; choose another path")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the folder of {name} is not writable; choose another folder")

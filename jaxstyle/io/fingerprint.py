@@ -1,4 +1,4 @@
-"""Fingerprints of files: size and SHA-256, and the times that spare reading it again."""
+"""Fingerprints of files: size, SHA-256, and times, which save reading an unchanged file again."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from jaxstyle.io.files import check_source, sha256_of
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Returns the size of a file, its SHA-256, and when it was changed last; for JSON.
+    """Returns size, SHA-256 and times of last change of a file, for JSON.
 
     Args:
         path: a regular file.
@@ -29,14 +29,13 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def is_unchanged(path: Path, found: Any) -> bool:
-    """Tells whether a file has the content that `fingerprint` has found before.
+    """Whether a file still has the content that it had for `fingerprint`.
 
-    Its hash is computed only where the times differ: after a copy, or where somebody has written
-    to it.
+    The hash is computed only if the times differ, such as after a copy.
 
     Args:
         path: any path.
-        found: what `fingerprint` returned; anything else is told from every file.
+        found: what `fingerprint` returned; nothing else matches a file.
     """
     if not isinstance(found, dict):
         return False
@@ -51,11 +50,11 @@ def is_unchanged(path: Path, found: Any) -> bool:
 
 
 def _times(status: os.stat_result) -> list[int]:
-    # Whoever changes a file and puts its time back still leaves another time of its inode.
+    # Setting the time of a file back changes the time of its inode.
     return [status.st_mtime_ns, status.st_ctime_ns]
 
 
 @functools.lru_cache(maxsize=65536)
 def _sha256(path: Path, *_: int) -> str:
-    """The SHA-256 of a file; read once, as long as its times stay."""
+    """The SHA-256 of a file, which is read once as long as its times stay the same."""
     return sha256_of(path)

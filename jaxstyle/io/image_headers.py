@@ -1,16 +1,19 @@
-"""What a file is, told by its first bytes, before a decoder of pictures sees it.
+"""Recognizes files that a decoder of images should not get, from a bounded part of their bytes.
 
-Decoders read more than pixels: a camera's raw file as its thumbnail, and millions of empty comments
-one by one. Both are found here, by reading a bounded part of the file.
+Pillow does more than reading pixels: it shows the thumbnail of a camera's raw file as the picture,
+reads millions of empty comments one by one, and copies the same bytes for every tag that points to
+them. So its input is checked here first.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
 from typing import IO, BinaryIO, TypeAlias
 
 RAW = "is a camera's raw file; export it as JPEG or 16-bit TIFF first"
-_HEIC = "is a HEIC photo, which is not read; export it as JPEG first"
+_HEIC = "is a HEIC photo, which cannot be read; export it as JPEG first"
+_MANY = "consists of too many small parts; save it again as PNG or JPEG"
 
 _RAW_EXTENSIONS = (
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25",
@@ -25,14 +28,17 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Tags of TIFF and of DNG.
 _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION = 254, 256, 257, 262, 330, 50706
-_OF_SENSORS = (32803, 34892)  # photometric interpretations: colour filter array, LinearRaw
+_OF_SENSORS = (32803, 34892)  # photometric interpretations: color filter array, LinearRaw
 _SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # types of whole numbers -> bytes
+_ALL_SIZES = {**_SIZES, 2: 1, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 17: 8}
+
+_MOST_TAGS = 2**16  # of one directory
 
 _Tags: TypeAlias = dict[int, tuple[int, ...]]
 
 
 def describe_foreign(head: bytes) -> str | None:
-    """Says what a file is that is given for another, as the rest of a sentence, if that is known.
+    """Says what a file is instead of the expected one, as the rest of a sentence, if known.
 
     Args:
         head: its first bytes, some hundred.
@@ -41,42 +47,50 @@ def describe_foreign(head: bytes) -> str | None:
         return "is a pointer of Git LFS, not the file itself; get it with: git lfs pull"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:20].lower()
     if start.startswith((b"<!doctype", b"<html", b"<head")):
-        return "is a web page, not the file that it was to show; download it again"
+        return "is a web page instead of the expected file; download it again"
     return None
 
 
 def why_not_read(file: BinaryIO, extension: str) -> str | None:
-    """Says why a file is not given to a decoder of pictures, as the rest of a sentence, if so.
+    """Says why a decoder must not get a file, as the rest of a sentence; None if it may.
 
     Args:
-        file: it, from its start.
+        file: the file, at its start.
         extension: of its name, such as `.tif`.
     """
     head = file.read(512)
-    size = os.fstat(file.fileno()).st_size
     if head.startswith(_RAW_MAGIC) or head[4:12] == b"ftypcrx ":
         return RAW
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
         return _HEIC
-    # "CR" of Canon, and "IIII" or "MMMM" of Phase One, stand behind a TIFF's own first bytes.
-    tiff = head.startswith(_TIFF)
-    if tiff and (extension.lower() in _RAW_EXTENSIONS or head[8:12] in (b"CR\2\0", b"IIII")):
-        return RAW
-    if tiff and _shows_a_thumbnail(file):
-        return RAW
-    many = False
+    if head.startswith(_TIFF):
+        # Canon writes "CR" after a TIFF's first bytes, Phase One "IIII" or "MMMM".
+        named_raw = extension.lower() in _RAW_EXTENSIONS or head[8:12] in (b"CR\2\0", b"IIII")
+        if named_raw or _shows_a_thumbnail(file):
+            return RAW
+        return _MANY if announces_too_much(file) else None
+    return _MANY if _has_many_parts(file, head) else describe_foreign(head)
+
+
+def _has_many_parts(file: BinaryIO, head: bytes) -> bool:
+    """Whether the parts of a file before its pixels are so many that Pillow would take minutes."""
+    size = os.fstat(file.fileno()).st_size
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        many = _exceeds(png_chunks(file), 10_000 + size // 256)
-    elif head.startswith(b"\xff\xd8"):
-        many = _exceeds(_jpeg_segments(file), 1000 + size // 4096)
-    elif head.startswith((b"GIF87a", b"GIF89a")):
-        many = _exceeds(_gif_blocks(file), 10_000 + size // 64)
-    return "consists of too many small parts; save it again as PNG or JPEG" if many else (
-        describe_foreign(head)
-    )  # fmt: skip
+        return _exceeds(png_chunks(file), 10_000 + size // 256)
+    if head.startswith(b"\xff\xd8"):
+        if _exceeds(_jpeg_segments(file), 1000 + size // 4096):
+            return True
+        segments = [data for _, data in _jpeg_segments(file)]
+        # Pillow joins several blocks of EXIF. MPF lists further pictures of the file.
+        exif = b"".join(data[6:] for data in segments if data.startswith(b"Exif\0\0"))
+        blocks = [exif, *(data[4:] for data in segments if data.startswith(b"MPF\0"))]
+        return any(announces_too_much(io.BytesIO(block)) for block in blocks)
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return _exceeds(_gif_blocks(file), 10_000 + size // 64)
+    return False
 
 
-def _exceeds(parts: Iterator[bytes], limit: int) -> bool:
+def _exceeds(parts: Iterator[object], limit: int) -> bool:
     return any(number >= limit for number, _ in enumerate(parts))
 
 
@@ -91,17 +105,18 @@ def png_chunks(file: IO[bytes]) -> Iterator[bytes]:
         file.seek(length + 4, os.SEEK_CUR)
 
 
-def _jpeg_segments(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the markers of a JPEG's segments before its pixels."""
+def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Yields marker and content of a JPEG's segments before its pixels."""
     file.seek(2)
     while (byte := file.read(1)) and (byte != b"\xff" or (byte := file.read(1))):
         if byte == b"\xda":
             return
-        yield byte
-        # What stands alone or is fill has no length; a decoder looks for the next marker too.
-        if byte not in (b"\xff", b"\0") and not b"\xd0" <= byte <= b"\xd8":
-            length = file.read(2)
-            file.seek(max(int.from_bytes(length, "big") - 2, 0), os.SEEK_CUR)
+        # Standalone markers and fill bytes have no length; a decoder looks for the next marker too.
+        if byte in (b"\xff", b"\0") or b"\xd0" <= byte <= b"\xd8":
+            yield byte, b""
+        else:
+            length = int.from_bytes(file.read(2), "big")
+            yield byte, file.read(max(length - 2, 0))
 
 
 def _gif_blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -119,17 +134,40 @@ def _gif_blocks(file: BinaryIO) -> Iterator[bytes]:
                 file.seek(length[0], os.SEEK_CUR)
 
 
+def announces_too_much(file: IO[bytes]) -> bool:
+    """Whether the tags of a TIFF or EXIF block announce several times the bytes that it has.
+
+    Pillow reads the bytes of each tag, and many tags may point to the same ones: in this way a file
+    of 1 MB could fill 60 GB.
+
+    Args:
+        file: its content; anything else than TIFF announces nothing.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(16)
+    if not head.startswith(_TIFF):
+        return False
+    try:
+        order, big, start = _read_head(head)
+        number, entries, _ = _entries(file, start, order, big)
+    except (struct.error, ValueError, OSError):
+        return False  # damaged: the decoder reports it
+    announced = (_ALL_SIZES.get(kind, 1) * count for _, kind, count, _ in entries)
+    return number > _MOST_TAGS or sum(min(each, size) for each in announced) > 4 * size + 2**16
+
+
 def _shows_a_thumbnail(file: BinaryIO) -> bool:
-    """Whether the first picture of a TIFF is not the one that its owner means: a raw file's."""
+    """Whether the first picture of a TIFF is a thumbnail: then the file is a raw one."""
     try:
         first, *others = _directories(file)
     except (struct.error, ValueError, OSError):
-        return False  # damaged: the decoder says so
+        return False  # damaged: the decoder reports it
     sensor = any(tags.get(_PHOTOMETRIC, (0,))[0] in _OF_SENSORS for tags in (first, *others))
     reduced = bool(first.get(_SUBFILE, (0,))[0] & 1)
     if sensor or _DNG_VERSION not in first:
         return sensor or (reduced and any(_area(tags) > _area(first) for tags in others))
-    # What was exported from a DNG may keep its version: a whole picture, with nothing below it.
+    # A file exported from a DNG may keep its version: a whole picture, with nothing below it.
     return reduced or _SUB_IFDS in first
 
 
@@ -137,12 +175,16 @@ def _area(tags: _Tags) -> int:
     return tags.get(_WIDTH, (0,))[0] * tags.get(_HEIGHT, (0,))[0]
 
 
+def _read_head(head: bytes) -> tuple[str, bool, int]:
+    """Returns the byte order, whether it is a BigTIFF, and where the first directory begins."""
+    order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
+    return order, big, struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
+
+
 def _directories(file: BinaryIO) -> Iterator[_Tags]:
     """Yields the first directories of a TIFF, up to 8, and those below the first one."""
     file.seek(0)
-    head = file.read(16)
-    order, big = "<" if head[:2] == b"II" else ">", 43 in head[2:4]
-    start = struct.unpack_from(order + "Q" if big else order + "I", head, 8 if big else 4)[0]
+    order, big, start = _read_head(file.read(16))
     first, start = _directory(file, start, order, big)
     yield first
     for below in first.get(_SUB_IFDS, ())[:16]:
@@ -154,24 +196,38 @@ def _directories(file: BinaryIO) -> Iterator[_Tags]:
 
 
 def _directory(file: BinaryIO, start: int, order: str, big: bool) -> tuple[_Tags, int]:
-    """Returns the tags of one directory that are asked for here, and where the next one begins."""
-    count, entry, inline = ("Q", "HHQ8s", 8) if big else ("H", "HHI4s", 4)
-    file.seek(start)
-    number = struct.unpack(order + count, file.read(struct.calcsize("<" + count)))[0]
-    size = struct.calcsize("<" + entry)
-    data = file.read(min(number, 2**16) * size + inline)
+    """Returns the tags of one directory that this module uses, and where the next one begins."""
+    number, entries, following = _entries(file, start, order, big)
+    if len(entries) < min(number, _MOST_TAGS):
+        raise ValueError("it is cut off")
+    offset, inline = (order + "Q", 8) if big else (order + "I", 4)
     tags: _Tags = {}
-    for at in range(0, min(number, 2**16) * size, size):
-        tag, kind, length, value = struct.unpack_from(order + entry, data, at)
+    for tag, kind, count, value in entries:
         if tag not in (_SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _SUB_IFDS, _DNG_VERSION):
             continue
-        width = _SIZES.get(kind, 1)
-        length = min(length, 16)
+        width, length = _SIZES.get(kind, 1), min(count, 16)
+        data = value
         if length * width > inline:
-            file.seek(struct.unpack(order + ("Q" if big else "I"), value)[0])
-            value = file.read(length * width)
+            file.seek(struct.unpack(offset, value)[0])
+            data = file.read(length * width)
         code = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
         if length:
-            tags[tag] = struct.unpack_from(f"{order}{length}{code}", value)
-    following = data[number * size :]
-    return tags, struct.unpack(order + ("Q" if big else "I"), following)[0] if following else 0
+            tags[tag] = struct.unpack_from(f"{order}{length}{code}", data)
+    return tags, struct.unpack(offset, following)[0] if following else 0
+
+
+def _entries(
+    file: IO[bytes], start: int, order: str, big: bool
+) -> tuple[int, list[tuple[int, int, int, bytes]], bytes]:
+    """Reads a directory: the number of its entries, those that are there, and the bytes after them.
+
+    An entry is a tag, a type, a number of values, and the values or their place.
+    """
+    count, entry, inline = ("Q", order + "HHQ8s", 8) if big else ("H", order + "HHI4s", 4)
+    file.seek(start)
+    number = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+    size = struct.calcsize(entry)
+    end = min(number, _MOST_TAGS) * size
+    data = file.read(end + inline)
+    entries = list(struct.iter_unpack(entry, data[: min(end, len(data) // size * size)]))
+    return number, entries, data[end:] if number <= _MOST_TAGS else b""

@@ -1,8 +1,7 @@
-"""What a batch has painted: a JSON object per line, appended after each picture is on disk.
+"""The journal of a batch: one JSON object per line, appended once a picture is on disk.
 
-Every line has a checksum, so a damaged line is found. A line that was cut off when the program was
-killed is dropped when the journal is next opened. Each process has a journal of its own and reads
-all of them.
+Every line has a checksum, so a damaged line is detected. If the program was killed while it wrote a
+line, the next start removes that line. Each process writes its own journal and reads all of them.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from typing import Any
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, write_atomically
-from jaxstyle.io.metadata import checksum
+from jaxstyle.io.json_file import checksum
 from jaxstyle.io.ownership import GENERATOR
 
 _NAMES = re.compile(r"journal(-\d+-of-\d+)?\.jsonl")
@@ -28,31 +27,31 @@ _LATEST = 1e11  # seconds since 1970
 
 
 def journal_path(folder: Path, process: int = 0, processes: int = 1) -> Path:
-    """Returns where a process that paints its share of a batch keeps its journal."""
+    """Returns the journal of one of several processes that share a batch."""
     share = "" if processes == 1 else f"-{process}-of-{processes}"
     return folder / f"journal{share}.jsonl"
 
 
 class Journal:
-    """A journal, and what the others of its folder hold; `add` writes.
+    """A journal to which `add` writes, and the entries of all journals in its folder.
 
     Attributes:
-        entries: output -> its latest entry, out of all journals of the folder.
+        entries: output -> its latest entry, from all journals of the folder.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads `path` and the other journals in its folder; creates `path` if it is missing.
+        """Reads `path` and the other journals in its folder; creates `path` if missing.
 
         Args:
             path: from `journal_path`.
 
         Raises:
             InputError: a journal cannot be read or written, is another program's file, or has a
-                damaged line. Such a file is left as it is.
+                damaged line. Such a file is not changed.
         """
         self._path = path
         self._header = {"generator": GENERATOR, "journal": _FORMAT}
-        self._size = 0  # of the file, as we left it
+        self._size = 0  # of the file after our last write
         self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
         self._read_all(own=True)
@@ -60,10 +59,10 @@ class Journal:
             self._create()
 
     def refresh(self) -> None:
-        """Reads the journals of other processes, which may have gone on.
+        """Reads the journals of other processes again.
 
         Raises:
-            InputError: as at the start.
+            InputError: as when the journal was opened.
         """
         self._read_all(own=False)
 
@@ -107,7 +106,7 @@ class Journal:
             entry = _parse(line)
             if entry is None or not isinstance(output := entry.get("output"), str):
                 raise InputError(
-                    f"line {number} of {describe_path(path)} is damaged; delete that line, and its "
+                    f"line {number} of {describe_path(path)} is damaged; delete that line; its "
                     "picture will be painted again"
                 )
             if path == self._path:
@@ -115,27 +114,26 @@ class Journal:
             if _time(entry) >= _time(self.entries.get(output, {})):
                 self.entries[output] = entry
         if path == self._path:
-            if rest:  # cut off when we were killed
+            if rest:  # an incomplete line of a killed process
                 os.truncate(path, size)
             self._size = size
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Writes an entry, which has an `output`, and returns when it is on disk.
+        """Writes an entry, which needs an `output`, and returns once it is on disk.
 
         Raises:
             InputError: if it cannot be written.
         """
-        # Of several processes' journals, or of runs with one and then with several, the names
-        # do not tell which entry is the latest.
+        # The time orders the entries of several journals.
         before = _time(self.entries.get(entry["output"], {}))
         entry = {**entry, "time": round(max(time.time(), before + 1e-6), 6)}
-        if not os.path.lexists(self._path):  # somebody has removed it while we run
+        if not os.path.lexists(self._path):  # somebody has removed it during the run
             self._create()
         self._append(_line(entry))
         self.entries[entry["output"]] = self._own[entry["output"]] = entry
 
     def _create(self) -> None:
-        """Writes the journal, with the entries that it had if it was removed."""
+        """Writes the journal again with all entries that it had, if any."""
         data = b"".join(map(_line, [self._header, *self._own.values()]))
         write_atomically(self._path, data)
         self._size = len(data)
@@ -154,7 +152,7 @@ class Journal:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     os.fsync(file.fileno())
                 except OSError:
-                    # Not half a line, for which there may be room on a full disk.
+                    # A full disk may have room for half a line.
                     with contextlib.suppress(OSError):
                         file.truncate(at)
                     raise
@@ -183,6 +181,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _time(entry: Mapping[str, Any]) -> float:
-    """Seconds since 1970; 0 where an entry has none."""
+    """Seconds since 1970; 0 if the entry has no valid time."""
     found = entry.get("time")
     return found if isinstance(found, int | float) and 0 <= found < _LATEST else 0.0

@@ -1,114 +1,43 @@
-"""Manifests of many pairs: what to paint, checked whole before the first of them is painted.
+"""Manifests of many pairs, validated as a whole before painting starts.
 
-CSV with a header of column names, or JSON Lines with an object a line; both UTF-8. `content`,
-`style` and `output` are files; the other columns, listed in `COLUMNS`, go over the command's.
+Each row names the files `content`, `style` and `output`; its other columns override the command's
+options. No output may leave the output folder, collide with another one, or replace an input.
 """
 
 import contextlib
-import csv
-import dataclasses
 import glob
-import io
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_source, describe_error, describe_path
+from jaxstyle.io.manifest_rows import ManifestErrors, Row, parse_rows
 from jaxstyle.io.ownership import is_ours
 
-COLUMNS: Mapping[str, str] = {
-    "content": "the photo",
-    "style": "the painting; several with | between them",
-    "output": "the picture to write, in the output folder",
-    "recipe": "a name or a file",
-    "set": "settings of the recipe, PATH=VALUE, with | between them",
-    "size": "long edge in pixels",
-    "steps": "steps of the solver",
-    "coarsest": "long edge of the smallest size, 0 for none",
-    "seed": "for a start from noise",
-    "init": "content, noise or mean",
-    "weights": "NAME=VALUE with | between them",
-    "style_weights": "shares of several styles, with | between them",
-    "style_scale": "size of the styles relative to the content's",
-    "color": "style, luminance or match",
-    "mask": "a picture for each style, with | between them",
-}
-_LISTS = ("style", "set", "weights", "style_weights", "mask")
 _MAXIMUM_BYTES = 2**28
-_MAXIMUM_CELL = 2**16
-_REPORTED = 20
 
 _logger = logging.getLogger("jaxstyle")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A pair of a manifest; only that the texts are texts has been checked."""
-
-    line: int
-    content: Path
-    styles: tuple[Path, ...]
-    output: str  # relative to the output folder
-    masks: tuple[Path, ...]
-    settings: Mapping[str, Any]  # column -> text, or a list of texts where COLUMNS says several
-
-    @property
-    def files(self) -> list[Path]:
-        """All files that are read: pictures, and the recipe if it is a file."""
-        recipe = self.settings.get("recipe", "")
-        recipes = [Path(recipe)] if is_recipe_file(recipe) else []
-        return [self.content, *self.styles, *self.masks, *recipes]
-
-
-def is_recipe_file(name: str) -> bool:
-    """Tells a recipe's file from the name of one that is built in."""
-    return name.lower().endswith((".json", ".toml"))
-
-
-class ManifestErrors:
-    """Collects what is wrong with rows, to tell all of it at once."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.found: list[tuple[int, str]] = []
-
-    def add(self, line: int, message: object) -> None:
-        """Notes what is wrong with the row of that line."""
-        self.found.append((line, str(message)))
-
-    def check(self) -> None:
-        """Raises what was found.
-
-        Raises:
-            InputError: of several lines, one for each row, at most twenty of them.
-        """
-        if not self.found:
-            return
-        lines = [f"line {line}: {message}" for line, message in sorted(self.found)[:_REPORTED]]
-        if len(self.found) > _REPORTED:
-            lines.append(f"and {len(self.found) - _REPORTED} more")
-        rows = "a bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
-        raise InputError("\n  ".join([f"{self.name} has {rows}; nothing was started", *lines]))
 
 
 def read_manifest(
     path: str | os.PathLike[str], *, output_dir: str | os.PathLike[str], root: str | None = None
 ) -> list[Row]:
-    """Reads a manifest. Paths of pictures and recipes are relative to its folder.
+    """Reads and validates a manifest. Paths of pictures and recipes are relative to its folder.
 
     Args:
         path: a `.csv` or `.jsonl` file.
-        output_dir: outputs, and the JSON next to them, must stay inside, whatever `..` and
-            symbolic links say.
-        root: pictures and recipes must stay inside this folder; None for anywhere.
+        output_dir: outputs, and the JSON next to them, must stay inside this folder, after `..`
+            and symbolic links are resolved.
+        root: pictures and recipes must stay inside this folder; None allows any.
+
+    Returns:
+        Its rows.
 
     Raises:
-        InputError: the file cannot be read; or with each bad row: a column or value that is
-            missing, unknown or no text, a path that leaves its folder, outputs that collide.
+        InputError: the file cannot be read; or a list of the bad rows: a column or value is
+            missing, unknown or not a text, a path leaves its folder, or outputs collide.
     """
     check_source(path)
     name = describe_path(path)
@@ -127,30 +56,32 @@ def read_manifest(
         line = text[: text.index("\0")].count("\n") + 1
         raise InputError(f"{name} has a NUL byte in line {line}; save it as text") from None
     errors = ManifestErrors(name)
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
-        raise InputError(f"{name} is neither .csv nor .jsonl; name it so, or make it one")
-    found = _read_csv(text, name, errors) if suffix == ".csv" else _read_jsonl(text, errors)
-    folder = Path(path).parent
-    rows = [
-        row for line, values in found if (row := _row(line, values, folder, errors)) is not None
-    ]
+    rows = parse_rows(text, Path(path), name, errors)
     _check_paths(rows, Path(output_dir), None if root is None else Path(root), errors)
     errors.check()
     if not rows:
-        raise InputError(f"{name} has no rows; give one for each picture")
+        raise InputError(f"{name} has no rows; add one for each picture")
     return rows
 
 
 def cross_product(
     contents: str, styles: str, *, output_dir: str | os.PathLike[str], suffix: str = ".png"
 ) -> list[Row]:
-    """Returns a row for each pair of files that two patterns such as `a/*.jpg` match.
+    """Returns a row for each pair of files that match two patterns such as `a/*.jpg`.
 
-    What jaxstyle has written into the output folder is left out, with a warning that says how many.
+    Files that jaxstyle has written into the output folder are skipped, with a warning.
+
+    Args:
+        contents: the pattern of the photos.
+        styles: the pattern of the paintings.
+        output_dir: outputs must stay inside this folder.
+        suffix: extension of the outputs.
+
+    Returns:
+        The rows.
 
     Raises:
-        InputError: a pattern matches nothing else, or outputs collide.
+        InputError: a pattern matches no other file, or outputs collide.
     """
     matched = []
     inside = _real_folder(output_dir)
@@ -163,7 +94,7 @@ def cross_product(
         ]
         if len(files) < len(found):
             _logger.warning(
-                "%s matches %d files that jaxstyle has written into %s; they are left out",
+                "%s matches %d files that jaxstyle has written into %s; they are skipped",
                 describe_path(pattern),
                 len(found) - len(files),
                 describe_path(output_dir),
@@ -181,120 +112,6 @@ def cross_product(
     _check_paths(rows, Path(output_dir), None, errors)
     errors.check()
     return rows
-
-
-def _read_csv(
-    text: str, name: str, errors: ManifestErrors
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    lines = list(io.StringIO(text, newline=""))
-    long = next((n for n, line in enumerate(lines, 1) if len(line) > 2 * _MAXIMUM_CELL), None)
-    if long is not None:
-        raise InputError(f"{name} has a line of {len(lines[long - 1])} characters, number {long}")
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        _check_header(header, name)
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if len(values) != len(header):
-                errors.add(
-                    reader.line_num, f"{len(values)} values for {len(header)} columns; see quotes"
-                )
-                continue
-            filled = {
-                column: value.strip()
-                for column, value in zip(header, values, strict=True)
-                if value.strip()
-            }
-            yield (
-                reader.line_num,
-                {
-                    column: value.split("|") if column in _LISTS else value
-                    for column, value in filled.items()
-                },
-            )
-    except csv.Error as error:
-        raise InputError(f"{name} is no CSV in line {reader.line_num}: {error}") from None
-
-
-def _check_header(header: Sequence[str], name: str) -> None:
-    choices = ", ".join(COLUMNS)
-    for column in header:
-        if column not in COLUMNS:
-            raise InputError(f"{name} has a column {column!r:.60}; choose from {choices}")
-        if header.count(column) > 1:
-            raise InputError(f"{name} has the column {column} twice")
-    if missing := [column for column in ("content", "style", "output") if column not in header]:
-        raise InputError(f"{name} has no column {missing[0]} in its first line; it needs one")
-
-
-def _read_jsonl(text: str, errors: ManifestErrors) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            errors.add(number, f"no JSON: {error}")
-            continue
-        if not isinstance(values, Mapping):
-            errors.add(number, "not an object such as {'content': ..., 'style': ..., ...}")
-            continue
-        filled = {column: value for column, value in values.items() if value is not None}
-        yield (
-            number,
-            {
-                column: _listed(value) if column in _LISTS else value
-                for column, value in filled.items()
-            },
-        )
-
-
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):  # of weights
-        return [f"{name}={number}" for name, number in value.items()]
-    return value if isinstance(value, list) else [value]
-
-
-def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErrors) -> Row | None:
-    for column, value in values.items():
-        if column not in COLUMNS:
-            errors.add(line, f"unknown column {column!r:.60}; choose from {', '.join(COLUMNS)}")
-            return None
-        for each in value if column in _LISTS else [value]:
-            if not isinstance(each, str | int | float) or isinstance(each, bool):
-                errors.add(line, f"{column} must be a text or a number")
-                return None
-            if len(str(each)) > _MAXIMUM_CELL or "\0" in str(each):
-                errors.add(line, f"{column} is no text of a reasonable length")
-                return None
-            try:
-                os.fsencode(str(each))
-            except UnicodeEncodeError:  # half of a character, which JSON can write
-                errors.add(line, f"{column} {each!r:.60} has half a character; write it whole")
-                return None
-    for column in ("content", "style", "output"):
-        value = values.get(column, "")
-        texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
-        if not texts or not all(texts):
-            errors.add(line, f"{column} is missing")
-            return None
-    settings = {
-        column: [str(each).strip() for each in value] if column in _LISTS else str(value)
-        for column, value in values.items()
-        if column not in ("content", "style", "output", "mask")
-    }
-    if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
-        settings["recipe"] = str(folder / recipe)
-    return Row(
-        line,
-        folder / str(values["content"]),
-        tuple(folder / str(each).strip() for each in values["style"]),
-        str(values["output"]),
-        tuple(folder / str(each).strip() for each in values.get("mask", ())),
-        settings,
-    )
 
 
 def _check_paths(
@@ -315,13 +132,13 @@ def _check_paths(
             continue
         keys = {str(place).casefold(): place for each in found for place in each}
         if not sources.isdisjoint(keys):
-            errors.add(row.line, f"output {row.output!r:.90} would replace a file that is read")
+            errors.add(row.line, f"output {row.output!r:.90} would replace a file of the inputs")
             continue
-        # Names that differ in case only are refused everywhere: copied to a file system that
+        # Names that differ only in case are refused on every system: copied to a file system that
         # ignores case, one picture would replace the other.
         if other := next((taken[key] for key in keys if key in taken), None):
             line, place = other
-            case = "" if place in keys.values() else ", where case is ignored"
+            case = "" if place in keys.values() else " if case is ignored"
             errors.add(
                 row.line, f"output {row.output!r:.90} collides with that of line {line}{case}"
             )
@@ -336,11 +153,11 @@ def _check_paths(
 
 
 def _finder() -> Callable[[Path], list[Path]]:
-    """Returns a function that finds the places of a file: its own, and where a link leads.
+    """Returns a function that finds the locations of a file: its own, and its target if a link.
 
-    There are none for a path that leads nowhere, such as through a loop of links.
+    A path that leads nowhere, such as a loop of links, has no location.
     """
-    folders: dict[Path, Path] = {}  # once each: there are few folders and many files
+    folders: dict[Path, Path] = {}  # resolved once each: there are few folders and many files
 
     def places(path: Path) -> list[Path]:
         if path.name in ("", ".", ".."):
@@ -367,7 +184,7 @@ def _real_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _real_path(path: Path) -> Path:
-    # `Path.resolve` does not refuse a loop of links from Python 3.13 on.
+    # From Python 3.13 on, `Path.resolve` accepts a loop of links.
     with contextlib.suppress(FileNotFoundError):
         return Path(os.path.realpath(path, strict=True))
     found = Path(os.path.realpath(path))

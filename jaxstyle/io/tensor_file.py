@@ -1,4 +1,4 @@
-"""Arrays in one safetensors file with a hash over all of its bytes."""
+"""Arrays in one safetensors file, with a hash of all its bytes."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_error, describe_path, open_source, write_atomically
 from jaxstyle.io.ownership import GENERATOR
 
-_NO_HASH = "0" * 64  # stands in the place of the hash while it is computed
+_NO_HASH = "0" * 64  # in place of the hash while it is computed
 
 
 def write_tensors(
@@ -23,14 +23,14 @@ def write_tensors(
     Args:
         path: a file in an existing folder.
         arrays: of any dtype, bfloat16 included.
-        metadata: what JSON can hold.
+        metadata: what JSON can express.
 
     Raises:
         InputError: if the file cannot be written.
     """
     import safetensors.numpy  # noqa: PLC0415  slow to import
 
-    # As bytes: safetensors does not know all dtypes of NumPy and JAX.
+    # As bytes, since safetensors does not support all dtypes of NumPy and JAX.
     plain = {
         name: np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         for name, array in arrays.items()
@@ -46,12 +46,12 @@ def write_tensors(
         },
     )
     digest = hashlib.sha256(data).hexdigest()
-    # The header comes before the arrays, and quotes inside its texts are escaped.
+    # The first match is the entry: the header precedes the arrays, and its texts escape quotes.
     write_atomically(path, data.replace(_entry(_NO_HASH), _entry(digest), 1))
 
 
 def read_tensors(path: PathType) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads what `write_tensors` has written.
+    """Reads a file that `write_tensors` has written.
 
     Args:
         path: the file.
@@ -60,7 +60,7 @@ def read_tensors(path: PathType) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         The arrays and the metadata.
 
     Raises:
-        InputError: if it cannot be read, is not ours, or if a single bit has changed.
+        InputError: if it cannot be read, is not ours, or has changed by a single bit.
     """
     import ml_dtypes  # noqa: PLC0415  comes with JAX
     import safetensors.numpy  # noqa: PLC0415
@@ -77,7 +77,7 @@ def read_tensors(path: PathType) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         digest = texts["sha256"]
         whole = data.replace(_entry(digest), _entry(_NO_HASH), 1)
         if hashlib.sha256(whole).hexdigest() != digest:
-            raise ValueError("its hash does not fit")
+            raise ValueError("its hash does not match")
         plain = safetensors.numpy.load(data)
         kinds = json.loads(texts["arrays"])
         arrays = {
@@ -85,7 +85,7 @@ def read_tensors(path: PathType) -> tuple[dict[str, np.ndarray], dict[str, Any]]
             for key, (dtype, shape) in kinds.items()
         }
         return arrays, json.loads(texts["metadata"])
-    # Files that lie about themselves are met with many exceptions.
+    # On hostile files the readers may raise anything.
     except Exception as error:
         raise InputError(f"{name} is damaged ({describe_error(error)})") from None
 

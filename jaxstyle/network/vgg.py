@@ -64,7 +64,7 @@ def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
     return jnp.asarray([[values]], dtype)
 
 
-class VGG(nn.Module, Network):
+class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any arguments
     """The convolutional part of a VGG network; frozen and hashable, so static under `jax.jit`.
 
     A subclass says how many convolutions each of the five blocks has, in `depths`. Parameters are

@@ -1,7 +1,7 @@
 """Smoothness of the picture itself: total variation."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 
@@ -37,8 +37,7 @@ class TotalVariation(Term):
     pixel_range: float = 1.0
     name: str = "total_variation"
 
-    layers = ("image",)
-    """The picture itself."""
+    layers: ClassVar[tuple[str, ...]] = ("image",)  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Checks the settings."""
@@ -84,8 +83,7 @@ class NinePointVariation(Term):
 
     name: str = "total_variation"
 
-    layers = ("image",)
-    """The picture itself."""
+    layers: ClassVar[tuple[str, ...]] = ("image",)  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Checks the settings."""

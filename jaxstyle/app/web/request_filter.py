@@ -1,4 +1,4 @@
-"""What the live page answers: a gate in front of Gradio, which offers much more than it needs."""
+"""Filters requests to the live page: Gradio serves much more than the page needs."""
 
 import contextlib
 import ipaddress
@@ -26,12 +26,12 @@ _CALLS = {f"{_API}/{name}" for name in ("queue/join", "cancel", "reset")}
 _UPLOAD = f"{_API}/upload"
 
 _CALL_BYTES = 100_000
-_FORM_BYTES = 10_000  # what a form takes besides the file in it
-_UPLOADS_OF_A_VISITOR = 12  # files of the largest size; then that visitor's oldest one goes
+_FORM_BYTES = 10_000  # of a form, besides its file
+_UPLOADS_OF_A_VISITOR = 12  # files of the largest size; then the visitor's oldest is removed
 _UPLOADS_IN_ALL = 100
-_FREE_BYTES = 500e6  # on disk, below which no upload is taken
+_FREE_BYTES = 500e6  # on disk; below, uploads are refused
 
-# The page's scripts and styles are partly inline; nothing may come from, or go, anywhere else.
+# Some scripts and styles of the page are inline; everything else comes from this server only.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
@@ -39,35 +39,35 @@ _POLICY = (
 )
 
 
-class Guard:
-    """ASGI middleware that lets through what the page asks for, and refuses all else.
+class RequestFilter:
+    """ASGI middleware that passes the requests that the page needs and refuses all others.
 
-    Gradio also fetches addresses for its visitors, proxies, records and shares. Files are served,
-    and taken as what a visitor has uploaded, from one folder only. Other websites in the visitor's
-    browser get nothing, neither from their own pages nor by a name of theirs for this machine.
+    Gradio can also fetch addresses, proxy, record and share. Files are served, and accepted as
+    uploads, from one folder only. Other websites in a visitor's browser are refused, whether their
+    pages send requests here or their domain points to this machine (DNS rebinding).
     """
 
     def __init__(
         self, app: Any, *, folder: Path, max_upload: int, allow_hosts: Sequence[str] = ()
     ) -> None:
-        """Guards `app`.
+        """Filters the requests to `app`.
 
         Args:
-            app: what is behind.
-            folder: has all files.
-            max_upload: of a file, in bytes.
-            allow_hosts: names by which visitors may reach the page, besides this machine's own.
+            app: an ASGI application.
+            folder: holds all files that may be served.
+            max_upload: maximum size of a file in bytes.
+            allow_hosts: host names of the page, besides this machine's own.
         """
         self.app = app
         self.folder = folder.resolve()
         self.max_upload = max_upload
         self.allow_hosts = {name.lower() for name in allow_hosts}
         self.names = {"localhost", socket.gethostname().lower()} | self.allow_hosts
-        # Each upload's visitor and size, the oldest first.
+        # Visitor and size of each upload, oldest first.
         self.uploads: dict[Path, tuple[str, int]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers a request, by itself if it is refused."""
+        """Answers a refused request, and passes on all others."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -110,20 +110,20 @@ class Guard:
         await self.app(scope, receive_again, send_with_policy)
 
     def _refuse(self, scope: Any) -> tuple[int, str] | None:
-        """What is wrong with a request's head: a status and a reason."""
+        """Returns status and reason if the head of a request is refused."""
         method, path = scope["method"], scope["path"]
         if (foreign := self._refuse_foreign(scope)) is not None:
             return foreign
         known = {"GET": _PAGES, "HEAD": _PAGES, "POST": {*_CALLS, _UPLOAD}}.get(method, set())
         if path not in known and not (known is _PAGES and path.startswith(_FOLDERS)):
-            return 404, "there is nothing here"
+            return 404, "not found"
         if path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
             return 403, "only uploaded pictures and results are served"
         if method == "POST":
             most = self.max_upload + _FORM_BYTES if path == _UPLOAD else _CALL_BYTES
             headers = dict(scope["headers"])
             length = headers.get(b"content-length", b"")
-            chunked = b"transfer-encoding" in headers  # with which the length means nothing
+            chunked = b"transfer-encoding" in headers  # then the length means nothing
             if chunked or not length.isdigit() or int(length) > most:
                 return 413, f"too large: send at most {most} bytes"
             if path == _UPLOAD and shutil.disk_usage(self.folder).free < _FREE_BYTES:
@@ -131,34 +131,37 @@ class Guard:
         return None
 
     def _refuse_foreign(self, scope: Any) -> tuple[int, str] | None:
-        """Refuses what another website's page asks for, as the browser tells in its headers."""
+        """Refuses requests of other websites' pages; the browser's headers reveal them."""
         headers: dict[bytes, list[str]] = {}
         for key, value in scope["headers"]:
             headers.setdefault(key.lower(), []).append(value.decode("latin-1").lower())
         hosts, origins = headers.get(b"host", []), headers.get(b"origin", [])
-        # Who points a name of theirs to this machine has no number instead of the name.
+        # A foreign domain that points to this machine appears as a name, never as an address.
         known = len(hosts) == 1 and (_is_number(hosts[0]) or _name_of(hosts[0]) in self.names)
         if not known:
-            return 403, "unknown name of this server; if it is one, start it with --allow-host NAME"
+            return 403, "unknown host name; if it is this server's, use --allow-host NAME"
         for origin in origins:
             address = origin.partition("://")[2]
             if address != hosts[0] and _name_of(address) not in self.allow_hosts:
-                return 403, "only the page itself may ask; behind a proxy, use --allow-host NAME"
-        # A link to the page, on another one, may be followed.
+                return (
+                    403,
+                    "requests must come from the page; behind a proxy, use --allow-host NAME",
+                )
+        # Links from other pages to this one may be followed.
         link = (
             (scope["method"], scope["path"]) == ("GET", "/")
             and not origins
             and headers.get(b"sec-fetch-dest") == ["document"]
         )
         if not link and {"cross-site", "same-site"} & {*headers.get(b"sec-fetch-site", [])}:
-            return 403, "only the page itself may ask"
+            return 403, "requests must come from the page"
         return None
 
     def _count(self, answer: bytes, visitor: str) -> None:
-        """Notes the files of an upload; the oldest go when there are too many bytes."""
+        """Records the files of an upload; removes the oldest ones if there are too many bytes."""
         try:
             paths = [Path(path) for path in json.loads(answer) if self._is_ours(path)]
-        except (ValueError, TypeError):  # it was refused
+        except (ValueError, TypeError):  # Gradio has refused it
             return
         for path in paths:
             self.uploads.pop(path, None)
@@ -176,11 +179,11 @@ class Guard:
                     path.parent.rmdir()
 
     def _refuse_call(self, body: bytes) -> tuple[int, str] | None:
-        """What is wrong with a call, most of all with the files that it names."""
+        """Returns status and reason if a call is refused, such as for a file that it names."""
         try:
             waiting = [json.loads(body)]
         except (ValueError, RecursionError):
-            return 400, "a call is JSON"
+            return 400, "a call must be JSON"
         while waiting:
             value = waiting.pop()
             if isinstance(value, list):
@@ -199,7 +202,7 @@ class Guard:
 
 
 def _name_of(address: str) -> str:
-    """The name in NAME:PORT; empty for what is no address."""
+    """Returns the name in NAME:PORT; empty if it is not an address."""
     try:
         return urlsplit(f"//{address}").hostname or ""
     except ValueError:
@@ -215,7 +218,7 @@ def _is_number(address: str) -> bool:
 
 
 async def _read(receive: Receive) -> bytes:
-    """Reads the body of a request, whose length has been checked."""
+    """Reads the body of a request; its length has been checked."""
     body = b""
     while True:
         message = await receive()

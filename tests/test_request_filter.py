@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="no Gradio: pip install '.[web]'")
 
-from jaxstyle.app import guard
-from jaxstyle.app.guard import Guard
+from jaxstyle.app.web import request_filter
+from jaxstyle.app.web.request_filter import RequestFilter
 
 HOST = ("host", "127.0.0.1:7860")
 SITE = ("sec-fetch-site", "cross-site")
@@ -47,7 +47,7 @@ def ask(tmp_path):
             sent.append(message)
 
         gate = gates.setdefault(
-            allow, Guard(app, folder=tmp_path, max_upload=1000, allow_hosts=allow)
+            allow, RequestFilter(app, folder=tmp_path, max_upload=1000, allow_hosts=allow)
         )
         asyncio.run(gate(scope, receive, send))
         return sent[0]["status"]
@@ -111,8 +111,8 @@ def test_known_names(ask):
 
 
 def test_the_oldest_uploads_go(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(guard, "_UPLOADS_OF_A_VISITOR", 3)
-    monkeypatch.setattr(guard, "_UPLOADS_IN_ALL", 5)
+    monkeypatch.setattr(request_filter, "_UPLOADS_OF_A_VISITOR", 3)
+    monkeypatch.setattr(request_filter, "_UPLOADS_IN_ALL", 5)
 
     def kept():
         return sorted(int(path.parent.name) for path in tmp_path.rglob("x.png"))
@@ -132,7 +132,7 @@ def test_the_oldest_uploads_go(ask, tmp_path, monkeypatch):
 
 
 def test_no_upload_on_a_full_disk(ask, monkeypatch):
-    monkeypatch.setattr(guard.shutil, "disk_usage", lambda path: Full)
+    monkeypatch.setattr(request_filter.shutil, "disk_usage", lambda path: Full)
     assert ask("POST", POSTS[0], HOST) == 507
 
 

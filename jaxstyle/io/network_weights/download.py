@@ -1,4 +1,8 @@
-"""Gets one file from a server that may answer badly: bounded in size and in time."""
+"""Downloads one file within limits of size and time, whatever the server does.
+
+Pooch does not serve here: it limits neither the bytes nor the whole time, so a server that sends a
+byte now and then holds it forever; and it cannot resume a download either.
+"""
 
 import http.client
 import queue
@@ -11,33 +15,33 @@ from typing import Any
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 
-_WAIT = 10  # seconds to connect, and between two pieces
+_WAIT = 10  # seconds to connect, and between two chunks
 
 
 def download(url: str, path: Path, *, limit: int, seconds: float, progress: bool) -> None:
-    """Gets `url` into `path`.
+    """Downloads `url` to `path`.
 
     Args:
-        url: an address of HTTP or HTTPS.
+        url: an HTTP or HTTPS address.
         path: the file to write.
-        limit: the most bytes that are taken.
-        seconds: how long it may take as a whole.
-        progress: whether to show a bar on stderr.
+        limit: maximum number of bytes.
+        seconds: maximum duration of the whole download.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
-        InputError: whatever the server or the network does wrong, as one line.
+        InputError: for anything that the server or the network does wrong, as one line.
     """
-    # A server can send a byte every few seconds, of its first line too, where no timeout of a
-    # socket ends it. So a thread waits for it, which is left behind.
+    # If a server sends a byte every few seconds, no timeout of a socket ends the request. So a
+    # thread does it, and is abandoned when the time is up.
     stop = threading.Event()
     done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def get() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=_WAIT) as answer:  # noqa: S310  https
-                _copy(answer, path, limit, progress, stop)
+            with urllib.request.urlopen(url, timeout=_WAIT) as response:  # noqa: S310  https
+                _copy(response, path, limit, progress, stop)
             done.put(None)
-        except urllib.error.HTTPError as error:  # an answer too, which is closed
+        except urllib.error.HTTPError as error:  # it is an open response too
             error.close()
             done.put(error)
         except BaseException as error:
@@ -58,11 +62,11 @@ def download(url: str, path: Path, *, limit: int, seconds: float, progress: bool
         raise error
 
 
-def _copy(answer: Any, path: Path, limit: int, progress: bool, stop: threading.Event) -> None:
+def _copy(response: Any, path: Path, limit: int, progress: bool, stop: threading.Event) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    length = answer.headers.get("Content-Length") or ""
+    length = response.headers.get("Content-Length") or ""
     total = int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None
     if total is not None and total > limit:
         raise InputError(f"the server has {total} bytes instead of at most {limit}")
@@ -70,11 +74,11 @@ def _copy(answer: Any, path: Path, limit: int, progress: bool, stop: threading.E
     console = Console(stderr=True)
     with Progress(console=console, disable=not progress) as bar, path.open("wb") as file:
         task = bar.add_task("VGG19", total=total)
-        while not stop.is_set() and (piece := answer.read1(2**18)):
-            received += len(piece)
+        while not stop.is_set() and (chunk := response.read1(2**18)):
+            received += len(chunk)
             if received > limit:
                 raise InputError(f"the server sent more than {limit} bytes")
-            file.write(piece)
+            file.write(chunk)
             bar.update(task, completed=received)
     if total is not None and received != total:
         raise InputError(f"it ended after {received} of {total} bytes")

@@ -1,33 +1,30 @@
-"""What stands beside a result: settings, versions, and the run itself, as JSON.
+"""Recipes to plain dicts and back, for JSON and TOML: whole, or setting by setting.
 
-Recipes become plain dicts and are made from them again, whole or setting by setting.
+The fields' type hints say what each setting may hold, so a new field needs no code here.
 """
 
 import contextlib
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
 
 from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
-from jaxstyle.io.ownership import GENERATOR
+from jaxstyle.io.files import describe_path
+from jaxstyle.io.json_file import check_unchanged, read_table
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
-# What the fields of a recipe may hold, by the `type` that stands in its description.
+# Classes that the fields of a recipe may have; the `type` in a description selects one.
 _NETWORKS = (VGG19,)
 _SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
 _TERMS = (
@@ -39,15 +36,14 @@ _TERMS = (
     terms.TotalVariation,
     terms.NinePointVariation,
 )
-_LARGEST = 2**31 - 1  # of whole numbers: compiled programs count in 32 bits
-_MAXIMUM_BYTES = 2**24  # the metadata of a run of many steps has some megabytes
+_LARGEST = 2**31 - 1  # whole number: compiled programs count in 32 bits
 
 
 def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Returns every setting of `recipe` as plain dicts, lists, strings and numbers.
+    """Returns all settings of a recipe as plain dicts, lists, strings and numbers.
 
     Args:
-        recipe: any.
+        recipe: any recipe.
     """
     return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
@@ -58,7 +54,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        # `parent` and `name` of a Flax module say where it sits, not what it is.
+        # `parent` and `name` of a Flax module are its place in a model, not settings.
         settings = {
             field.name: _plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
@@ -73,7 +69,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_toml(description: Mapping[str, Any]) -> str:
-    """Writes what `describe_recipe` returned as TOML, which has no word for None: left out."""
+    """Writes the result of `describe_recipe` as TOML, without None, which TOML cannot express."""
     import tomli_w  # noqa: PLC0415
 
     def without_none(value: Any) -> Any:
@@ -85,22 +81,21 @@ def to_toml(description: Mapping[str, Any]) -> str:
 
 
 def build_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """Makes the recipe that `describe_recipe` has described.
+    """Builds a recipe from the result of `describe_recipe`.
 
     Args:
-        settings: those that are left out have their defaults; `name`, `source` and `description`
-            too.
+        settings: omitted ones have their defaults, also `name`, `source` and `description`.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: for a setting that there is not, or a value that it cannot have.
+        InputError: for an unknown setting or an invalid value.
     """
     unnamed = {"name": "custom", "source": "", "description": ""}
     try:
         return _build(Recipe, {**unnamed, **settings}, "recipe")
-    except InputError as error:  # it quotes what stands in a file, of whatever kind and length
+    except InputError as error:  # it quotes a value from a file, which may be anything
         text = "".join(c if c.isprintable() else "?" for c in str(error))
         raise InputError(text if len(text) <= 400 else text[:397] + "...") from None
 
@@ -109,18 +104,18 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Reads a recipe from a file.
 
     Args:
-        path: a `.json` or `.toml` file, as `jaxstyle recipes NAME` prints it; or the JSON beside a
-            result.
+        path: a `.json` or `.toml` file such as `jaxstyle recipes NAME` prints, or the JSON next to
+            a picture.
 
     Returns:
         The recipe.
 
     Raises:
-        InputError: if there is none in it, or a wrong one.
+        InputError: if it contains no recipe, or an invalid one.
     """
     name = f"recipe {describe_path(path)}"
     toml = os.fsdecode(path).lower().endswith(".toml")
-    settings = _read_object(path, name, tomllib.loads if toml else json.loads)
+    settings = read_table(path, name, tomllib.loads if toml else json.loads)
     if isinstance(settings.get("recipe"), Mapping):
         check_unchanged(settings, name)
         settings = settings["recipe"]
@@ -128,14 +123,14 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 
 def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """Returns `recipe` with settings changed, each text `PATH=VALUE`.
+    """Returns a recipe with some settings overridden, each by a text `PATH=VALUE`.
 
-    A path is that of `jaxstyle recipes NAME`, joined by dots, terms by their names, such as
-    `solver.history_size=50` or `terms.content.layers=["relu3_1"]`; a value is written as in
-    TOML, or as bare text.
+    A path has the names that `jaxstyle recipes NAME` prints, joined by dots; terms go by their
+    names. Examples: `solver.history_size=50`, `terms.content.layers=["relu3_1"]`. A value is TOML
+    or plain text.
 
     Raises:
-        InputError: for a setting that there is not, or a value that it cannot have.
+        InputError: for an unknown setting or an invalid value.
     """
     settings = describe_recipe(recipe)
     for text in texts:
@@ -170,12 +165,12 @@ def _child(settings: Any, key: str, where: str) -> Any:
         settings = named
     if not isinstance(settings, Mapping) or key not in settings:
         choices = ", ".join(settings) if isinstance(settings, Mapping) else "none"
-        raise InputError(f"{where}: there is no {key}; choose from {choices}")
+        raise InputError(f"{where}: unknown setting {key}; choose from {choices}")
     return settings[key]
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """Setting -> type hint, of what `_plain` describes."""
+    """Returns setting -> type hint of a class, for the settings that `_plain` describes."""
     hints = typing.get_type_hints(kind)
     module = issubclass(kind, VGG19)
     return {
@@ -203,15 +198,15 @@ def _build(kind: Any, settings: Mapping[str, Any], where: str) -> Any:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
-    """Makes of `value`, as it comes from JSON or TOML, what `hint` says.
+    """Converts a value of JSON or TOML to the type of a setting.
 
     Args:
-        hint: the type of a setting.
-        value: what stands in the file.
-        where: the path of the setting, for the message.
+        hint: the type.
+        value: as read from the file.
+        where: the path of the setting, for messages.
 
     Raises:
-        InputError: if it is something else.
+        InputError: if the value has another type.
     """
     name = where.rpartition(".")[2]
     if where == "recipe.terms":
@@ -254,7 +249,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, bool) and hint is not bool:
         fits = False
     if fits and hint is float:
-        with contextlib.suppress(OverflowError):  # of an integer of 400 digits
+        with contextlib.suppress(OverflowError):  # an integer of 400 digits
             if math.isfinite(value):
                 return float(value)
         fits = False
@@ -284,96 +279,3 @@ def _choose(kinds: Sequence[Any], settings: Any, where: str) -> Any:
     if not isinstance(chosen, str) or chosen not in names:
         raise InputError(f"{where}.type {chosen!r} is not one of {', '.join(names)}")
     return _build(names[chosen], settings, where)
-
-
-def describe_versions() -> dict[str, str]:
-    """Returns the versions that a result depends on, by package."""
-    packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all, with our mark (`generator`) and a `checksum`.
-
-    Args:
-        path: a file in an existing folder; a file that is there already is replaced.
-        content: mappings, sequences, strings and finite numbers.
-
-    Raises:
-        InputError: if the file cannot be written.
-        ValueError: for a number that JSON has no word for (NaN, infinity).
-    """
-    # The mark comes first, where `is_ours` looks for it.
-    marked = {"generator": GENERATOR} | {k: v for k, v in content.items() if k != "generator"}
-    marked["checksum"] = checksum(marked)
-    write_atomically(path, (json.dumps(marked, indent=2, allow_nan=False) + "\n").encode())
-
-
-def checksum(content: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of all fields but `checksum`, in whatever order and layout they stand.
-
-    Args:
-        content: what JSON can hold.
-    """
-    fields = {key: value for key, value in content.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
-def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
-    """Reads a JSON object, one of ours only if it is as it was written.
-
-    Args:
-        path: a file.
-        checked: False to read one of ours that has changed, too.
-
-    Raises:
-        InputError: if it cannot be read, is no JSON object, or has changed since we wrote it.
-    """
-    name = describe_path(path)
-    content = _read_object(path, name, json.loads)
-    if checked:
-        check_unchanged(content, name)
-    return content
-
-
-def _read_object(
-    path: str | os.PathLike[str], name: str, parse: Callable[[str], Any]
-) -> dict[str, Any]:
-    """Reads the table of a JSON or TOML file that `name` describes."""
-    with open_source(path) as file:
-        try:
-            data = file.read(_MAXIMUM_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
-    if len(data) > _MAXIMUM_BYTES:
-        raise InputError(f"{name} is too large")
-    kind = "TOML" if parse is tomllib.loads else "JSON"
-    try:
-        content = parse(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{name} is not a {kind} table")
-    return content
-
-
-def check_unchanged(content: Mapping[str, Any], name: str) -> None:
-    """Checks the `checksum` of what `write_json` has written; JSON of others has none.
-
-    Args:
-        content: what was read.
-        name: of the file, for the message.
-
-    Raises:
-        InputError: if it has changed.
-    """
-    marked = any(
-        isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
-    )
-    ours = marked or "generator" in content or "checksum" in content
-    if ours and content.get("checksum") != checksum(content):
-        raise InputError(
-            f"{name} is damaged or was edited: its checksum does not fit; if you edited it, remove "
-            'its "generator" and "checksum"'
-        )

@@ -1,4 +1,4 @@
-"""The folder of a page's server: visitors' files, which must not outlive it."""
+"""The temporary folder of the live page's server; visitors' files are removed with it."""
 
 import contextlib
 import os
@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import IO
 
 _PREFIX = "jaxstyle-page-"
-_MARK = ".jaxstyle-page"  # locked as long as the server runs
+_MARK = ".jaxstyle-page"  # locked while the server runs
 
 
 @contextlib.contextmanager
 def server_folder() -> Iterator[Path]:
-    """Yields a new folder, removed at the end; so are those that killed servers have left."""
+    """Yields a new folder, removed at the end; removes those that killed servers have left too."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         _remove_abandoned(folder)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     mark = (folder / f"{_MARK}.new").open("w")
     try:
-        # Not under its name before it is locked, or another server would take it for abandoned.
+        # It gets its name once it is locked, or another server would find it abandoned.
         with contextlib.suppress(OSError):
             _lock(mark)
             os.rename(mark.name, folder / _MARK)
@@ -39,7 +39,7 @@ def _remove_abandoned(folder: Path) -> None:
             _lock(mark)
             if not folder.is_symlink():
                 remove(folder)
-    except OSError:  # another's, or its server runs
+    except OSError:  # it belongs to somebody else, or its server runs
         pass
 
 
@@ -47,12 +47,12 @@ def _lock(mark: IO[str]) -> None:
     try:
         import fcntl  # noqa: PLC0415  not on Windows
     except ImportError:
-        raise OSError("there are no locks here, so that nothing passes for abandoned") from None
+        raise OSError("without locks no folder counts as abandoned") from None
     fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder of the server's, file by file; links are removed, not followed."""
+    """Removes a folder of the server, file by file; links are removed, not followed."""
     for path, folders, files in os.walk(folder, topdown=False):
         for name in files:
             with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ def remove(folder: Path) -> None:
 
 
 def bytes_in(folder: Path) -> int:
-    """Returns how much the files in a folder take."""
+    """Returns the size of all files in a folder."""
     total = 0
     for path, _, files in os.walk(folder):
         for name in files:

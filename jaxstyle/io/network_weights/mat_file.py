@@ -1,7 +1,7 @@
-"""Reads a variable of a MATLAB 5 file, all bounds checked: SciPy's reader crashes on bad files.
+"""Reads a variable of a MATLAB 5 file and checks all bounds; SciPy's reader crashes on bad files.
 
-The format is MathWorks' "MAT-File Format" (2019), chapter 1: elements of a type, a length and
-their data, some of them compressed, a matrix being an element of elements.
+The format is MathWorks' "MAT-File Format" (2019), chapter 1: elements with a type, a length and
+data. Some are compressed, and a matrix is an element that contains elements.
 """
 
 import math
@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxstyle.io.errors import InputError
 
-_MAX_BYTES = 2**30  # of a variable; VGG19's 575 MB are in one
-_MAX_RATIO = 16  # of a variable to what it is packed into
-_MAX_DEPTH = 8  # of cells and structs in each other; MatConvNet's layers have 3
+_MAX_BYTES = 2**30  # of a variable; VGG19 is one of 575 MB
+_MAX_RATIO = 16  # of a variable to its compressed size
+_MAX_DEPTH = 8  # of nested cells and structs; MatConvNet's layers have 3
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR = 1, 2, 4
-# The numbers of types of elements, and of classes of matrices.
+# Numbers of the types of elements, and of the classes of matrices.
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8",
           13: "u8", 16: "u1"}  # fmt: skip
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8",
@@ -29,11 +29,11 @@ _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13
 def read_mat(data: bytes, name: str) -> Any:
     """Returns the variable `name`.
 
-    Cells are lists and structs lists of dicts, both in MATLAB's (column-major) order; texts are
-    `str`, numbers arrays of their shape.
+    Cells become lists and structs become lists of dicts, both in MATLAB's (column-major) order;
+    texts become `str`, and numbers become arrays of the same shape.
 
     Raises:
-        InputError: if there is none of that name, or it holds anything else.
+        InputError: if there is no such variable, or it contains anything else.
     """
     if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
         raise InputError("no MATLAB 5 header")
@@ -41,12 +41,12 @@ def read_mat(data: bytes, name: str) -> Any:
     for kind, body in reader.elements(memoryview(data)[128:]):
         matrix = body if kind == _MATRIX else memoryview(b"")
         if kind == _COMPRESSED:
-            # Weights hardly shrink; what is many times larger only wants to do harm.
+            # Weights hardly shrink; data that shrinks this much is meant to do harm.
             inflate = zlib.decompressobj()
             limit = min(_MAX_BYTES, _MAX_RATIO * len(body) + 2**16)
             unpacked = memoryview(inflate.decompress(body, limit))
             if inflate.unconsumed_tail:
-                raise InputError("a variable that is packed too well to be weights, or too large")
+                raise InputError("a variable that is compressed too well for weights, or too large")
             matrix = reader.take(reader.elements(unpacked), _MATRIX)
         if reader.name(matrix) == name:
             return reader.matrix(matrix, 0)
@@ -58,13 +58,13 @@ class _Reader:
         self.order = order
 
     def elements(self, data: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Yields type and data of one element after the other."""
+        """Yields type and data of each element."""
         at = 0
         while at < len(data):
             if len(data) - at < 8:
                 raise InputError("an element that is cut off")
             kind, size = struct.unpack_from(self.order + "II", data, at)
-            if kind >> 16:  # the short form: four bytes at most, in the tag
+            if kind >> 16:  # the short form: at most four bytes, inside the tag
                 kind, size = kind & 0xFFFF, kind >> 16
                 start, end, at = at + 4, at + 4 + size, at + 8
             else:
@@ -105,7 +105,7 @@ class _Reader:
 
     def matrix(self, body: memoryview, depth: int) -> Any:
         if depth > _MAX_DEPTH:
-            raise InputError("cells or structs too deep in each other")
+            raise InputError("cells or structs that are nested too deeply")
         if not len(body):
             return np.zeros((0, 0))
         kind, shape, _, elements = self.head(body)
@@ -131,7 +131,7 @@ class _Reader:
         if found not in _TYPES:
             raise InputError(f"numbers of type {found}")
         if kind == _CHAR:
-            # UTF-16 in its own elements, UTF-8 or Latin letters in those of one byte.
+            # Two bytes are UTF-16; one byte is UTF-8 or Latin-1, by its type.
             codes = self.numbers(found, content)
             return (
                 bytes(content).decode("utf-8", "replace")
@@ -142,7 +142,7 @@ class _Reader:
             )
         if kind not in _CLASSES:
             raise InputError(f"a matrix of class {kind}")
-        # Whole numbers may be stored shorter than they are.
+        # Whole numbers may be stored in a smaller type than their own.
         values = self.numbers(found, content)
         if len(values) != count:
             raise InputError(f"{len(values)} numbers for an array of shape {shape}")

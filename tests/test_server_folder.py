@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from jaxstyle.app.temporary import bytes_in, remove, server_folder
+from jaxstyle.app.web.server_folder import bytes_in, remove, server_folder
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_an_error_removes_it(temporary):
 def test_what_a_killed_server_has_left(temporary, tmp_path):
     run = (
         "import os, sys, time\n"
-        "from jaxstyle.app.temporary import server_folder\n"
+        "from jaxstyle.app.web.server_folder import server_folder\n"
         "with server_folder() as folder:\n"
         "    (folder / 'photo.jpg').write_bytes(b'1')\n"
         "    print(folder, flush=True)\n"

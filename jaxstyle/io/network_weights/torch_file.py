@@ -1,19 +1,17 @@
 """Reads tensors out of `torch.save` files, old and new, without torch.
 
-A pickle is a program. Here it is never given to `pickle`: its instructions are carried out one by
-one by the small machine below, which knows lists, dicts, numbers, strings and tensors, and nothing
-that could be called. Whatever else a file asks for ends as an `InputError`.
-
-`pickle.Unpickler` with a `find_class` of its own runs nothing foreign either, but a few bytes make
-it take 64 GB (`LONG_BINPUT` of a large index) or years (a key of tuples nested in each other, each
-twice, is hashed); neither can be forbidden there. Every instruction here takes time and memory in
-proportion to its own bytes.
+A pickle is a program. A small machine of ours carries it out; it knows lists, dicts, numbers,
+strings and tensors, and cannot call anything else. `pickle.Unpickler` with an allow-list in its
+`find_class` would run nothing foreign either, but a file could still crash it: 8 bytes make it ask
+for 32 GB (`LONG_BINPUT`), 1 MB of nested tuples as a key of a dict overflows the stack of C, and
+shared tuples as a key double the time every 5 bytes.
 """
 
 import io
 import math
 import pickletools
 import zipfile
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,8 +61,29 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+# Instructions that push their argument.
+_VALUES = frozenset(
+    ("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT", "BINUNICODE",
+     "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING")
+)  # fmt: skip
+# Instructions that push a constant or something new.
+_NEW: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+}
+# Instructions that take items from the stack -> how many; None: all above the last mark.
+_COLLECTIONS = {
+    "TUPLE": None, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "LIST": None, "DICT": None,
+    "APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None,
+}  # fmt: skip
+
+
 class _RefusedError(Exception):
-    """Why a file is not read; for messages inside this module."""
+    """Says why a file is not read; used inside this module."""
 
 
 def read_torch(data: bytes) -> dict[str, NDArray[Any]]:
@@ -74,14 +93,15 @@ def read_torch(data: bytes) -> dict[str, NDArray[Any]]:
         data: the file: a zip archive (torch 1.6 or newer) or the older stream of pickles.
 
     Raises:
-        InputError: if it is damaged, or holds anything but tensors in a dict. Nothing in it is run.
+        InputError: if it is damaged, or holds anything but tensors in a dict. None of its code is
+            run.
     """
     try:
         return _read_zip(data) if data[:4] == b"PK\x03\x04" else _read_legacy(data)
     except _RefusedError as error:
         raise InputError(f"not a state dict of torch: {error}") from None
     except Exception as error:
-        # Whatever a hostile stream makes the machine, pickletools or zipfile stumble over.
+        # On a hostile stream the machine, pickletools or zipfile may raise anything.
         raise InputError(f"damaged torch file ({type(error).__name__})") from error
 
 
@@ -94,7 +114,7 @@ def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
         root = pickles[0].removesuffix("data.pkl")
 
         def read(name: str, limit: int) -> bytes:
-            # torch stores its members as they are; compression could hide a bomb.
+            # torch does not compress its members; compression could hide a bomb.
             info = members.get(name)
             if info is None or info.file_size > limit or info.compress_type != zipfile.ZIP_STORED:
                 raise _RefusedError(f"member {name!r:.60} is missing, compressed or too large")
@@ -105,7 +125,7 @@ def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
         tree = _run(io.BytesIO(read(pickles[0], _MAX_PICKLE)))
         tensors = _tensors(tree)
         keys = {tensor.storage.key for tensor in tensors.values()}
-        # Members may lie about where they are, and all be the same bytes.
+        # The archive may lie about the places of its members, so that all are the same bytes.
         if sum(members[f"{root}data/{key}"].file_size for key in keys) > len(data):
             raise _RefusedError("its members overlap")
         contents = {key: read(f"{root}data/{key}", _MAX_TENSORS) for key in keys}
@@ -123,7 +143,7 @@ def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
     tensors = _tensors(tree)
     lengths = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise _RefusedError("its list of storages is none")
+        raise _RefusedError("its storages are not in a list")
     contents: dict[str, bytes] = {}
     for key in keys:
         storage = lengths.get(key)
@@ -140,7 +160,7 @@ def _tensors(tree: Any) -> dict[str, _Tensor]:
     if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
         tree = tree["state_dict"]
     if not isinstance(tree, dict):
-        raise _RefusedError("its content is no dict")
+        raise _RefusedError("its content is not a dict")
     return {
         name: value
         for name, value in tree.items()
@@ -149,7 +169,7 @@ def _tensors(tree: Any) -> dict[str, _Tensor]:
 
 
 def _build(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str, NDArray[Any]]:
-    """Returns views of the storages' contents: many tensors may share one."""
+    """Returns views of the storages; several tensors may share one."""
     arrays = {}
     for name, tensor in tensors.items():
         storage, offset, shape, strides = tensor
@@ -159,7 +179,7 @@ def _build(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str,
             size == 0
             or min((offset, *shape, *strides)) < 0
             or last >= storage.length
-            # A tensor may not be larger than its storage: that is how a few bytes become many.
+            # A larger tensor than its storage would turn a few bytes into many.
             or size > storage.length
         ):
             raise _RefusedError(f"tensor {name!r:.60} does not fit its storage")
@@ -173,108 +193,90 @@ def _build(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str,
     return arrays
 
 
-def _run(stream: io.BytesIO) -> Any:  # noqa: PLR0912, PLR0915  one case an instruction
-    """Carries out one pickle and returns what it leaves; `stream` is left behind it."""
+def _run(stream: io.BytesIO) -> Any:
+    """Carries out one pickle and returns its result; `stream` is left at its end."""
     start = stream.tell()
-    stack: list[Any] = []
-    marks: list[int] = []  # how much of the stack is below each
-    memo: dict[Any, Any] = {}
-
-    def since_mark() -> list[Any]:
-        index = marks.pop()
-        items = stack[index:]
-        del stack[index:]
-        return items
-
+    machine = _Machine()
     for opcode, argument, _ in pickletools.genops(stream):
         if stream.tell() - start > _MAX_PICKLE:
             raise _RefusedError("its pickle is too long")
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "MARK":
-                marks.append(len(stack))
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE":
-                stack.append(True)
-            case "NEWFALSE":
-                stack.append(False)
-            case (
-                "BININT" | "BININT1" | "BININT2" | "INT" | "LONG" | "LONG1" | "BINFLOAT"
-                | "BINUNICODE" | "SHORT_BINUNICODE" | "UNICODE" | "BINSTRING" | "SHORT_BINSTRING"
-            ):  # fmt: skip
-                stack.append(argument)
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "TUPLE":
-                stack.append(tuple(since_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                number = int(opcode.name[-1])
-                items = stack[-number:]
-                del stack[-number:]
-                stack.append(tuple(items))
-            case "LIST":
-                stack.append(since_mark())
-            case "DICT":
-                stack.append(_set_items({}, since_mark()))
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS":
-                items = since_mark()
-                stack[-1].extend(items)
-            case "SETITEM":
-                items = [stack.pop(-2), stack.pop()]
-                _set_items(stack[-1], items)
-            case "SETITEMS":
-                items = since_mark()
-                _set_items(stack[-1], items)
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
-            case "GLOBAL":
-                stack.append(_find(str(argument).replace(" ", ".")))
-            case "STACK_GLOBAL":
-                name = stack.pop()
-                module = stack.pop()
-                if not isinstance(module, str) or not isinstance(name, str):
-                    raise _RefusedError("it asks for something that has no name")
-                stack.append(_find(f"{module}.{name}"))
-            case "BINPERSID":
-                stack.append(_find_storage(stack.pop()))
-            case "REDUCE":
-                arguments = stack.pop()
-                stack.append(_call(stack.pop(), arguments))
-            case "BUILD":
-                stack.pop()  # attributes of a state dict, such as its version: not needed
-            case _:
-                raise _RefusedError(f"it holds the instruction {opcode.name}")
+        if opcode.name == "STOP":
+            return machine.stack.pop()
+        machine.carry_out(opcode.name, argument)
     raise _RefusedError("its pickle has no end")
+
+
+class _Machine:
+    """The state of a pickle: a stack, the marks in it, and the memo."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []  # how many items are below each
+        self.memo: dict[Any, Any] = {}
+
+    def carry_out(self, name: str, argument: Any) -> None:
+        """Carries out one instruction."""
+        stack = self.stack
+        if name in _VALUES:
+            stack.append(argument)
+        elif name in _NEW:
+            stack.append(_NEW[name]())
+        elif name in _COLLECTIONS:
+            self._collect(name)
+        elif name == "MARK":
+            self.marks.append(len(stack))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name == "GLOBAL":
+            stack.append(_find(*str(argument).split(" ")))
+        elif name == "STACK_GLOBAL":
+            attribute = stack.pop()
+            stack.append(_find(stack.pop(), attribute))
+        elif name == "BINPERSID":
+            stack.append(_find_storage(stack.pop()))
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            stack.append(_call(stack.pop(), arguments))
+        elif name == "BUILD":
+            stack.pop()  # attributes of a state dict, such as its version: not needed
+        elif name not in ("PROTO", "FRAME"):
+            raise _RefusedError(f"it holds the instruction {name}")
+
+    def _collect(self, name: str) -> None:
+        """Carries out an instruction that puts items into a tuple, a list or a dict."""
+        number = _COLLECTIONS[name]
+        start = self.marks.pop() if number is None else len(self.stack) - number
+        items = self.stack[max(start, 0) :]
+        del self.stack[max(start, 0) :]
+        if name.startswith("TUPLE"):
+            self.stack.append(tuple(items))
+        elif name == "LIST":
+            self.stack.append(items)
+        elif name == "DICT":
+            self.stack.append(_set_items({}, items))
+        elif name.startswith("APPEND"):
+            self.stack[-1].extend(items)
+        else:
+            _set_items(self.stack[-1], items)
 
 
 def _set_items(target: Any, items: list[Any]) -> dict[Any, Any]:
     if not isinstance(target, dict):
-        raise _RefusedError("it sets items of something that is no dict")
+        raise _RefusedError("it sets items of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Tuples could be nested so that hashing one takes for ever, and large numbers be chosen so
-        # that all have one hash.
+        # Hashing nested tuples could take forever, and large numbers could share one hash.
         if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**31):
             raise _RefusedError("a dict has a key that is neither a string nor a small number")
         target[key] = value
     return target
 
 
-def _find(name: str) -> _Global:
+def _find(module: Any, attribute: Any) -> _Global:
+    if not isinstance(module, str) or not isinstance(attribute, str):
+        raise _RefusedError("it asks for something without a name")
+    name = f"{module}.{attribute}"
     if name not in _FUNCTIONS and name not in _STORAGES:
         raise _RefusedError(f"it asks for {name!r:.80}, which was not run")
     return _Global(name)
@@ -291,17 +293,17 @@ def _find_storage(identifier: Any) -> _Storage:
 
 
 def _call(function: Any, arguments: Any) -> Any:
-    """The three functions that a state dict needs."""
+    """Calls one of the three functions that a state dict needs."""
     if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-        raise _RefusedError("it calls something that is no function")
+        raise _RefusedError("it calls something that is not a function")
     if function.name == "collections.OrderedDict":
         pairs = arguments[0] if arguments else []
         if type(pairs) is not list or any(
             type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs
         ):
-            raise _RefusedError("a dict is made of something else than pairs")
+            raise _RefusedError("a dict is not made of pairs")
         items = [each for pair in pairs for each in pair]
-        pairs.clear()  # a file could make thousands of dicts of one long list
+        pairs.clear()  # or a file could make thousands of dicts from one long list
         return _set_items({}, items)
     if function.name == "torch._utils._rebuild_parameter":
         return arguments[0]
@@ -311,6 +313,6 @@ def _call(function: Any, arguments: Any) -> Any:
             raise _RefusedError("a tensor has no shape")
         numbers = (offset, *shape, *strides)
         if not isinstance(storage, _Storage) or not all(type(n) is int for n in numbers):
-            raise _RefusedError("a tensor is made of something else than a storage and numbers")
+            raise _RefusedError("a tensor is not made of a storage and numbers")
         return _Tensor(storage, offset, shape, strides)
     raise _RefusedError(f"it calls {function.name}")

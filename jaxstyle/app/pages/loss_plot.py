@@ -1,4 +1,4 @@
-"""The loss curve as a picture."""
+"""Draws the loss curve."""
 
 import io
 import math
@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 from jaxstyle.io.ownership import GENERATOR
 
-# Drawn instead of black where the page around an SVG says what the colour of text is.
+# A placeholder in SVGs, replaced by the text color of the page around it.
 _TEXT_COLOR = "#010203"
-_LEAST_PART = 1e-2  # of the loss; below, a term does not widen the axis
+_LEAST_PART = 1e-2  # of the loss; smaller terms do not widen the axis
 
 
 def _limits(
     trace: Sequence[Mapping[str, Any]], weights: Mapping[str, float]
 ) -> tuple[float, float] | None:
-    """Returns a range for the losses, and for those parts of them that matter.
+    """Returns the range of the vertical axis: all losses, and all terms that matter.
 
-    At a start from the content its own loss is rounding, many decades below the others.
+    When a run starts from the content, the content loss is a rounding error, many decades below.
     """
     shown = [entry["loss"] for entry in trace]
     for entry in trace:
@@ -41,18 +41,18 @@ def plot_losses(
     over: Literal["evaluations", "seconds"] = "evaluations",
     kind: Literal["png", "svg"] = "png",
 ) -> bytes:
-    """Draws loss and weighted terms on a logarithmic scale.
+    """Draws the loss and its weighted terms on a logarithmic scale.
 
     Args:
         trace: as in a result's JSON: `evaluations`, `seconds`, `loss` and `terms` of each entry.
         weights: term name -> factor.
         title: one line.
-        over: what the horizontal axis is.
-        kind: of picture. An SVG is an element to stand in an HTML page: transparent, with the
-            page's font and colour of text.
+        over: the horizontal axis.
+        kind: of picture. An SVG is an element for an HTML page: transparent, with the page's font
+            and text color.
 
     Returns:
-        The bytes of a PNG file, or those of the element.
+        The bytes of a PNG file or of the SVG element.
     """
     import matplotlib  # noqa: PLC0415  slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -65,7 +65,7 @@ def plot_losses(
     }
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in other scripts
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # for names in other scripts
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
         x = [entry[over] for entry in trace]
@@ -85,13 +85,13 @@ def plot_losses(
         axes.grid(alpha=0.3)
         legend = axes.legend(frameon=False)
         for text in (axes.title, *legend.get_texts()):
-            text.set_parse_math(False)  # names may have dollars in them
+            text.set_parse_math(False)  # names may contain dollar signs
         if kind == "png":
             figure.savefig(buffer, format="png", dpi=120, metadata={"Software": GENERATOR})
             return buffer.getvalue()
         none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=none)
     element = buffer.getvalue().decode().replace(_TEXT_COLOR, "currentColor")
-    # Two in one page must not share their names.
+    # Two SVGs in one page must not share ids.
     element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{over}-", element)
     return element[element.index("<svg") :].encode()

@@ -1,0 +1,1 @@
+"""The live page of `jaxstyle serve`, built with Gradio."""

@@ -1,0 +1,115 @@
+"""Runs of the live page: one at a time uses the device, in a thread of its own."""
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxstyle.app.job import Job
+from jaxstyle.app.pages.loss_plot import plot_losses
+from jaxstyle.app.run import run as paint_picture
+from jaxstyle.compiled import StyleResult
+from jaxstyle.io import InputError, save_image
+from jaxstyle.io.files import write_atomically
+
+_logger = logging.getLogger("jaxstyle")
+
+_KEPT = 30  # previews: a browser may still be loading an earlier one
+
+
+@dataclasses.dataclass
+class Run:
+    """A job and the thread that paints it."""
+
+    job: Job
+    thread: threading.Thread | None = None
+    stopped: float = math.inf
+    """When `stop` was called."""
+    shown: tuple[int, StyleResult, Sequence[Any]] | None = None
+    """The last steps made, result and trace."""
+    problem: str | None = None
+    recorded: bool = False
+    """Whether it is among the visitor's results."""
+    begin: float = dataclasses.field(default_factory=time.monotonic)
+
+
+def start(run: Run) -> None:
+    """Starts the thread."""
+    run.begin = time.monotonic()
+    run.thread = threading.Thread(target=_work, args=(run,), daemon=True)
+    run.thread.start()
+
+
+def is_alive(run: Run) -> bool:
+    """Whether the thread is working."""
+    return run.thread is not None and run.thread.is_alive()
+
+
+def stop(run: Run) -> None:
+    """Ends the run at its next step."""
+    run.stopped = min(run.stopped, time.monotonic())
+
+
+def _work(run: Run) -> None:
+    def look(step: int, result: StyleResult, trace: Sequence[Any]) -> None:
+        if run.stopped < math.inf:
+            raise KeyboardInterrupt
+        run.shown = step, result, tuple(trace)
+
+    try:
+        if paint_picture(run.job, look) == 1 and not run.job.output.exists():
+            run.problem = "the loss is not finite at the start; use smaller weights"
+    except InputError as error:
+        run.problem = str(error)
+    except Exception as error:  # the page survives any failure of a run
+        _logger.exception("a run failed")
+        short = "RESOURCE_EXHAUSTED" in str(error)
+        run.problem = "not enough memory; use a smaller size" if short else "the run failed"
+
+
+def describe(run: Run) -> str:
+    """Returns the status of a run while it works."""
+    seconds = time.monotonic() - run.begin
+    if run.shown is None:
+        return f"preparing; a new size may take half a minute · {seconds:.0f} s"
+    step, result, trace = run.shown
+    total = result.trace.shape[-1]
+    text = f"step {step} of {total} · loss {trace[-1]['loss']:.4g} · {seconds:.0f} s"
+    taken = trace[-1]["seconds"] - trace[0]["seconds"]
+    return text + (f", about {taken / step * (total - step):.0f} s left" if step else "")
+
+
+def draw(
+    job: Job, shown: tuple[int, StyleResult, Sequence[Any]], *, curve: bool
+) -> tuple[Path, Path | None]:
+    """Saves a preview and, if asked for, the loss curve.
+
+    Args:
+        job: of the run.
+        shown: see `Run`.
+        curve: whether to draw the curve.
+
+    Returns:
+        The files.
+    """
+    step, result, trace = shown
+    folder = job.output.parent / "shown"
+    folder.mkdir(exist_ok=True)
+    preview, plot = folder / f"preview-{step:05d}.jpg", folder / f"loss-{step:05d}.png"
+    # Written once: a browser may be loading it.
+    if not preview.exists():
+        save_image(preview, np.asarray(result.image))
+    for kind in ("preview", "loss"):
+        for old in sorted(folder.glob(f"{kind}-*"))[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    if not curve:
+        return preview, None
+    if not plot.exists():
+        write_atomically(plot, plot_losses(trace, job.recipe.weights))
+    return preview, plot

@@ -1,0 +1,131 @@
+"""Serves the live page until a signal ends it."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from jaxstyle.app import runtime
+from jaxstyle.app.job import say
+from jaxstyle.app.web.page import CSS, make_page
+from jaxstyle.app.web.request_filter import RequestFilter
+from jaxstyle.app.web.runs import Run, is_alive, stop
+from jaxstyle.app.web.server_folder import remove
+from jaxstyle.app.web.sessions import Options
+from jaxstyle.io import InputError, fetch, list_weights, verify
+from jaxstyle.io.files import describe_error
+
+
+def serve(options: Options, host: str, port: int) -> int:
+    """Serves the page until Ctrl-C, SIGTERM or SIGHUP.
+
+    Args:
+        options: what the page allows.
+        host: address to listen on.
+        port: port to listen on.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: if the address is not available.
+    """
+    _check_address(host, port)
+    runs: list[Run] = []
+    code = 130
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+    def end(number: int) -> None:
+        for each in hangup:  # a closing terminal sends it more than once
+            signal.signal(each, signal.SIG_IGN)
+        runtime.interrupt(number)
+
+    with runtime.on_signal(end, signal.SIGTERM, *hangup):
+        page = None
+        try:
+            page = make_page(options, runs)
+            _launch(page, options, host, port)
+            say(f"serving on {page.local_url} (Ctrl-C ends it)")
+            threading.Event().wait()
+        except KeyboardInterrupt as error:
+            code = 128 + error.args[0] if isinstance(error, runtime.Terminated) else 130
+        finally:
+            for each in runs:
+                stop(each)
+            if page is not None:
+                page.close(verbose=False)
+            remove(options.folder)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        say("ended")
+    if any(is_alive(each) for each in runs):
+        # The run compiles: nothing can interrupt that, and an ordinary exit would crash.
+        remove(options.folder)  # what the run has written since
+        os._exit(code)
+    return code
+
+
+def _launch(page: gr.Blocks, options: Options, host: str, port: int) -> None:
+    filtered = Middleware(
+        RequestFilter,
+        folder=options.folder,
+        max_upload=options.max_upload,
+        allow_hosts=(*options.allow_hosts, host),
+    )
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        inbrowser=False,
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        allowed_paths=[],
+        blocked_paths=[],
+        max_file_size=options.max_upload,
+        theme=gr.themes.Default(
+            primary_hue="orange",
+            neutral_hue="stone",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css=CSS,
+        root_path=options.root_path or None,
+        app_kwargs={"middleware": [filtered]},
+    )
+
+
+def find_weights(params: str | None) -> dict[str, Path]:
+    """Returns a file of weights for each preprocessing: `params`, or the best ones of the cache.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if params is not None:
+        return {verify(params).preprocessing: Path(params)}
+    fetch()
+    return {info.preprocessing: info.path for info in reversed(list_weights())}
+
+
+def _check_address(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"cannot serve on {host}:{port} ({describe_error(error)}); use another --port or --host"
+        ) from None
+    # Gradio checks that it can reach itself; this request must not go through a proxy.
+    for name in ("NO_PROXY", "no_proxy"):
+        known = os.environ.get(name)
+        os.environ[name] = ",".join([*([known] if known else []), host, "localhost"])

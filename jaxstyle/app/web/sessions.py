@@ -1,0 +1,226 @@
+"""A visitor's session: a folder, the chosen pictures, the settings of a job, and the results."""
+
+import dataclasses
+import html
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from jaxstyle.app.job import Job, find_recipe, make_job
+from jaxstyle.app.vgg import vgg_of
+from jaxstyle.app.web.runs import Run
+from jaxstyle.app.web.server_folder import bytes_in, remove
+from jaxstyle.io import InputError, load_image, read_shape, save_image
+from jaxstyle.io.files import describe_error
+from jaxstyle.recipes import RECIPES
+
+MIN_SIZE = 64
+MAX_FACTOR = 10.0
+TERMS = ("content", "style", "total_variation")
+_COLORS = ("style", "luminance", "match")
+_MAX_PIXELS = 50_000_000  # of an upload
+_THUMBNAIL = 512
+_PICTURES = 8  # kept for a visitor; then the oldest one is removed
+_FILES = 300  # of the largest upload's size, results included; above, uploads are refused
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the page allows; sizes in pixels."""
+
+    folder: Path
+    """Holds all files of the page."""
+    weights: dict[str, Path]
+    """Preprocessing of VGG19 -> a file of weights."""
+    max_size: int
+    max_steps: int
+    max_upload: int
+    """Bytes."""
+    max_waiting: int
+    allow_hosts: tuple[str, ...] = ()
+    """Names of the server, besides the machine's own."""
+    root_path: str = ""
+    """Path of the page behind a proxy, such as `/paint`."""
+
+
+@dataclasses.dataclass
+class Session:
+    """One visitor's folder, chosen pictures, run and results."""
+
+    folder: Path | None = None
+    content: Path | None = None
+    style: Path | None = None
+    chosen: list[Path] = dataclasses.field(default_factory=list)
+    """A folder for each picture that was chosen, oldest first."""
+    run: Run | None = None
+    """The last one."""
+    results: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    """Path and caption."""
+
+    def __deepcopy__(self, _: object) -> "Session":
+        """Gradio copies the initial state for a new visitor, who starts with an empty one."""
+        return Session()
+
+
+def choose(name: str, path: Path, session: Session, options: Options) -> tuple[str | None, str]:
+    """Takes a picture into the session.
+
+    Args:
+        name: `content` or `style`.
+        path: the uploaded file, or a sample.
+        session: the visitor's.
+        options: what the page allows.
+
+    Returns:
+        A small picture to show, None if the file is refused; and the status.
+    """
+    try:
+        if bytes_in(options.folder) > _FILES * options.max_upload:
+            raise InputError("the server has no room for more pictures; come back later")
+        height, width = read_shape(path)
+        if height * width > _MAX_PIXELS:
+            raise InputError(
+                f"{path.name} has {width}x{height} px: send at most {_MAX_PIXELS / 1e6:g} million"
+            )
+        small = load_image(path, size=min(_THUMBNAIL, max(height, width)))
+        folder = _folder(session, options) / secrets.token_hex(16)
+        kept = folder / "picture" / path.name  # in its own folder, since it may have any name
+        kept.parent.mkdir(parents=True)
+        shutil.copyfile(path, kept)
+        thumbnail = thumbnail_of(kept, name)
+        save_image(thumbnail, small)
+    except (InputError, OSError) as error:
+        setattr(session, name, None)
+        problem = str(error).replace(str(path), path.name)
+        if isinstance(error, OSError):
+            problem = f"{path.name} cannot be stored ({describe_error(error)})"
+        gr.Warning(html.escape(problem), title="Refused")
+        return None, as_problem(problem)
+    setattr(session, name, kept)
+    _make_room(session, folder)
+    return str(thumbnail), f"{html.escape(path.name)}: {width}x{height} px"
+
+
+def thumbnail_of(picture: Path, name: str) -> Path:
+    """Returns the path of the small picture of a content or style in a session."""
+    return picture.parent.parent / f"{name}-shown.jpg"
+
+
+def _make_room(session: Session, folder: Path) -> None:
+    """Removes the oldest pictures, except chosen ones and those that a run uses."""
+    session.chosen.append(folder)
+    used = [session.content, session.style]
+    if session.run is not None:
+        used += [session.run.job.content, *session.run.job.styles]
+    for old in session.chosen[:-_PICTURES]:
+        if not any(path is not None and old in Path(path).parents for path in used):
+            session.chosen.remove(old)
+            remove(old)
+
+
+def _folder(session: Session, options: Options) -> Path:
+    if session.folder is None:
+        session.folder = options.folder / f"visit-{secrets.token_hex(16)}"
+        session.folder.mkdir()
+    return session.folder
+
+
+def forget(session: Session) -> None:
+    """Removes the files of a visitor; Gradio calls it an hour after the page was closed."""
+    if session.folder is not None:
+        remove(session.folder)
+
+
+def make_session_job(
+    options: Options,
+    session: Session,
+    recipe: Any,
+    size: Any,
+    steps: Any,
+    color: Any,
+    *factors: Any,
+) -> Job:
+    """Makes the job that a visitor has set up.
+
+    Args:
+        options: what the page allows.
+        session: has the pictures.
+        recipe: name of a built-in recipe.
+        size: long edge in pixels.
+        steps: of the solver.
+        color: as `--color`.
+        *factors: for the loss weights of `TERMS`.
+
+    Raises:
+        InputError: for any value that the page does not offer.
+    """
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        raise InputError(f"unknown recipe: choose from {', '.join(RECIPES)}")
+    if color not in _COLORS:
+        raise InputError(f"unknown colors: choose from {', '.join(_COLORS)}")
+    size = _whole("size", size, MIN_SIZE, options.max_size)
+    steps = _whole("steps", steps, 1, options.max_steps)
+    chosen = find_recipe(recipe)
+    weights = [
+        f"{term}={_number(f'weight of {term}', factor, 0, MAX_FACTOR) * chosen.weights[term]!r}"
+        for term, factor in zip(TERMS, factors, strict=True)
+        if term in chosen.weights
+    ]
+    if session.content is None or session.style is None:
+        raise InputError("choose a photo and a painting")
+    params = options.weights.get(vgg_of(chosen).preprocessing)
+    if params is None:
+        raise InputError(missing_weights(recipe))
+    folder = _folder(session, options) / secrets.token_hex(16)
+    folder.mkdir()
+    return make_job(
+        content=str(session.content),
+        style=[str(session.style)],
+        output=str(folder / f"{session.content.stem[:40]}-{session.style.stem[:40]}.png"),
+        recipe=recipe,
+        size=size,
+        steps=steps,
+        weights=weights,
+        color=color,
+        params=str(params),
+        quiet=True,
+    )
+
+
+def missing_weights(name: str) -> str:
+    """Returns the message that the server lacks the weights of a recipe."""
+    preprocessing = vgg_of(RECIPES[name]).preprocessing
+    return (
+        f"recipe {name} needs VGG19 weights for {preprocessing} preprocessing, which are missing: "
+        "run jaxstyle weights convert FILE on the server and restart it"
+    )
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    if not known or not low <= value <= high:
+        raise InputError(f"{name}: give a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    number = _number(name, value, low, high)
+    if number != int(number):
+        raise InputError(f"{name}: give a whole number")
+    return int(number)
+
+
+def plain(problem: str, session: Session) -> str:
+    """Rewrites a message for a visitor, who knows neither paths nor options of a command."""
+    text = problem.replace("--", "")
+    for path in (session.content, session.style):
+        text = text if path is None else text.replace(str(path), path.name)
+    return text
+
+
+def as_problem(text: str) -> str:
+    """Returns the HTML of a message about a problem."""
+    return f'<span class="problem">{html.escape(text)}</span>'

@@ -1,0 +1,180 @@
+"""Arrays to image files: 8-bit sRGB, written whole or not at all."""
+
+import io
+import math
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import (
+    PathType,
+    check_target,
+    describe_error,
+    describe_path,
+    write_atomically,
+)
+from jaxstyle.io.ownership import GENERATOR
+
+# Extension -> Pillow's format, longest edge, options.
+_WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    ".png": ("PNG", 2**31 - 1, {}),
+    # 4:4:4, because a halved color resolution shows in saturated brush strokes.
+    ".jpg": ("JPEG", 65500, {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", 65500, {"quality": 95, "subsampling": "4:4:4"}),
+    # Lossless, because WebP's lossy mode has 4:2:0 only.
+    ".webp": ("WEBP", 16383, {"lossless": True}),
+    ".tif": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
+}
+
+
+def save_image(path: PathType, image: ArrayLike) -> None:
+    """Writes an image as 8-bit sRGB, whole or not at all.
+
+    The extension selects the format: PNG, TIFF (deflate) and WebP are lossless, JPEG has quality
+    95 and full color resolution (4:4:4).
+
+    Args:
+        path: a file in an existing folder; an existing file is replaced.
+        image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+
+    Raises:
+        InputError: as `check_writable` and `encode_image`.
+    """
+    check_writable(path)
+    write_atomically(path, encode_image(path, image))
+
+
+def encode_image(path: PathType, image: ArrayLike) -> memoryview:
+    """Returns the bytes that `save_image` writes.
+
+    Args:
+        path: see `save_image`; only its extension matters.
+        image: see `save_image`.
+
+    Raises:
+        InputError: the extension is unknown; or the image has another shape or type, holds NaN,
+            or is too large for the format.
+    """
+    kind, _, options = _writer(path)
+    name = describe_path(path)
+    try:
+        array = np.asarray(image)
+    except Exception as error:
+        raise InputError(f"{name}: the image is not an array; it must be (H, W, 3)") from error
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InputError(f"{name}: the image has shape {array.shape}; it must be (H, W, 3)")
+    # By name, because to NumPy JAX's bfloat16 is not a floating-point type.
+    if not array.dtype.name.startswith(("float", "bfloat")):
+        raise InputError(
+            f"{name}: the image has type {array.dtype.name}; it must be floating point in [0, 1]"
+        )
+    array = array.astype(np.float32)
+    if np.isnan(array).any():
+        raise InputError(f"{name}: the image holds NaN; it cannot be saved")
+    check_extension(path, size=max(array.shape))
+    pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(buffer, kind, **_mark(kind), **options)
+    except (OSError, ValueError, MemoryError) as error:
+        raise InputError(
+            f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
+        ) from error
+    return buffer.getbuffer()
+
+
+def _mark(kind: str) -> dict[str, Any]:
+    """Options of `Image.save` that mark the file as written by jaxstyle."""
+    if kind == "PNG":
+        texts = PngInfo()
+        texts.add_text("Software", GENERATOR)
+        return {"pnginfo": texts}
+    exif = Image.Exif()
+    exif[0x0131] = GENERATOR  # Software
+    return {"exif": exif}
+
+
+def check_writable(path: PathType) -> None:
+    """Checks before a long run that `save_image(path, ...)` can succeed.
+
+    Args:
+        path: see `save_image`.
+
+    Raises:
+        InputError: the extension is unknown, the folder is missing or not writable, or `path`
+            is a folder, a device or a write-protected file.
+    """
+    _writer(path)
+    check_target(path)
+
+
+def check_extension(path: PathType, *, size: int = 1) -> None:
+    """Checks that `save_image` knows the extension of `path`, and that its format is large enough.
+
+    Args:
+        path: see `save_image`.
+        size: long edge of the image in pixels.
+
+    Raises:
+        InputError: the extension is unknown, or its format cannot hold an image of that size.
+    """
+    kind, longest, _ = _writer(path)
+    if size > longest:
+        raise InputError(
+            f"{describe_path(path)}: {kind} holds at most {longest} pixels along an edge; save it "
+            "as .png"
+        )
+
+
+def contact_sheet(
+    features: ArrayLike, *, columns: int | None = None, gap: int = 1
+) -> NDArray[np.float32]:
+    """Arranges the feature maps of one layer on a sheet, to be saved as an image.
+
+    Args:
+        features: `(h, w, c)`, finite. Each map is scaled to [0, 1] separately; a constant map
+            becomes 0.
+        columns: maps in a row; None makes the sheet as square as possible.
+        gap: white pixels between two maps. Unused cells at the end are white too.
+
+    Returns:
+        `(H, W, 3)` float32 in [0, 1], gray.
+
+    Raises:
+        InputError: `features` has another shape or is not finite; `columns < 1` or `gap < 0`.
+    """
+    maps = np.asarray(features)
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise InputError(f"features have shape {maps.shape}; they must be (h, w, c), not empty")
+    height, width, count = maps.shape
+    if columns is None:
+        columns = round(math.sqrt(count * height / width))
+    elif columns < 1:
+        raise InputError(f"columns is {columns}; it must be at least 1")
+    if gap < 0:
+        raise InputError(f"gap is {gap}; it must be at least 0")
+    columns = min(max(columns, 1), count)
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap), np.float32)
+    for index in range(count):
+        values = maps[..., index].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError(f"feature map {index} holds NaN or infinity; it cannot be drawn")
+        values -= values.min()
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = values / (values.max() or 1.0)
+    return np.repeat(sheet[..., None], 3, axis=-1)
+
+
+def _writer(path: PathType) -> tuple[str, int, dict[str, Any]]:
+    name = describe_path(path)
+    extension = os.path.splitext(os.fsdecode(path))[1].lower()
+    if extension not in _WRITERS:
+        raise InputError(f"{name} has no known extension; use one of {', '.join(_WRITERS)}")
+    return _WRITERS[extension]

@@ -1,0 +1,110 @@
+"""JSON files of ours: written whole, with our mark and a checksum; read only if unchanged."""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import describe_error, describe_path, open_source, write_atomically
+from jaxstyle.io.ownership import GENERATOR
+
+_MAXIMUM_BYTES = 2**24  # the JSON of a run of many steps has some megabytes
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all, with our mark (`generator`) and a `checksum`.
+
+    Args:
+        path: a file in an existing folder; an existing file is replaced.
+        content: mappings, sequences, strings and finite numbers.
+
+    Raises:
+        InputError: if the file cannot be written.
+        ValueError: for a number that JSON cannot express (NaN, infinity).
+    """
+    # The mark comes first, where `is_ours` looks for it.
+    marked = {"generator": GENERATOR} | {k: v for k, v in content.items() if k != "generator"}
+    marked["checksum"] = checksum(marked)
+    write_atomically(path, (json.dumps(marked, indent=2, allow_nan=False) + "\n").encode())
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of all fields but `checksum`; their order and layout do not matter.
+
+    Args:
+        content: what JSON can hold.
+    """
+    fields = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
+    """Reads a JSON object; one that we wrote must be unchanged.
+
+    Args:
+        path: a file.
+        checked: False also accepts a file of ours that has changed.
+
+    Raises:
+        InputError: if the file cannot be read, holds no JSON object, or has changed since we
+            wrote it.
+    """
+    name = describe_path(path)
+    content = read_table(path, name, json.loads)
+    if checked:
+        check_unchanged(content, name)
+    return content
+
+
+def read_table(
+    path: str | os.PathLike[str], name: str, parse: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Reads a file that holds one JSON or TOML table.
+
+    Args:
+        path: a file.
+        name: of the file, for messages.
+        parse: `json.loads` or `tomllib.loads`.
+
+    Raises:
+        InputError: if the file cannot be read, is too large, or holds anything else.
+    """
+    with open_source(path) as file:
+        try:
+            data = file.read(_MAXIMUM_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"cannot read {name} ({describe_error(error)})") from None
+    if len(data) > _MAXIMUM_BYTES:
+        raise InputError(f"{name} is too large")
+    kind = "TOML" if parse is tomllib.loads else "JSON"
+    try:
+        content = parse(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{name} is not a {kind} table")
+    return content
+
+
+def check_unchanged(content: Mapping[str, Any], name: str) -> None:
+    """Checks the `checksum` that `write_json` has written; JSON of other programs has none.
+
+    Args:
+        content: what was read.
+        name: of the file, for the message.
+
+    Raises:
+        InputError: if the content has changed.
+    """
+    marked = any(
+        isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
+    )
+    ours = marked or "generator" in content or "checksum" in content
+    if ours and content.get("checksum") != checksum(content):
+        raise InputError(
+            f"{name} is damaged or was edited: its checksum does not match; if you edited it, "
+            'remove its "generator" and "checksum"'
+        )

@@ -1,0 +1,11 @@
+"""The versions that a result depends on."""
+
+import importlib.metadata
+import platform
+
+
+def describe_versions() -> dict[str, str]:
+    """Returns the versions that a result depends on, by package."""
+    packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **versions}
