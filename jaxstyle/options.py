@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.guidance import StyleWeights, Weights
-from jaxstyle.recipes import DEFAULT, Recipe, check_recipe
+from jaxstyle.problem import check_recipe
+from jaxstyle.recipes import DEFAULT, Recipe
 from jaxstyle.solvers.protocol import Solver, check_solver
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

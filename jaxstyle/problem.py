@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxstyle.evaluation import Weights, check_names, evaluate
 from jaxstyle.guidance import merge_weights
 from jaxstyle.network.protocol import Network, Params, common_stride
-from jaxstyle.recipes import Recipe, check_recipe
+from jaxstyle.recipes import Recipe
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays
@@ -113,6 +113,12 @@ def objective(
     return jax.tree_util.Partial(
         problem, params=params, targets=targets, weights=factors, arrays=arrays
     )
+
+
+def check_recipe(recipe: Any) -> None:
+    """Raises a `ValueError` for what is no recipe."""
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
 
 
 def check_tile(tile: Any) -> int | None:

@@ -6,7 +6,7 @@ Each constant here is a `Recipe`; `RECIPES` holds them by name. Change one with
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from flax.core import FrozenDict
 
@@ -126,12 +126,6 @@ class Recipe:
             check_layers(self.network, layers_of(self.terms))
         except ValueError as error:
             raise ValueError(f"recipe {self.name}: {error}") from None
-
-
-def check_recipe(recipe: Any) -> None:
-    """Raises a `ValueError` for what is no recipe."""
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
 
 
 def _is_whole(value: object) -> bool:
