@@ -92,7 +92,7 @@ def make_recipe(network, layers, mask, **changes):
             terms.NinePointVariation(),
         ),
         "weights": {"keep": 1e-2, "style": 1.0, "total_variation": 1.0},
-        "solver": jaxstyle.LBFGS(num_steps=3, history_size=2),
+        "solver": jaxstyle.LBFGS(num_steps=8, history_size=2),
         **changes,
     }
     return jaxstyle.Recipe("own", "", "", **settings)

@@ -408,6 +408,7 @@ def spy(x, device=None, **options):
 
 jax.device_put = spy
 rng = np.random.default_rng(0)
+conv1_1 = {"kernel": np.zeros((3, 3, 3, 64), np.float32), "bias": np.zeros(64, np.float32)}
 contents, styles = (rng.uniform(size=(14, 8, 8, 3)).astype(np.float32) for _ in range(2))
 shapes = set()
 for init in ("content", "noise", "mean", contents[::-1]):
@@ -418,8 +419,7 @@ for init in ("content", "noise", "mean", contents[::-1]):
             mesh=jaxstyle.make_mesh(),
         ))
         pair = contents, (styles, styles)
-        layer = {"kernel": np.zeros((3, 3, 3, 64), np.float32), "bias": np.zeros(64, np.float32)}
-        params = {"params": {"conv1_1": layer}}
+        params = {"params": {"conv1_1": conv1_1}}
         found = inputs.prepare_inputs(params, *pair, options, batched=True)
     for array in jax.tree.leaves(found[2:-1]):
         shapes.add((len(array.sharding.device_set), array.addressable_shards[0].data.shape[0]))

@@ -138,7 +138,7 @@ def test_runs(name, own, pictures):
     batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe)
     windows = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe, tile=24)
     single = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe)
-    assert single.trace.shape == (5,)
+    assert single.trace.shape == (10,)
     assert np.abs(single.image - contents[1]).mean() > 1e-3
     for found in (windows, jax.tree.map(lambda leaf: leaf[1], batch)):
         np.testing.assert_allclose(found.trace, single.trace, rtol=1e-6)
