@@ -34,7 +34,7 @@ from rich.table import Table
 
 import jaxstyle
 from jaxstyle import recipes, solvers
-from jaxstyle.app import runtime
+from jaxstyle.app import devices
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.compiled import advance_in_place, first_state
 from jaxstyle.io import SAMPLES
@@ -491,7 +491,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
     rows: list[dict[str, Any]] = []
     for name in ("float32", "tf32", "bfloat16"):
         network = vgg_of(recipe).clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
-        with runtime.precision(name):
+        with devices.precision(name):
             result = jaxstyle.stylize(
                 params,
                 content,
@@ -499,7 +499,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
                 recipe=dataclasses.replace(recipe, network=network, solver=chosen),
                 init=None,
             )
-        with runtime.precision("float32"):
+        with devices.precision("float32"):
             value_and_grad, arguments = problem(recipe, content, style, params)
             (value, _), _ = value_and_grad(result.image, *arguments)
         rows.append({"network": name, "own loss": float(result.loss), "float32 loss": float(value)})
@@ -527,7 +527,7 @@ def device(
         recipe = dataclasses.replace(
             recipes.GATYS_NOTEBOOK, network=network, solver=solvers.LBFGS(num_steps=steps)
         )
-        with runtime.precision(name):
+        with devices.precision(name):
             a = matrix.astype(dtype or jnp.float32)
             product = jax.jit(lambda a: a @ a)
             times = alternate({"product": lambda: product(a)}, options)  # noqa: B023

@@ -59,6 +59,7 @@ FLOORS = [
     {"jaxstyle"},
     {"jaxstyle.io"},
     {"jaxstyle.app"},
+    {"jaxstyle.app.cli"},
     {"jaxstyle.__main__"},
 ]
 CORE_LIBRARIES = {"jax", "flax", "optax", "jaxopt", "numpy"}  # NumPy: for constants
@@ -100,6 +101,18 @@ def test_imports_from_lower_floors_only(path):
             continue
         same_package = floor_of(own) == floor_of(name) and own.split(".")[1:2] in (["io"], ["app"])
         assert floor_of(name) < floor_of(own) or same_package, f"{own} imports {name}"
+
+
+def test_no_circle():
+    """No module imports itself by way of others."""
+    remaining = {name_of(path): imports(path) for path in MODULES}
+    for name, found in remaining.items():
+        # A package's __init__ is loaded first, but is no user of what its modules need.
+        remaining[name] = {each for each in found if each in remaining and each != "jaxstyle"}
+    while remaining:
+        free = {name for name, needed in remaining.items() if not needed & remaining.keys()}
+        assert free, f"a circle among {sorted(remaining)}"
+        remaining = {name: needed for name, needed in remaining.items() if name not in free}
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,9 @@ def test_a_process_that_is_killed_ends_the_other(tmp_path, pictures, params_file
         address = f"127.0.0.1:{free.getsockname()[1]}"
     programs = [
         subprocess.Popen(
-            [sys.executable, "-c", "import sys; from jaxstyle.app import cli, runtime; "
-             "runtime._SECONDS_OF_SILENCE = 10; sys.exit(cli.main(sys.argv[1:]))", "stylize",
+            [sys.executable, "-c", "import sys; from jaxstyle.app import devices; "
+             "from jaxstyle.app.cli.main import main; "
+             "devices._SECONDS_OF_SILENCE = 10; sys.exit(main(sys.argv[1:]))", "stylize",
              "--content", str(tmp_path / "c.png"), "--style", str(tmp_path / "s.png"), "--size",
              "64", "--coarsest", "0", "--steps", "100000", "--params", params_file, "--shard",
              "rows", "--coordinator", address, "--processes", "2", "--process", str(i),

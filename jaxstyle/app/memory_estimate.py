@@ -1,18 +1,14 @@
-"""How much memory a run needs, before it starts, and what to do if it is more than there is.
+"""Estimates the memory of a run before it starts, and finds the tile that fits.
 
-The numbers are fits to what XLA's compiler says of the programs that run (a test compares them):
-per pixel that the network sees at a time, per pixel of the picture, and for each array of the
-solver. Accelerators differ by some tens of percent, mostly downwards.
+The constants are fitted to the figures of XLA's compiler (a test compares them): per pixel that the
+network sees at a time, per pixel of the picture, and for each array of the solver. Accelerators
+need some tens of percent less or, rarely, more.
 """
 
-import contextlib
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
 from jaxstyle.app.vgg import vgg_of
@@ -25,10 +21,10 @@ from jaxstyle.tiling import make_tiling
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 _WEIGHTS = 80e6
-_KERNELS = 180e6  # transformed ones
-_BYTES_PER_SEEN_PIXEL = 2700  # activations, and what is computed from them
-_BYTES_PER_PIXEL = 110  # copies of pictures on the way
-_VECTORS = 4  # pictures of a solver's state, besides its history
+_KERNELS = 180e6  # transformed kernels
+_BYTES_PER_SEEN_PIXEL = 2700  # activations and their gradients
+_BYTES_PER_PIXEL = 110  # copies of pictures
+_VECTORS = 4  # pictures in the state of a solver, besides its history
 _SMALLEST_TILE = 128
 _TILE_STEP = 128
 
@@ -39,7 +35,7 @@ def parse_memory(text: str) -> float:
     """Returns the bytes of a text such as `4GB`, `500MB` or `16GiB`.
 
     Raises:
-        InputError: for anything else; for a number without a unit, which may mean anything.
+        InputError: for anything else, such as a number without a unit.
     """
     match = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kmgt]i?)?b?", text.strip().lower())
     number = float(match[1]) if match else 0.0
@@ -48,79 +44,6 @@ def parse_memory(text: str) -> float:
     if match[2] is None:
         raise InputError(f"--memory {text}: add a unit, such as {number:g}GB or {number:g}MB")
     return number * _UNITS[match[2]]
-
-
-def available_memory() -> float:
-    """Returns the bytes that a run may take: those of the accelerator, or what the system has."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return float(stats["bytes_limit"])
-    free = math.inf
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        free = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        # As the kernel has it, without swapping.
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024.0 * int(
-            next(line for line in lines if line.startswith("MemAvailable")).split()[1]
-        )
-    return min(free, memory_limit())
-
-
-def memory_limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> float:
-    """Returns the smallest limit that is set for this process, in bytes; infinity without one.
-
-    Limits of control groups (containers, systemd, SLURM, Kubernetes), of the process (`ulimit`),
-    and what SLURM says that a job may take.
-
-    Args:
-        root: where `proc` and `sys` are.
-        environment: variables.
-    """
-    limits = [*_limits_of_groups(root), *_limits_of_process()]
-    megabytes = 2**20
-    with contextlib.suppress(KeyError, ValueError):
-        limits.append(megabytes * float(environment["SLURM_MEM_PER_NODE"]))
-    with contextlib.suppress(KeyError, ValueError):
-        processors = float(environment["SLURM_CPUS_ON_NODE"])
-        limits.append(megabytes * float(environment["SLURM_MEM_PER_CPU"]) * processors)
-    # SLURM means all of the node by 0.
-    return min((limit for limit in limits if limit > 0), default=math.inf)
-
-
-def _limits_of_groups(root: Path) -> Iterator[float]:
-    """Yields the limits of this process's control groups, versions 1 and 2, and of those above."""
-    top = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    # Those of the root, too: a container sees its own group there, whatever its path is called.
-    groups: list[tuple[Path, str, tuple[str, ...]]] = [(top, "/", ("memory.max", "memory.high"))]
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            for mount in (top, top / "unified"):
-                groups.append((mount, path, ("memory.max", "memory.high")))
-        elif "memory" in controllers.split(","):
-            groups.append((top / "memory", path, ("memory.limit_in_bytes",)))
-    for mount, path, names in groups:
-        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-        for depth in range(len(parts) + 1):
-            for name in names:
-                with contextlib.suppress(OSError, ValueError):  # "max" is none
-                    yield float((mount.joinpath(*parts[:depth]) / name).read_text())
-
-
-def _limits_of_process() -> Iterator[float]:
-    with contextlib.suppress(ImportError):
-        import resource  # noqa: PLC0415  not on Windows
-
-        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
-            limit, _ = resource.getrlimit(kind)
-            if limit != resource.RLIM_INFINITY:
-                yield float(limit)
 
 
 def estimate_memory(
@@ -132,15 +55,15 @@ def estimate_memory(
     batch: int = 1,
     style_shapes: Sequence[Sequence[int]] = (),
 ) -> float:
-    """Returns about how many bytes a run takes at its fullest.
+    """Returns the approximate peak memory of a run in bytes.
 
     Args:
-        recipe: its recipe.
+        recipe: of the run.
         height: of the picture, in pixels.
-        width: likewise.
-        tile: as `stylize` has it.
+        width: of the picture, in pixels.
+        tile: as in `stylize`.
         batch: pairs at a time.
-        style_shapes: `(h, w, ...)` of the styles, by default one of the picture's size.
+        style_shapes: `(h, w, ...)` of the styles; by default one style of the picture's size.
     """
     pixels = batch * height * width
     item = 8 if vgg_of(recipe).dtype == jnp.float64 else 4
@@ -156,7 +79,7 @@ def estimate_memory(
     step = seen * _BYTES_PER_SEEN_PIXEL * scale + pixels * _BYTES_PER_PIXEL
     shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)
-    # All features of content and style, but no gradient.
+    # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
     return _PROGRAM + _WEIGHTS + _KERNELS + max(state + step, targets)
 
@@ -173,7 +96,7 @@ def _channels(layer: str) -> int:
 
 
 def _bytes_of_history(recipe: Recipe, item: int) -> float:
-    """Of the solver's arrays, for each element of a picture."""
+    """Returns the bytes of the solver's arrays for each element of a picture."""
     solver = recipe.solver
     if isinstance(solver, LBFGS):
         dtype = solver.history_dtype
@@ -199,7 +122,7 @@ def choose_tile(
     """Returns the largest `tile` that fits into `budget` bytes, None for the whole picture.
 
     Raises:
-        InputError: if none fits, with the size that would.
+        InputError: if none fits; the message names the size that would.
     """
     if estimate_memory(recipe, height, width, style_shapes=style_shapes) <= budget:
         return None
@@ -225,7 +148,7 @@ def check_memory(
     """Refuses a run that does not fit into `budget` bytes.
 
     Raises:
-        InputError: with the size that would.
+        InputError: naming the size that would fit.
     """
     needed = estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes)
     if needed <= budget:
@@ -241,17 +164,16 @@ def check_memory(
         return estimate_memory(recipe, *own, tile=tile, style_shapes=styles) <= budget
 
     sizes = [size for size in range(64, longer, 64) if fits(size)]
-    advice = f"--size {sizes[-1]} would" if sizes else "no size does with this recipe"
+    advice = f"try --size {sizes[-1]}" if sizes else "no size fits with this recipe"
     history = isinstance(recipe.solver, LBFGS) and recipe.solver.history_size > 5
     raise InputError(
         f"{width}x{height} px need about {format_memory(needed)}"
-        f"{'' if tile is None else f' in windows of {tile} px'}, and there are "
-        f"{format_memory(budget)}: {advice}"
-        f"{', --set solver.history_size=5 keeps less' if history else ''}; or, if you know better, "
-        "say --memory"
+        f"{'' if tile is None else f' in windows of {tile} px'}, but only "
+        f"{format_memory(budget)} are available: {advice}"
+        f"{', or --set solver.history_size=5' if history else ''}, or raise --memory"
     )
 
 
 def format_memory(number: float) -> str:
-    """Writes bytes as `850 MB` or `12.3 GB`."""
+    """Formats bytes, such as `850 MB` or `12.3 GB`."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
