@@ -36,7 +36,7 @@ def evaluate(
     Args:
         network: the network; static under `jax.jit`.
         params: its parameters.
-        terms: a tuple of terms; static under `jax.jit`.
+        terms: a tuple of terms; static under `jax.jit`, except for arrays that they hold.
         targets: from `prepare_targets`.
         weights: term name -> `()`, the factor of each term; traced.
         image: `(H, W, 3)` sRGB in [0, 1]; values outside are allowed.
@@ -129,7 +129,7 @@ def _sums_of_windows(
     for term in terms:
         if term.normalized_gradients():
             raise ValueError(
-                f"{term.name} normalizes its gradient by that of the whole image: leave tile out"
+                f"{term.name} normalizes its gradient over the whole image: leave out tile"
             )
     # The parts of targets that belong to positions are cut with the image. The rest is the same
     # for all windows.

@@ -28,7 +28,7 @@ from jaxstyle.terms.protocol import layers_of, split_arrays
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All settings of a run but its pictures; frozen and hashable.
+    """All settings of a run but its pictures; frozen, and hashable unless terms hold arrays.
 
     Attributes:
         name: its name on the command line.

@@ -44,7 +44,7 @@ def make_mesh(
     devices = jax.devices() if devices is None else devices
     batch = len(devices) // max(rows, 1) if batch is None else batch
     if batch < 1 or rows < 1 or batch * rows > len(devices):
-        raise ValueError(f"{batch} x {rows} devices of {len(devices)}")
+        raise ValueError(f"a mesh of {batch} x {rows} devices, but there are only {len(devices)}")
     return Mesh(np.array(devices[: batch * rows]).reshape(batch, rows), (BATCH, ROWS))
 
 

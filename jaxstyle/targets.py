@@ -1,4 +1,4 @@
-"""The targets of terms: what they compare an image with, computed of the content and the styles."""
+"""Targets: what the terms compare an image with, computed from the content and the styles."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ def prepare_targets(
     Args:
         network: the network; static under `jax.jit`.
         params: its parameters; those of VGG19 from `jaxstyle.io.load_params`.
-        terms: a tuple of terms; static under `jax.jit`.
+        terms: a tuple of terms; static under `jax.jit`, except for arrays that they hold.
         content: `(H, W, 3)` sRGB in [0, 1]; None if no term needs it.
         style: `(h, w, 3)` sRGB in [0, 1], or a tuple of such of any sizes; None if no term
             needs it.
@@ -145,7 +145,9 @@ def _style_statistics(
         return statistics(features, None if weights is None else fit(weights, features))
     for term in terms:
         if not term.additive_target:
-            raise ValueError(f"the target of {term.name} is no sum over positions: leave tile out")
+            raise ValueError(
+                f"the target of {term.name} is not a sum over positions: leave out tile"
+            )
 
     def of_window(features: Features, here: Any, owned: Planes) -> dict[str, Any]:
         return statistics(features, product(here.get("mask"), owned))

@@ -13,6 +13,7 @@ from jaxstyle.app import listeners, painting
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import make_job
 from jaxstyle.app.listeners import Listener, Step, follow
+from jaxstyle.app.web import runs
 
 
 class Recorder(Listener):
@@ -136,3 +137,29 @@ def test_a_batch_is_followed_too(job, params_file, monkeypatch):
     assert {step.total for step in steps} == {3}
     assert steps[-1].result.image.shape[0] == 2
     assert {path.name for path in Path("out").glob("*.png")} == {"1.png", "2.png"}
+
+
+def test_the_page_follows_a_run(job):
+    """A run of the live page works in a thread, and shows the last step until it is stopped."""
+    run = runs.Run(job)
+    runs.start(run)
+    run.thread.join(60)
+    assert not runs.is_alive(run)
+    assert run.problem is None
+    number, result, trace = run.shown
+    assert number == 3 == trace[-1]["step"]
+    assert result.image.shape == (48, 64, 3)
+    assert Path("out.png").exists()
+    # One that is stopped at its first step saves what it has.
+    stopped = runs.Run(dataclasses.replace(job, output=Path("stopped.png")))
+    runs.stop(stopped)
+    runs.start(stopped)
+    stopped.thread.join(60)
+    assert (stopped.shown, stopped.problem) == (None, None)
+    assert json.loads(Path("stopped.json").read_text())["status"] == "interrupted"
+    # The visitor sees the reason for a run without a picture.
+    recipe = dataclasses.replace(job.recipe, weights={"content": 3e38, "style": 1.0})
+    failing = runs.Run(dataclasses.replace(job, output=Path("f.png"), recipe=recipe, init="noise"))
+    runs.start(failing)
+    failing.thread.join(60)
+    assert failing.problem == listeners.NOT_FINITE

@@ -149,7 +149,7 @@ def test_meshes_that_do_not_fit():
 
     with pytest.raises(ValueError, match="axes columns: choose from batch and rows"):
         paint(Mesh(devices, ("columns",)))
-    with pytest.raises(ValueError, match="2 x 3 devices of 1"):
+    with pytest.raises(ValueError, match="2 x 3 devices, but there are only 1"):
         jaxstyle.make_mesh(batch=2, rows=3, devices=jax.devices()[:1])
     with pytest.raises(ValueError, match="ScipyLBFGSB runs on the host"):
         paint(Mesh(devices, ("rows",)), recipe=jaxstyle.recipes.GOKALP_KIM)

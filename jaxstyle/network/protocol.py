@@ -20,10 +20,12 @@ class Network(abc.ABC):
     Networks are static under `jax.jit`; their parameters are traced and passed to `apply`.
 
     Each layer is a map `(h, w, c)`. Its position `(i, j)` belongs to a block of `stride` x `stride`
-    pixels, whose first one is `(stride i, stride j)`, and may depend on the pixels that are at most
-    `reach` away from its block. A layer has at least one position for each whole block. Cut at
-    multiples of the strides of all layers, a picture must have the same features as before, except
-    within `reach` of the cut: so pad explicitly where a padding like `SAME` depends on the size.
+    pixels, whose first pixel is `(stride i, stride j)`, and may depend on pixels up to `reach`
+    pixels away from its block. A layer has a position for each whole block, and may have one for a
+    partial block at the bottom or the right.
+
+    If a picture is cropped at multiples of all strides, its features must stay the same, except
+    within `reach` of the crop's edges. So use explicit padding: `SAME` depends on the size.
 
     `jaxstyle.VGG19` and `jaxstyle.VGG16` are networks.
     """
@@ -32,8 +34,8 @@ class Network(abc.ABC):
     """The names of all layers. The first one is `image`, the unchanged picture."""
 
     white: float = 255.0
-    """The value that the network gives to a white pixel. A start from the mean color has noise
-    with a standard deviation of `0.001 / white`."""
+    """The value of a white pixel inside the network. The noise of `init="mean"` has a standard
+    deviation of `0.001 / white`."""
 
     @abc.abstractmethod
     def apply(self, params: Any, image: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
@@ -50,7 +52,7 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def stride(self, layer: str) -> int:
-        """Returns how many pixels, along each axis, belong to a position of a layer.
+        """Returns how many pixels, along each axis, belong to one position of a layer.
 
         Args:
             layer: a name out of `self.layers`.
