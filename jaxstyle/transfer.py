@@ -39,9 +39,8 @@ def stylize(
 
     Args:
         params: the network's parameters, from `jaxstyle.io.load_params`.
-        content: `(H, W, 3)` floating-point sRGB in [0, 1]. Values from -0.5 to 1.5 are accepted,
-            since resizing overshoots. None, with a picture as `init`, if no term of the recipe
-            needs a content (texture synthesis).
+        content: `(H, W, 3)` floating-point sRGB in [0, 1]. Values from -0.5 to 1.5 are accepted.
+            None, with a picture as `init`, if no term needs a content (texture synthesis).
         style: `(h, w, 3)` floating-point sRGB in [0, 1], likewise, of any size; or a tuple of
             these. None if no term needs a style (reconstruction).
         **options: see `StylizeOptions`.
@@ -211,8 +210,7 @@ def _run(
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
     if solver.on_host and (watch.checkpoint or watch.keep):
-        name = type(solver).__name__
-        raise ValueError(f"{name} runs on the host, and has no state to save in a checkpoint")
+        raise ValueError(f"{type(solver).__name__} runs on the host, and has no checkpoints")
     inputs = prepare_inputs(params, content, style, options, batched=batched)
     sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))

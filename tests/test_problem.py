@@ -135,6 +135,29 @@ def test_minimize_and_optax_minimize_it(random_params, pictures, targets):
     assert values == sorted(values, reverse=True)
 
 
+def test_minimize_compiles_once_and_takes_its_arrays_as_arguments(random_params, pictures, targets):
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event.endswith("/backend_compile_duration"):
+            compiled.append(event)
+
+    def run(image, **weights):
+        fun = jaxstyle.objective(RECIPE, random_params, targets, weights=weights)
+        return jaxstyle.minimize(fun, image, solver=RECIPE.solver, has_aux=True)[1].loss
+
+    start = jnp.asarray(pictures(0, 32, 40))
+    first = run(start)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        second = run(start, style=0.0)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled == []
+    assert second[0] < first[0]
+    np.testing.assert_allclose(jax.jit(run)(start), first, rtol=1e-4)
+
+
 def test_mistakes_are_found_at_the_call(random_params, targets):
     with pytest.raises(ValueError, match="must be a Recipe"):
         jaxstyle.objective("gatys", random_params, targets)
