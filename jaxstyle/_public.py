@@ -13,7 +13,7 @@ from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.targets import prepare_targets
 from jaxstyle.transfer import (
     stylize,
@@ -32,6 +32,7 @@ __all__ = [
     "Adam",
     "Checkpoint",
     "Network",
+    "Optax",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",

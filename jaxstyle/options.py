@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 import jax
+import optax
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.guidance import StyleWeights, Weights
 from jaxstyle.problem import check_recipe
 from jaxstyle.recipes import DEFAULT, Recipe
-from jaxstyle.solvers.protocol import Solver, check_solver
+from jaxstyle.solvers.optax import as_solver
+from jaxstyle.solvers.protocol import Solver
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -26,7 +28,8 @@ class StylizeOptions(TypedDict, total=False):
         recipe: the settings, from `jaxstyle.recipes` or your own.
         weights: term name -> factor, overrides those of the recipe; names that are left out keep
             theirs. In a batch `()` for all pairs, or `(B,)`.
-        solver: overrides the recipe's. `ScipyLBFGSB` takes single pairs only.
+        solver: a solver or an optax transformation, see `Optax`; overrides the recipe's.
+            `ScipyLBFGSB` takes single pairs only.
         style_weights: `(S,)` the shares of several styles, by default equal; in a batch also
             `(B, S)`. A mapping of layers to shares mixes the styles by layer, see
             `prepare_targets`.
@@ -50,7 +53,7 @@ class StylizeOptions(TypedDict, total=False):
 
     recipe: Recipe
     weights: Weights | None
-    solver: Solver | None
+    solver: Solver | optax.GradientTransformation | None
     style_weights: StyleWeights | None
     masks: ArrayLike | None
     style_masks: Sequence[ArrayLike | None] | None
@@ -112,5 +115,5 @@ def resolve_options(function: Callable[..., Any], options: Mapping[str, Any]) ->
     for name in ("solver", "init"):
         if resolved[name] is None:
             resolved[name] = getattr(recipe, name)
-    check_solver(resolved["solver"])
+    resolved["solver"] = as_solver(resolved["solver"])
     return resolved
