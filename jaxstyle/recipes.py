@@ -14,7 +14,7 @@ from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
-from jaxstyle.solvers.protocol import check_solver
+from jaxstyle.solvers.optax import as_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -37,7 +37,7 @@ class Recipe:
         network: the network.
         terms: terms of the objective.
         weights: term name -> factor.
-        solver: solver and number of steps.
+        solver: solver and number of steps; an optax transformation becomes an `Optax`.
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
             [0, 1]; or `mean`, the mean colour of the network's training images, with next to no
             noise (as jcjohnson/neural-style's `random`).
@@ -80,7 +80,7 @@ class Recipe:
                 f"{self.weights!r}"
             )
         object.__setattr__(self, "weights", FrozenDict(self.weights))
-        check_solver(self.solver)
+        object.__setattr__(self, "solver", as_solver(self.solver))
         names = {term.name for term in self.terms}
         if len(names) < len(self.terms):
             raise ValueError(f"recipe {self.name}: two terms have the same name")

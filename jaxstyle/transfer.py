@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
@@ -23,7 +24,8 @@ from jaxstyle.image import scaled_shape, shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare, put
 from jaxstyle.network.protocol import Params
 from jaxstyle.recipes import DEFAULT, Recipe
-from jaxstyle.solvers.protocol import Solver, check_solver, split_settings
+from jaxstyle.solvers.optax import as_solver
+from jaxstyle.solvers.protocol import Solver, split_settings
 from jaxstyle.solvers.state import State
 from jaxstyle.targets import Style, StyleWeights
 from jaxstyle.terms.protocol import layers_of
@@ -36,7 +38,7 @@ def stylize(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -56,7 +58,7 @@ def stylize(
             such; None if no term needs it (reconstruction).
         recipe: the setting, out of `jaxstyle.recipes` or your own.
         weights: term name -> factor, over the recipe's; names that are left out keep theirs.
-        solver: over the recipe's.
+        solver: over the recipe's: a solver, or an optax transformation, see `Optax`.
         style_weights: `(S,)` the shares of several styles, by default equal; or a mapping of
             layers to such, see `prepare_targets`.
         masks: `(S, H, W)` in [0, 1], the region of the picture that each style is for.
@@ -108,7 +110,7 @@ def stylize_steps(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -185,7 +187,7 @@ def stylize_batch(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -246,7 +248,7 @@ def stylize_batch_steps(
     *,
     recipe: Recipe = DEFAULT,
     weights: Weights | None = None,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     style_weights: StyleWeights | None = None,
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
@@ -340,7 +342,7 @@ def _run(
     every: int | None,
     batched: bool,
     recipe: Recipe = DEFAULT,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     checkpoint: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     call: Callable[..., Any] = call_jitted,
@@ -349,8 +351,7 @@ def _run(
     """Validates all arguments, and returns the iterator that makes the steps."""
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
-    solver = recipe.solver if solver is None else solver
-    check_solver(solver)
+    solver = recipe.solver if solver is None else as_solver(solver)
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ValueError(f"every must be at least 1 step, not {every}")
     if solver.on_host:

@@ -38,7 +38,7 @@ import flax.linen  # noqa: E402, F401  (what these libraries do is not ours)
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import optax  # noqa: E402, F401
+import optax  # noqa: E402
 
 
 def world() -> dict:
@@ -112,6 +112,7 @@ def calls(size: int) -> dict:
         for solver in (
             jaxstyle.LBFGS(num_steps=3),
             jaxstyle.Adam(num_steps=3),
+            jaxstyle.Optax(optax.adam(0.1), num_steps=3),
             jaxstyle.ScipyLBFGSB(num_steps=1, maxfun=3),
         ):
             jaxstyle.minimize(fun, content, style, solver=solver)

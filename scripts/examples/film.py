@@ -61,7 +61,7 @@ def main(
     duration = round(1000 * seconds / number)
     film = io.BytesIO()
     frames[0].save(film, kind, save_all=True, append_images=others, duration=duration, loop=0)
-    jaxstyle.io.write_atomically(output, film.getbuffer())
+    jaxstyle.io.write_atomically(output, film.getvalue())
 
 
 if __name__ == "__main__":
