@@ -50,7 +50,7 @@ def stylize(
     """Paints `content` in the style of `style`.
 
     Args:
-        params: VGG19's variables, from `jaxstyle.io.load_params`.
+        params: the network's parameters; `jaxstyle.io.load_params` returns those of VGG19.
         content: `(H, W, 3)` floating-point sRGB in [0, 1]; None, with an `init` that is an
             image, if no term of the recipe needs it (texture synthesis). Overshoot is allowed:
             values down to -0.5 and up to 1.5.
