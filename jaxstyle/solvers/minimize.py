@@ -35,8 +35,8 @@ def minimize(
 
     Args:
         fun: returns a scalar, or with `has_aux` a pair of a scalar and anything; pure, as for
-            `jax.jit`. Pass arrays through `args`: in a closure they become constants of the
-            program.
+            `jax.jit`. Pass arrays through `args`, or in a `jax.tree_util.Partial` such as
+            `jaxstyle.objective` returns; in a closure they become constants of the program.
         init: one floating-point array, any shape.
         *args: further arguments of `fun`.
         solver: a solver, or an optax transformation, see `Optax`; by default `LBFGS()`.
@@ -53,13 +53,14 @@ def minimize(
     """
     solver = LBFGS() if solver is None else as_solver(solver)
     x = _check_init(init)
+    fun, held = _split_arrays(fun)
     objective = _WithoutAux(fun, has_aux)
     compiled, settings = split_settings(solver, x.dtype)
     run: Callable[..., tuple[jax.Array, Trace]] = functools.partial(_minimize, objective)
     if not solver.on_host and _can_be_kept(fun):
         run = _jitted_minimize(objective)
     stop = jax.device_put(np.int32(solver.num_steps))
-    found, trace = run(compiled, settings, stop, x, *args)
+    found, trace = run(compiled, settings, stop, x, held, *args)
     return found, trace._replace(loss=_first(trace.loss, solver.num_steps))
 
 
@@ -82,6 +83,18 @@ def _jitted_minimize(objective: Objective) -> Callable[..., tuple[jax.Array, Tra
 
 
 _first = jax.jit(lambda trace, number: trace[:number], static_argnums=1)
+
+
+def _split_arrays(fun: Any) -> tuple[Any, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Splits the arrays off a `jax.tree_util.Partial`, such as those of `jaxstyle.objective`.
+
+    They are arguments of the compiled program, instead of constants.
+    """
+    if isinstance(fun, jax.tree_util.Partial) and all(
+        isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(fun)
+    ):
+        return fun.func, (fun.args, fun.keywords)
+    return fun, ((), {})
 
 
 def _can_be_kept(fun: Any) -> bool:
@@ -122,8 +135,9 @@ class _WithoutAux:
     fun: Callable[..., Any]
     has_aux: bool
 
-    def __call__(self, x: jax.Array, *args: Any) -> Any:
-        value = self.fun(x, *args)
+    def __call__(self, x: jax.Array, held: Any, *args: Any) -> Any:
+        first, keywords = held
+        value = self.fun(*first, x, *args, **keywords)
         if self.has_aux and not (isinstance(value, tuple | list) and len(value) == 2):
             raise ValueError("with has_aux, fun must return a pair of a scalar and anything")
         return value[0] if self.has_aux else value, ()

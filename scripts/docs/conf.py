@@ -44,7 +44,6 @@ nitpick_ignore_regex = [
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_use_rtype = False
 napoleon_attr_annotations = False  # they are in the signature
@@ -58,9 +57,13 @@ def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
     for union in (ArrayLike, numpy.typing.ArrayLike):
         for mode in ("smart", "fully-qualified"):
             signature = signature.replace(stringify_annotation(union, mode), "ArrayLike")
-    for default in (jaxstyle.VGG19(), jaxstyle.LBFGS()):
-        text = repr(default).replace("\n", " ")
-        signature = signature.replace(text, f"{type(default).__name__}()")
+    for default, text in (
+        (jaxstyle.recipes.DEFAULT, "recipes.DEFAULT"),
+        (jaxstyle.VGG19(), "VGG19()"),
+        (jaxstyle.LBFGS(), "LBFGS()"),
+    ):
+        signature = signature.replace(repr(default).replace("\n", " "), text)
+    signature = re.sub(r"=<(?:class|function) '?(?:\w+\.)*(\w+)'?>", r"=\1", signature)
     # Two arguments of every Flax module, and the arguments of a protocol, are not for users.
     signature = re.sub(r", parent: .*", ")", signature)
     return signature.replace("(*args, **kwargs)", ""), returned
