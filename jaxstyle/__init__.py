@@ -7,7 +7,7 @@ What is named here is loaded when it is first used: the program decides what Ctr
 is loaded, and `jaxstyle.io` needs Pillow and more.
 """
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("color", "io", "losses", "recipes", "terms")
-
 
 def __getattr__(name: str) -> Any:
     """Loads a public name on its first use."""
-    if name in _MODULES:  # by itself: one of them may be what is being imported
+    # A module is loaded without the public names, which may need the module being imported now.
+    if importlib.util.find_spec(f"jaxstyle.{name}"):
         return importlib.import_module(f"jaxstyle.{name}")
     public = importlib.import_module("jaxstyle._public")
     names = getattr(public, "__all__", [])
@@ -28,7 +27,8 @@ def __getattr__(name: str) -> Any:
         return [*names, "io"]
     if name not in names:
         raise AttributeError(f"module 'jaxstyle' has no attribute {name!r}")
-    return getattr(public, name)
+    globals()[name] = getattr(public, name)  # next time without this function
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

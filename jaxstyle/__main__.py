@@ -9,7 +9,7 @@ from collections.abc import Sequence
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from jaxstyle.app.cli import main as run
+from jaxstyle.app.cli.main import main as run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,17 +1,19 @@
 """The public names of `jaxstyle`, which loads this module when one of them is first used."""
 
 from jaxstyle import color, losses, recipes, terms
-from jaxstyle.evaluation import evaluate, prepare_targets
+from jaxstyle.checkpoint import Checkpoint
+from jaxstyle.compiled import StyleResult
+from jaxstyle.evaluation import evaluate
+from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
-from jaxstyle.network.vgg import LAYERS, VGG19
+from jaxstyle.network.protocol import Network
+from jaxstyle.network.vgg import LAYERS, VGG, VGG16, VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.targets import prepare_targets
 from jaxstyle.transfer import (
-    Checkpoint,
-    StyleResult,
-    median_filter,
     stylize,
     stylize_batch,
     stylize_batch_steps,
@@ -22,9 +24,12 @@ from jaxstyle.transfer import (
 __all__ = [
     "LAYERS",
     "LBFGS",
+    "VGG",
+    "VGG16",
     "VGG19",
     "Adam",
     "Checkpoint",
+    "Network",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",

@@ -1,4 +1,4 @@
-"""Checks of arguments: what is wrong is a `ValueError` when a function is called or traced."""
+"""Checks of arguments. A wrong one raises a `ValueError` when a function is called or traced."""
 
 import math
 import numbers
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 Shape = tuple[str | int, ...]
-"""Of each axis its name, or the size that it must have."""
+"""For each axis its name, or the size that it must have."""
 
 
 def sum_dtype(*arrays: jax.Array) -> jnp.dtype:
-    """Returns the dtype that sums over `arrays` are taken in: the widest, at least float32."""
+    """Returns the dtype in which `arrays` are summed: the widest of them, at least float32."""
     dtypes = [jnp.dtype(jnp.float32), *(array.dtype for array in arrays)]
-    # `jnp.promote_types` refuses unequal dtypes under strict promotion.
+    # `jnp.promote_types` raises for unequal dtypes under strict promotion.
     return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
 
 
@@ -26,9 +26,9 @@ def as_array(
     """Returns `value` as an array of real floating-point numbers.
 
     Args:
-        value: what should be one.
+        value: the argument to check.
         what: its name, for the message.
-        shape: what its shape must be; None for any shape.
+        shape: the shape that it must have; None for any shape.
         advice: the end of the message.
 
     Raises:
@@ -53,7 +53,7 @@ def as_factor(value: Any, what: str, shape: tuple[int, ...], dtype: Any) -> jax.
         value: real numbers of any dtype, or bool.
         what: its name, for the message.
         shape: the shape that it must have.
-        dtype: of the result, so that a factor never decides the dtype of a loss.
+        dtype: dtype of the result. So a factor never changes the dtype of a loss.
 
     Raises:
         ValueError: for another shape, or numbers that are not real.
@@ -72,11 +72,11 @@ def as_number(value: Any, what: str) -> float:
     """Returns a static setting as a float.
 
     Args:
-        value: what should be a finite number.
+        value: the argument to check.
         what: its name, for the message.
 
     Raises:
-        ValueError: for anything else; also for an array, which cannot be hashed.
+        ValueError: if it is not a finite number. Arrays are refused too: they cannot be hashed.
     """
     if isinstance(value, jax.Array | np.ndarray):
         raise ValueError(f"{what} must be a number, not an array: settings are static and hashable")
@@ -89,11 +89,11 @@ def as_integer(value: Any, what: str) -> int:
     """Returns a static setting as an int.
 
     Args:
-        value: what should be a whole number.
+        value: the argument to check.
         what: its name, for the message.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: if it is not a whole number.
     """
     if isinstance(value, bool | jax.Array | np.ndarray) or not hasattr(value, "__index__"):
         raise ValueError(f"{what} must be a whole number, not {value!r}")

@@ -8,8 +8,6 @@ import dataclasses
 import math
 from typing import Literal
 
-import jax
-
 
 @dataclasses.dataclass(frozen=True)
 class Pyramid:
@@ -62,14 +60,3 @@ class Pyramid:
             number += 1
         steps = self.steps + self.steps[-1:] * number
         return tuple((self.factor ** (i - number), steps[i]) for i in range(number))
-
-
-def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
-    """Returns the shape `(..., H, W, c)` with height and width scaled, at least 1 each."""
-    *batch, height, width, channels = shape
-    return (*batch, max(round(height * scale), 1), max(round(width * scale), 1), channels)
-
-
-def resize(image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Resizes `(..., H, W, c)` bicubically, with antialiasing where it becomes smaller."""
-    return image if image.shape == shape else jax.image.resize(image, shape, "cubic")

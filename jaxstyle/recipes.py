@@ -10,6 +10,7 @@ from typing import Literal
 
 from flax.core import FrozenDict
 
+from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
@@ -22,11 +23,12 @@ from jaxstyle.terms import (
     TotalVariation,
     Wasserstein2Style,
 )
+from jaxstyle.terms.protocol import layers_of, split_arrays
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A setting of everything but the pictures; frozen and hashable.
+    """A setting of everything but the pictures; frozen, and hashable unless terms hold arrays.
 
     Attributes:
         name: as on the command line.
@@ -56,7 +58,7 @@ class Recipe:
     description: str
     terms: tuple[Term, ...]
     weights: Mapping[str, float]
-    network: VGG19 = VGG19()
+    network: Network = VGG19()
     solver: Solver = LBFGS()
     init: Literal["content", "noise", "mean"] = "content"
     pyramid: Pyramid | None = None
@@ -71,14 +73,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Freezes the weights, so that the recipe can be hashed, and checks the settings."""
-        if not isinstance(self.terms, tuple) or not self.terms:
-            raise ValueError(
-                f"recipe {self.name}: terms must be a tuple of one or more terms, such as "
-                f"(GramStyle(),), not {self.terms!r}"
-            )
-        for term in self.terms:
-            if isinstance(term, type) or not hasattr(term, "statistics"):
-                raise ValueError(f"recipe {self.name}: {term!r} in terms is not a term")
+        self._check_terms()
         if not isinstance(self.weights, Mapping):
             raise ValueError(
                 f"recipe {self.name}: weights must be a dict of term name -> factor, not "
@@ -105,13 +100,32 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: size must be a positive number of pixels")
         if not isinstance(self.pyramid, Pyramid | None):
             raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
+        settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
         try:
-            hash(self)
+            hash(tuple(settings.values()))
         except TypeError as error:
             raise ValueError(
                 f"recipe {self.name}: network, terms and weights must be hashable, with tuples and "
-                f"numbers in the place of lists and arrays ({error})"
+                "numbers instead of lists and arrays; a term with arrays must be registered, see "
+                f"jaxstyle.terms.Term ({error})"
             ) from None
+
+    def _check_terms(self) -> None:
+        """Checks the terms, and that the network has their layers."""
+        if not isinstance(self.terms, tuple) or not self.terms:
+            raise ValueError(
+                f"recipe {self.name}: terms must be a tuple of one or more terms, such as "
+                f"(GramStyle(),), not {self.terms!r}"
+            )
+        for term in self.terms:
+            if not isinstance(term, Term):
+                raise ValueError(f"recipe {self.name}: {term!r} in terms is not a term")
+        if not isinstance(self.network, Network):
+            raise ValueError(f"recipe {self.name}: network {self.network!r} is not a network")
+        try:
+            check_layers(self.network, layers_of(self.terms))
+        except ValueError as error:
+            raise ValueError(f"recipe {self.name}: {error}") from None
 
 
 def _is_whole(value: object) -> bool:

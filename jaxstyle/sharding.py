@@ -1,8 +1,8 @@
 """Many devices: a batch of pairs, one large picture, or both, over a `jax.sharding.Mesh`.
 
-An axis `batch` of a mesh splits the pairs, an axis `rows` each picture along its longer edge. What
-passes between devices, the borders that convolutions need of their neighbours and the sums of the
-statistics, is left to XLA's partitioner: here is only said where pictures are to be split.
+The axis `batch` of a mesh splits the pairs, the axis `rows` splits each picture along its longer
+edge. This module only says where pictures are split. XLA's partitioner adds the communication: the
+borders that convolutions read from their neighbors, and the sums of the statistics.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 BATCH = "batch"
 ROWS = "rows"
 
-# How many devices share a picture, while `over` traces a function. A mesh that is ambient may be
-# the user's, and its axes mean what the user likes, whatever they are called.
+# How many devices share a picture, while `run_on_mesh` traces a function. It is not read from the
+# ambient mesh, which may be the user's, with other meanings of its axes.
 _sharing: ContextVar[int] = ContextVar("devices_per_picture", default=1)
 
 
@@ -31,28 +31,28 @@ def make_mesh(
     """Arranges devices for `stylize(mesh=)` and `stylize_batch(mesh=)`.
 
     Args:
-        batch: groups of devices that share the pairs; by default as many as there are.
-        rows: devices that share each picture.
-        devices: by default all, those of other processes too.
+        batch: number of groups of devices that share the pairs; by default as many as possible.
+        rows: number of devices that share each picture.
+        devices: by default all devices, including those of other processes.
 
     Returns:
         A mesh with the axes `batch` and `rows`.
 
     Raises:
-        ValueError: if there are fewer devices than that.
+        ValueError: if there are too few devices.
     """
     devices = jax.devices() if devices is None else devices
     batch = len(devices) // max(rows, 1) if batch is None else batch
     if batch < 1 or rows < 1 or batch * rows > len(devices):
-        raise ValueError(f"{batch} x {rows} devices of {len(devices)}")
+        raise ValueError(f"a mesh of {batch} x {rows} devices, but there are only {len(devices)}")
     return Mesh(np.array(devices[: batch * rows]).reshape(batch, rows), (BATCH, ROWS))
 
 
 def check_mesh(mesh: Mesh, batched: bool) -> Mesh:
-    """Returns `mesh` as it is used here, with axes that XLA may do with as it likes.
+    """Returns `mesh` with Auto axes.
 
     Raises:
-        ValueError: for other axes than `batch` and `rows`, or a batch axis for a single pair.
+        ValueError: for axes other than `batch` and `rows`, or a batch axis for a single pair.
     """
     if unknown := set(mesh.axis_names) - {BATCH, ROWS}:
         raise ValueError(
@@ -63,8 +63,8 @@ def check_mesh(mesh: Mesh, batched: bool) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
-def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
-    """Puts arrays on the devices of `mesh`: split by pairs, if `batched`, otherwise on each."""
+def put_on_mesh(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
+    """Puts arrays on the devices of `mesh`: split by pairs if `batched`, otherwise replicated."""
     if mesh is None:
         return tree
     sharding = NamedSharding(mesh, _pairs(mesh) if batched else PartitionSpec())
@@ -72,7 +72,7 @@ def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
     def put(leaf: jax.Array) -> jax.Array:
         if not mesh.is_multi_process or isinstance(leaf, jax.core.Tracer):
             return jax.device_put(leaf, sharding)
-        # Every process has all of it, and gives its devices their part.
+        # Every process has the whole array, and gives its devices their part.
         array = np.asarray(leaf)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -80,9 +80,9 @@ def place(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
 
 
 def with_auto_axes(array: jax.Array) -> jax.Array:
-    """Returns an array on an Explicit mesh as it lies, on the same mesh with Auto axes.
+    """Returns an array on an Explicit mesh with the same layout on the same mesh with Auto axes.
 
-    A run combines it with arrays that are split in other ways, which XLA then decides.
+    A run combines it with arrays that are split in other ways. With Auto axes, XLA resolves that.
     """
     sharding = None if isinstance(array, jax.core.Tracer) else array.sharding
     if not isinstance(sharding, NamedSharding) or not sharding.mesh.explicit_axes:
@@ -95,17 +95,17 @@ def _pairs(mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(BATCH if BATCH in mesh.axis_names else None)
 
 
-def over(
+def run_on_mesh(
     mesh: Mesh | None, function: Callable[..., Any], batched: Sequence[bool]
 ) -> Callable[..., Any]:
-    """Makes `function`, as it is traced, run on all devices of `mesh`.
+    """Makes `function` run on all devices of `mesh` when it is traced.
 
     Args:
         mesh: None leaves the function as it is.
-        function: of arrays.
-        batched: for each argument whether its leading axis is that of the pairs; if so for any,
-            it is that of what the function returns too. Each group of devices then runs a program
-            for its own pairs, with nothing to wait for in those of others.
+        function: a function of arrays.
+        batched: for each argument, whether its leading axis is the pairs'. If any is, the results
+            also have this axis, and each group of devices runs a program for its own pairs without
+            waiting for others.
     """
 
     def traced(*arguments: Any) -> Any:
@@ -128,7 +128,7 @@ def over(
                 axis_names={BATCH},
                 check_vma=False,
             )
-        # In the place of a mesh that the caller may have set.
+        # Replaces a mesh that the caller may have set.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return called(*arguments)
 
@@ -136,14 +136,14 @@ def over(
 
 
 def devices_per_picture() -> int:
-    """The number of devices that share a picture, in what runs `over` a mesh; otherwise 1."""
+    """Returns how many devices share a picture in what `run_on_mesh` traces; otherwise 1."""
     return _sharing.get()
 
 
 def vary_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     """Makes arrays vary over the same axes of a `jax.shard_map`, as JAX's own operations do.
 
-    The derivative in one that is the same on all devices is then summed over them.
+    Then the derivative in a replicated array is summed over the devices.
     """
     varying = [jax.typeof(array).manual_axis_type.varying for array in arrays]
     together = frozenset().union(*varying)
@@ -154,10 +154,10 @@ def vary_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def in_auto_mode(function: Callable[..., jax.Array], x: jax.Array, *others: Any) -> jax.Array:
-    """Calls `function` where XLA chooses how arrays are split, if `x` is on an Explicit mesh.
+    """Calls `function` with Auto axes if an argument is on an Explicit mesh.
 
-    The result `(..., h, w, d)` is split as `x` `(..., h, w, c)` is along each axis where that
-    is possible, and not along its channels.
+    The result `(..., h, w, d)` is split like `x`, `(..., h, w, c)`, along each axis where that is
+    possible, but not along its channels.
     """
     leaves = [leaf for leaf in (x, *others) if leaf is not None]
     meshes = [jax.typeof(leaf).sharding.mesh for leaf in leaves]
@@ -186,7 +186,10 @@ def in_auto_mode(function: Callable[..., jax.Array], x: jax.Array, *others: Any)
 
 
 def _split_axis(shape: Sequence[int], stride: int, number: int) -> int | None:
-    """The axis of `(..., H, W, 3)` that `number` parts can be had of that all pool alike."""
+    """Returns the axis of `(..., H, W, 3)` that divides into `number` parts, multiples of `stride`.
+
+    It is the longer one if possible, and None if neither divides.
+    """
     rows, columns = len(shape) - 3, len(shape) - 2
     longer_first = (rows, columns) if shape[rows] >= shape[columns] else (columns, rows)
     fitting = [axis for axis in longer_first if shape[axis] % (number * stride) == 0]
@@ -201,26 +204,26 @@ def _spec(shape: Sequence[int], stride: int) -> PartitionSpec:
 
 
 def split(image: Any, stride: int) -> Any:
-    """Splits `(H, W, 3)` along its longer edge, or if need be the shorter one.
+    """Splits `(H, W, 3)` along its longer edge, or else along its shorter one.
 
-    An image of which no edge is a multiple of `stride` times the devices is on each of them.
+    If no edge is a multiple of `stride` times the number of devices, the image is replicated.
     """
     if devices_per_picture() == 1 or jnp.ndim(image) != 3:
-        return image  # or one that the network refuses
+        return image  # also an image of another rank, which the network refuses
     return jax.lax.with_sharding_constraint(image, _spec(image.shape, stride))
 
 
 def split_axis_first(maps: jax.Array) -> jax.Array:
-    """Swaps the axes of `(h, w, c)` if it is split along its columns.
+    """Swaps the first two axes of `(h, w, c)` if it is split along its columns.
 
-    Merging an axis with those after it leaves it split; with one before, it would be gathered.
+    So a reshape that merges both axes keeps the array split; only a leading axis stays split.
     """
     axis = _split_axis(maps.shape, 1, devices_per_picture())
     return maps.swapaxes(0, 1) if devices_per_picture() > 1 and axis == 1 else maps
 
 
 def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
-    """Splits all arrays `(..., H, W, 3)` of a solver's state as `split` does with `image`."""
+    """Splits all arrays `(..., H, W, 3)` of a solver's state as `split` does an image."""
     if devices_per_picture() == 1:
         return tree
 
@@ -236,7 +239,7 @@ def splits_columns(shape: Sequence[int], mesh: Mesh, stride: int) -> bool:
     """Returns whether an image `(..., H, W, 3)` is split along its columns over `mesh`.
 
     Raises:
-        ValueError: if it cannot be split, with what size can.
+        ValueError: if it cannot be split; the message names a size that can.
     """
     number = int(mesh.shape.get(ROWS, 1))
     axis = _split_axis(shape, stride, number)
@@ -256,12 +259,12 @@ def _constrain_layout(x: jax.Array) -> jax.Array:
 def _lower_row_major(context: Any, x: Any) -> Any:
     axes = context.module_context.axis_context
     devices = axes.mesh.size if hasattr(axes, "mesh") else getattr(axes, "num_devices", 1)
-    if devices == 1:  # so that `jax.export` accepts it, which knows no layouts
+    if devices == 1:  # `jax.export` does not support layouts
         return [x]
     return mlir.lower_fun(_constrain_layout, multiple_results=False)(context, x)
 
 
-# A primitive, since only its lowering knows how many devices a program is for.
+# A primitive, because only its lowering knows how many devices a program is for.
 _row_major = Primitive("row_major")
 _row_major.def_impl(lambda x: x)
 _row_major.def_abstract_eval(lambda x: x)

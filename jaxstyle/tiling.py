@@ -1,10 +1,10 @@
-"""The same sums over positions, in bounded memory: window by window, exactly.
+"""Sums over positions in bounded memory: window by window, exactly.
 
-A style is a sum over positions, so the sums over a large image are those over windows of it, if
-each position is counted once and sees all that it sees in the whole image. Windows therefore
-overlap by the network's reach, begin at multiples of its stride, and have a border of the image
-only where the image has one, so that the padding is right. Under `jax.grad` each window is
-computed once more, and nothing of a window is kept.
+The sums over a large image are the sums over windows of it, if each position is counted once and
+sees in its window all that it sees in the whole image. So windows overlap by the network's reach
+and begin at multiples of its stride. A window has a border of the image only where the image has
+one, so the padding is right. Under `jax.grad` each window is computed a second time, and nothing
+of a window is kept.
 """
 
 import dataclasses
@@ -18,17 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstyle.network.vgg import LAYERS, VGG19, number_of_poolings
+from jaxstyle.checks import as_integer
+from jaxstyle.network.protocol import Network, common_stride
+from jaxstyle.sharding import split
+from jaxstyle.terms.protocol import Term, layers_of
 
-Maps = Mapping[str, jax.Array]
+Planes = Mapping[str, jax.Array]
+"""Layer -> `(h, w, ...)`."""
 
 
 class _Axis(NamedTuple):
-    """How one axis is cut: all in pixels."""
+    """The windows along one axis, in pixels."""
 
     window: int
     starts: tuple[int, ...]
-    owned: tuple[tuple[int, int], ...]  # from, to
+    owned: tuple[tuple[int, int], ...]  # (first, end) of each window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Tiling:
     """Windows over an image; static.
 
     Attributes:
-        rows: cut of the height.
-        columns: cut of the width.
-        layers: what is read of the network.
+        rows: the windows along the height.
+        columns: the windows along the width.
+        layers: the layers that are read.
     """
 
     rows: _Axis
@@ -52,49 +56,53 @@ class Tiling:
 
     @property
     def number(self) -> int:
-        """Of windows."""
+        """The number of windows."""
         return len(self.rows.starts) * len(self.columns.starts)
 
 
-def receptive_radius(layer: str) -> int:
-    """Returns how many pixels beyond its own block of pixels a position of `layer` sees."""
-    radius, stride = 0, 1
-    for name in LAYERS[: LAYERS.index(layer) + 1]:
-        radius += stride * name.startswith("conv")
-        stride *= 2 if name.startswith("pool") else 1
-    return radius
-
-
 def make_tiling(
-    shape: Sequence[int], tile: int, layers: Sequence[str], reach: Mapping[str, int]
+    network: Network,
+    shape: Sequence[int],
+    tile: int,
+    layers: Sequence[str],
+    reach: Mapping[str, int],
 ) -> Tiling:
-    """Cuts an image into windows that own about `tile` x `tile` pixels each.
+    """Divides an image into windows that own about `tile` x `tile` pixels each.
 
     Args:
+        network: the network.
         shape: `(H, W, ...)` of the image.
-        tile: pixels; rounded up to 4 times the stride of the deepest layer. Windows are larger
-            than that by what the network sees around it.
+        tile: pixels; rounded up to a multiple of 4 times the stride of the deepest layer. Windows
+            are larger by what the network sees around it.
         layers: layers that are read.
-        reach: layer -> how many of its positions around each are read, 0 if none but itself.
+        reach: layer -> how many positions around each one are read, by default 0.
 
     Raises:
         ValueError: if `tile` is not positive.
     """
     if tile < 1:
         raise ValueError(f"tile must be positive, not {tile}")
-    stride = max(2 ** number_of_poolings(layer) for layer in layers)
+    stride = common_stride(network, layers)
     radius = max(
-        receptive_radius(layer) + reach.get(layer, 0) * 2 ** number_of_poolings(layer)
-        for layer in layers
+        network.reach(layer) + reach.get(layer, 0) * network.stride(layer) for layer in layers
     )
     halo = -(-radius // stride) * stride
     rows, columns = (_cut(size, tile, halo, stride) for size in shape[:2])
     return Tiling(rows, columns, tuple(layers))
 
 
+def tiling_of(network: Network, image: jax.Array, tile: int, terms: Sequence[Term]) -> Tiling:
+    """Divides an image into windows for `terms`."""
+    reach: dict[str, int] = {}
+    for term in terms:
+        for layer in term.layers:
+            reach[layer] = max(reach.get(layer, 0), term.reach)
+    return make_tiling(network, image.shape, tile, layers_of(terms), reach)
+
+
 def _cut(size: int, tile: int, halo: int, stride: int) -> _Axis:
-    # Winograd's algorithm makes 4 x 4 outputs together: where windows begin at multiples of that,
-    # in the deepest layer too, they round as the whole image does.
+    # Winograd's algorithm makes 4 x 4 outputs together. Windows that begin at multiples of 4
+    # positions, in the deepest layer too, round as the whole image does.
     unit = 4 * stride
     tile = -(-tile // unit) * unit
     # A window that ends where the image does begins at a multiple of the unit.
@@ -102,46 +110,65 @@ def _cut(size: int, tile: int, halo: int, stride: int) -> _Axis:
     if window >= size:
         return _Axis(size, (0,), ((0, size),))
     starts = (*range(0, size - window, tile), size - window)
-    # Each position is owned by the last window that sees all that it sees.
+    # The last window that has all that a position sees owns the position.
     edges = (0, *(start + halo for start in starts[1:]), size)
     return _Axis(window, starts, tuple(itertools.pairwise(edges)))
 
 
+def whole_features(
+    network: Network, params: Any, image: jax.Array, layers: Sequence[str]
+) -> dict[str, jax.Array]:
+    """Computes layer -> `(h, w, c)` of the whole image at once."""
+    return network.apply(params, split(image, common_stride(network, layers)), layers)
+
+
+def smaller_tile(tile: int | None, image: jax.Array) -> int | None:
+    """Returns `tile`, or None if the image is not larger.
+
+    Raises:
+        ValueError: if `tile` is not a positive whole number.
+    """
+    if tile is not None and as_integer(tile, "tile") < 1:
+        raise ValueError(f"tile must be positive, not {tile}")
+    return None if tile is None or tile >= max(image.shape[:2], default=0) else tile
+
+
 def sum_over_windows(
     tiling: Tiling,
-    network: VGG19,
+    network: Network,
     params: Any,
     image: jax.Array,
-    maps: Any,
-    statistics: Callable[[Maps, Any, Maps], Any],
+    maps: Mapping[Any, Planes],
+    statistics: Callable[[Planes, Mapping[Any, Planes], Planes], Any],
 ) -> Any:
     """Sums `statistics` over all windows of `image`.
 
     Args:
-        tiling: how it is cut.
+        tiling: the windows.
         network: the network.
-        params: its variables.
+        params: its parameters.
         image: `(H, W, 3)`.
-        maps: dicts layer -> `(h, w, ...)`, of what goes with the image's positions, in any pytree.
+        maps: layer -> `(h, w, ...)` under any keys: arrays that belong to the image's positions.
         statistics: takes the features of a window, its part of the maps, and layer -> `(h, w)`,
             1 for the positions that the window owns, and returns a pytree of sums.
 
     Returns:
-        The sums, as `statistics` has them.
+        The sums, of the form that `statistics` returns.
     """
 
     def of_window(window: jax.Array) -> Any:
         start, owned = window[:2], window[2:]
         features = _features(tiling, network, params, image, start)
         shapes = {layer: each.shape[:2] for layer, each in features.items()}
-        masks = {layer: _owned(layer, shape, start, owned) for layer, shape in shapes.items()}
-        here = jax.tree.map(
-            lambda each: {
-                layer: _slice(plane, layer, shapes[layer], start) for layer, plane in each.items()
-            },
-            maps,
-            is_leaf=_is_maps,
-        )
+        strides = {layer: network.stride(layer) for layer in features}
+        masks = {layer: _owned(shapes[layer], strides[layer], start, owned) for layer in features}
+        here = {
+            key: {
+                layer: _slice(plane, shapes[layer], strides[layer], start)
+                for layer, plane in planes.items()
+            }
+            for key, planes in maps.items()
+        }
         return statistics(features, here, masks)
 
     def step(sums: Any, window: jax.Array) -> tuple[Any, None]:
@@ -152,14 +179,15 @@ def sum_over_windows(
         lambda leaf: _zeros(leaf.shape, leaf.dtype, (image, params, maps)),
         jax.eval_shape(of_window, windows[0]),
     )
-    # Nothing in a loop's body can be merged with what is outside, so nothing need prevent it.
+    # `prevent_cse` guards against merging with code outside, which a loop's body excludes anyway.
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), zeros, windows)[0]
 
 
 def compute_features(
-    tiling: Tiling, network: VGG19, params: Any, image: jax.Array
+    tiling: Tiling, network: Network, params: Any, image: jax.Array
 ) -> dict[str, jax.Array]:
     """Computes layer -> `(h, w, c)` of the whole image, window by window."""
+    strides = {layer: network.stride(layer) for layer in tiling.layers}
 
     def of_window(window: jax.Array) -> Any:
         features = _features(tiling, network, params, image, window[:2])
@@ -168,37 +196,36 @@ def compute_features(
     def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
         start, owned = window[:2], window[2:]
         for layer, features in of_window(window).items():
-            at = _corner(start // 2 ** number_of_poolings(layer), features.ndim)
+            at = _corner(start // strides[layer], features.ndim)
             before = jax.lax.dynamic_slice(maps[layer], at, features.shape)
-            mine = _owned(layer, features.shape[:2], start, owned)[..., None] > 0
+            mine = _owned(features.shape[:2], strides[layer], start, owned)[..., None] > 0
             written = jnp.where(mine, features, before)
             maps = {**maps, layer: jax.lax.dynamic_update_slice(maps[layer], written, at)}
         return maps, None
 
     windows = _windows(tiling)
-    height, width = image.shape[:2]
-    empty = {
-        layer: _zeros(
-            (*(n >> number_of_poolings(layer) for n in (height, width)), leaf.shape[2]),
-            leaf.dtype,
-            (image, params),
-        )
-        for layer, leaf in jax.eval_shape(of_window, windows[0]).items()
-    }
-    return jax.lax.scan(step, empty, windows)[0]
+    last = tiling.rows.starts[-1], tiling.columns.starts[-1]  # which ends where the image ends
+
+    def empty(layer: str, leaf: Any) -> jax.Array:
+        shape = [start // strides[layer] + n for start, n in zip(last, leaf.shape[:2], strict=True)]
+        return _zeros((*shape, leaf.shape[2]), leaf.dtype, (image, params))
+
+    of_first = jax.eval_shape(of_window, windows[0])
+    maps = {layer: empty(layer, leaf) for layer, leaf in of_first.items()}
+    return jax.lax.scan(step, maps, windows)[0]
 
 
 def _features(
-    tiling: Tiling, network: VGG19, params: Any, image: jax.Array, start: jax.Array
-) -> Any:
+    tiling: Tiling, network: Network, params: Any, image: jax.Array, start: jax.Array
+) -> dict[str, jax.Array]:
     crop = jax.lax.dynamic_slice(image, _corner(start, 3), (*tiling.window, 3))
     return network.apply(params, crop, tiling.layers)
 
 
 def _zeros(shape: Sequence[int], dtype: Any, tree: Any) -> jax.Array:
-    """Zeros that are split over devices, and vary over them, as what is computed of `tree`.
+    """Zeros that are sharded like anything computed from `tree`, as a loop's carry must be.
 
-    A loop's carry must not change in that. XLA computes nothing for it.
+    XLA computes nothing for it.
     """
     firsts = [leaf[(0,) * leaf.ndim] for leaf in jax.tree.leaves(tree)]
     nothing = functools.reduce(operator.or_, [jnp.isnan(each) & False for each in firsts])
@@ -206,7 +233,7 @@ def _zeros(shape: Sequence[int], dtype: Any, tree: Any) -> jax.Array:
 
 
 def _windows(tiling: Tiling) -> jax.Array:
-    """`(n, 6)`: start (row, column), owned rows (from, to), owned columns (from, to)."""
+    """`(n, 6)`: start (row, column), owned rows (first, end), owned columns (first, end)."""
     return jnp.asarray(
         np.array(
             [
@@ -219,27 +246,22 @@ def _windows(tiling: Tiling) -> jax.Array:
     )
 
 
-def _owned(layer: str, shape: tuple[int, int], start: jax.Array, owned: jax.Array) -> jax.Array:
-    """`(h, w)`, 1 where the window's position is its own."""
-    stride = 2 ** number_of_poolings(layer)
+def _owned(shape: Sequence[int], stride: int, start: jax.Array, owned: jax.Array) -> jax.Array:
+    """`(h, w)`, 1 where the window owns the position."""
 
     def along(axis: int) -> jax.Array:
         position = start[axis] // stride + jnp.arange(shape[axis], dtype=start.dtype)
-        first, last = owned[2 * axis], owned[2 * axis + 1]
-        return (position >= first // stride) & (position * stride < last)
+        first, end = owned[2 * axis], owned[2 * axis + 1]
+        return (position >= first // stride) & (position * stride < end)
 
     return (along(0)[:, None] & along(1)[None]).astype(jnp.float32)
 
 
-def _slice(plane: jax.Array, layer: str, shape: tuple[int, int], start: jax.Array) -> jax.Array:
-    at = _corner(start // 2 ** number_of_poolings(layer), plane.ndim)
+def _slice(plane: jax.Array, shape: Sequence[int], stride: int, start: jax.Array) -> jax.Array:
+    at = _corner(start // stride, plane.ndim)
     return jax.lax.dynamic_slice(plane, at, (*shape, *plane.shape[2:]))
 
 
 def _corner(start: jax.Array, ndim: int) -> tuple[jax.Array, ...]:
-    """A row, a column, and zeros, of one dtype whatever that of JAX's integers is."""
+    """The indices of a window's first position: row, column and zeros, all of one dtype."""
     return (start[0], start[1], *[jnp.zeros((), start.dtype)] * (ndim - 2))
-
-
-def _is_maps(node: Any) -> bool:
-    return isinstance(node, dict) and all(name in LAYERS for name in node) and bool(node)

@@ -33,10 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxstyle
-from jaxstyle import recipes, solvers, transfer
-from jaxstyle.app import runtime
+from jaxstyle import recipes, solvers
+from jaxstyle.app import devices
+from jaxstyle.app.vgg import vgg_of
+from jaxstyle.compiled import advance_in_place, first_state
 from jaxstyle.io import SAMPLES
 from jaxstyle.network.vgg import CONV_SHAPES
+from jaxstyle.problem import Problem
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -136,9 +139,7 @@ def plot(
 
 def problem(recipe: jaxstyle.Recipe, content: Any, style: Any, params: Any) -> tuple[Any, Any]:
     """The jitted loss and gradient of `recipe`, and its arguments after the image."""
-    objective = transfer._objective(
-        transfer.Problem(recipe.network, recipe.terms)
-    )  # the very function that runs
+    objective = Problem(recipe.network, recipe.terms)  # the very function that runs
     weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
     targets = jax.jit(
         lambda params, content, style: jaxstyle.prepare_targets(
@@ -203,7 +204,7 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
     image = jnp.asarray(content)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
+    objective = Problem(recipe.network, recipe.terms)
     functions: dict[str, Callable[[], Any]] = {
         "evaluation": lambda: value_and_grad(image, *arguments)
     }
@@ -213,13 +214,13 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
         "LBFGS, history 30, smooth": solvers.LBFGS(num_steps=10_000, smoothness=0.25),
         "LBFGS, history 100": solvers.LBFGS(num_steps=10_000, history_size=100),
     }.items():
-        static = (transfer.Problem(recipe.network, recipe.terms), solver, False)
-        states = [transfer._start(*static, image, None, *arguments)]
+        static = (Problem(recipe.network, recipe.terms), solver, False)
+        states = [first_state(*static, image, None, *arguments)]
 
         def run(static: Any = static, states: Any = states) -> Any:
             state = states.pop()
             made = int(state.step) + steps
-            states.append(transfer._advance_in_place(*static, state, made, *arguments))
+            states.append(advance_in_place(*static, state, made, *arguments))
             return states[0].value
 
         functions[label], per_call[label] = run, steps
@@ -300,7 +301,7 @@ def solver(options: Options, size: int = 256, evaluations: int = 150) -> None:
     content, style = load(options, size)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
+    objective = Problem(recipe.network, recipe.terms)
     curves: dict[str, list[float]] = {}
     smooth = solvers.LBFGS(num_steps=evaluations, smoothness=0.25)
     for label, chosen, pyramid in (
@@ -489,8 +490,8 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
     chosen = dataclasses.replace(recipe.solver, num_steps=steps)
     rows: list[dict[str, Any]] = []
     for name in ("float32", "tf32", "bfloat16"):
-        network = recipe.network.clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
-        with runtime.precision(name):
+        network = vgg_of(recipe).clone(dtype=jnp.bfloat16 if name == "bfloat16" else None)
+        with devices.precision(name):
             result = jaxstyle.stylize(
                 params,
                 content,
@@ -498,7 +499,7 @@ def precision(options: Options, size: int = 128, steps: int = 100) -> None:
                 recipe=dataclasses.replace(recipe, network=network, solver=chosen),
                 init=None,
             )
-        with runtime.precision("float32"):
+        with devices.precision("float32"):
             value_and_grad, arguments = problem(recipe, content, style, params)
             (value, _), _ = value_and_grad(result.image, *arguments)
         rows.append({"network": name, "own loss": float(result.loss), "float32 loss": float(value)})
@@ -522,11 +523,11 @@ def device(
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for name in ("float32", "tf32", "bfloat16"):
         dtype = jnp.bfloat16 if name == "bfloat16" else None
-        network = recipes.GATYS_NOTEBOOK.network.clone(dtype=dtype)
+        network = vgg_of(recipes.GATYS_NOTEBOOK).clone(dtype=dtype)
         recipe = dataclasses.replace(
             recipes.GATYS_NOTEBOOK, network=network, solver=solvers.LBFGS(num_steps=steps)
         )
-        with runtime.precision(name):
+        with devices.precision(name):
             a = matrix.astype(dtype or jnp.float32)
             product = jax.jit(lambda a: a @ a)
             times = alternate({"product": lambda: product(a)}, options)  # noqa: B023
@@ -640,7 +641,7 @@ def windows(
     rows: list[dict[str, Any]] = []
     for name in names:
         recipe = recipes.RECIPES[name]
-        network = recipe.network
+        network = vgg_of(recipe)
         for pooling in poolings or (network.pooling,):
             for padding in paddings or (network.padding,):
                 chosen = dataclasses.replace(
@@ -679,7 +680,7 @@ def _tiled_problem(
             recipe.network, params, recipe.terms, content, style, tile=tile
         )
     )(params, content, style)
-    objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms, tile))
+    objective = Problem(recipe.network, recipe.terms, tile)
     weights = {name: jnp.asarray(factor) for name, factor in recipe.weights.items()}
     arguments = (0.7 * content + 0.3 * content[::-1], params, targets, weights)
     function = jax.jit(jax.value_and_grad(objective, has_aux=True))
@@ -689,7 +690,7 @@ def _tiled_problem(
 def _compare_windows(
     recipe: jaxstyle.Recipe, params: Any, pair: Sequence[np.ndarray], tiles: Sequence[int]
 ) -> list[dict[str, Any]]:
-    from jaxstyle.evaluation import layers_of
+    from jaxstyle.terms.protocol import layers_of
     from jaxstyle.tiling import make_tiling
 
     with jax.default_matmul_precision("highest"):
@@ -698,7 +699,7 @@ def _compare_windows(
         rows: list[dict[str, Any]] = []
         same: dict[Any, dict[str, Any]] = {}  # two sizes may come to the same windows
         for tile in tiles:
-            tiling = make_tiling(pair[0].shape, tile, layers_of(recipe.terms), {})
+            tiling = make_tiling(recipe.network, pair[0].shape, tile, layers_of(recipe.terms), {})
             windows = (*tiling.rows.owned, *tiling.columns.owned)
             if windows in same:
                 rows.append({**same[windows], "tile": tile})

@@ -65,13 +65,13 @@ def due(once):
     return calls == number if once else calls >= number
 if fault == "XLA error":
     import jax
-    from jaxstyle.app import programs
-    call = programs.KeptPrograms.__call__
+    from jaxstyle.app import compile_cache
+    call = compile_cache.KeptPrograms.__call__
     def failing(*arguments):
         if due(True):
             raise jax.errors.JaxRuntimeError("INTERNAL: a drill")
         return call(*arguments)
-    programs.KeptPrograms.__call__ = failing
+    compile_cache.KeptPrograms.__call__ = failing
 else:
     once = fault == "failed write"
     sync = os.fsync
@@ -81,7 +81,7 @@ else:
             raise OSError(errno.EIO if once else errno.ENOSPC, "a drill")
         return sync(file)
     os.fsync = fsync
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 sys.exit(main())
 """
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxstyle.app.private import PrivateFolder
+from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.io import InputError, list_weights, load_params, verify
 from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.io.json_file import read_json, write_json

@@ -20,8 +20,9 @@ import numpy as np
 import tyro
 
 import jaxstyle
-from jaxstyle.app import runtime
-from jaxstyle.app.job import say
+from jaxstyle.app import compile_cache
+from jaxstyle.app.console import print_message
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
@@ -74,7 +75,7 @@ class Page:
             "<h1>Painting the Starry Night, again</h1>\n" + self.body,
             encoding="utf-8",
         )
-        say(f"{time.perf_counter() - self.begin:5.0f} s  {name}")
+        print_message(f"{time.perf_counter() - self.begin:5.0f} s  {name}")
 
     def panels(
         self, name: str, caption: str, panels: Sequence[Panel], columns: int | None = None
@@ -96,7 +97,7 @@ class Page:
 
 
 def main(options: Options) -> None:
-    call = runtime.keep_compiled_programs()
+    call = compile_cache.keep_compiled_programs()
     page = Page(options)
     params = jaxstyle.io.load_params()
     content = jaxstyle.io.load_image(options.content, size=options.size)
@@ -194,7 +195,7 @@ def main(options: Options) -> None:
         list(zip(map("{:g}".format, ratios), in_lockstep(recipe, ratios), strict=True)),
     )
     trade_off(page, recipe, in_lockstep)
-    say(f"{options.out / 'index.html'}")
+    print_message(f"{options.out / 'index.html'}")
 
 
 def feature_maps(page: Page, params: Any, content: Any) -> None:
@@ -222,7 +223,7 @@ def trade_off(
         style = GramStyle(layers=STYLE_LAYERS[:depth], layer_weights=(1 / depth,) * depth)
         here = dataclasses.replace(
             recipe,
-            network=recipe.network.clone(pooling="average"),
+            network=vgg_of(recipe).clone(pooling="average"),
             terms=(Content(), style),
         )
         panels += [

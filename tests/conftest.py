@@ -35,8 +35,8 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle import transfer
-from jaxstyle.app import runtime
+from jaxstyle import compiled
+from jaxstyle.app import compile_cache
 from jaxstyle.network.vgg import CONV_SHAPES
 
 # Tracing makes so many objects that by default Python looks for garbage all the time.
@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
-    monkeypatch.setattr(runtime, "keep_compiled_programs", lambda: transfer.call_jitted)
+    monkeypatch.setattr(compile_cache, "keep_compiled_programs", lambda: compiled.call_jitted)
 
 
 @pytest.fixture(scope="session")

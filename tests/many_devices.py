@@ -2,7 +2,7 @@
 
 The number of a CPU's devices is fixed when JAX starts, so this cannot be in the tests' process.
 
-    python many_devices.py small quick|network quick|recipe NAME|process I N PORT
+    python many_devices.py small quick|others|network quick|recipe NAME|process I N PORT
 """
 
 import contextlib
@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from networks import make_encoder, make_recipe
 
 import jaxstyle
-from jaxstyle import terms, transfer
+from jaxstyle import compiled, terms
 from jaxstyle.network.vgg import CONV_SHAPES
 
 # Shallow, since what takes time is compilation; all that a large recipe has is there.
@@ -42,10 +43,10 @@ PLAIN = dataclasses.replace(
 )
 
 
-def random_params(dtype):
+def random_params(dtype, shapes=CONV_SHAPES):
     rng = np.random.default_rng(0)
     params = {}
-    for name, (kernel_shape, bias_shape) in CONV_SHAPES.items():
+    for name, (kernel_shape, bias_shape) in shapes.items():
         scale = np.sqrt(2 / np.prod(kernel_shape[:3])) * (1 / 60 if name == "conv1_1" else 1)
         kernel = scale * rng.standard_normal(kernel_shape, np.float32)
         params[name] = {"kernel": jnp.asarray(kernel, dtype), "bias": jnp.zeros(bias_shape, dtype)}
@@ -83,17 +84,17 @@ def largest_array(recipe, params, content, style, mesh):
     Kernels, and parts of them, are whole on each; its part of the solver's history is left out.
     """
     found = []
-    original = transfer._advance_in_place
+    original = compiled.advance_in_place
 
     def look(*arguments):
         found.append(original.lower(*arguments).compile().as_text())
         return original(*arguments)
 
-    transfer._advance_in_place = look
+    compiled.advance_in_place = look
     try:
         jaxstyle.stylize(params, content, style, recipe=recipe, mesh=mesh)
     finally:
-        transfer._advance_in_place = original
+        compiled.advance_in_place = original
     shapes = {
         tuple(map(int, text.split(","))) for text in re.findall(r"[fc]\d+\[([\d,]+)\]", found[-1])
     }
@@ -132,6 +133,27 @@ def small(which):
     found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)
     found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 32, 64), mesh)
     found["activation"] = 32 * 64 * 64
+    return found
+
+
+def others():
+    """Networks that are not VGG19, with a term that has a weight map."""
+    found = {}
+    vgg16 = random_params(float, jaxstyle.VGG16.conv_shapes)
+    for name, network, params, layers in (
+        ("VGG16", jaxstyle.VGG16(), vgg16, ("relu1_1", "pool1")),
+        ("encoder", *make_encoder(), ("stem", "sixth")),
+    ):
+        contents, styles = pictures(range(2), 48, 32), pictures(range(10, 12), 48, 32)
+        mask = jnp.linspace(0, 2, 48 * 32).reshape(48, 32)
+        recipe = make_recipe(network, layers, mask)
+        expected = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe)
+        mesh = jaxstyle.make_mesh(batch=2, rows=4)
+        both = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, mesh=mesh)
+        found[f"{name}, both"] = difference(both, expected)
+        mesh, pair = jaxstyle.make_mesh(rows=8), (contents[0], styles[0])
+        rows = jaxstyle.stylize(params, *pair, recipe=recipe, mesh=mesh)
+        found[f"{name}, rows"] = difference(rows, jax.tree.map(lambda leaf: leaf[0], expected))
     return found
 
 
@@ -363,5 +385,11 @@ def objective_cases():
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    program = {"small": small, "network": network, "recipe": recipe, "process": process}[what]
-    print(json.dumps(program(*arguments)))
+    programs = {
+        "small": small,
+        "others": others,
+        "network": network,
+        "recipe": recipe,
+        "process": process,
+    }
+    print(json.dumps(programs[what](*arguments)))

@@ -26,11 +26,11 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app import batch, resume
-from jaxstyle.app.cli import main
+from jaxstyle.app.batch import recorder, resume, runner
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page
+from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
-from jaxstyle.app.run import run
 from jaxstyle.io import describe_recipe
 
 SMALL = dataclasses.replace(
@@ -241,7 +241,7 @@ def test_out_of_memory_halves_the_batch(folder, params_file, capsys, monkeypatch
     monkeypatch.setattr(jaxstyle, "stylize_batch_steps", starving)
     assert main(arguments(folder, params_file)) == 0
     assert sorted(sizes, reverse=True) == [3, 3, *[1] * 8]  # each size of picture starves once
-    assert "going on with 1 pairs at a time" in capsys.readouterr().err
+    assert "continuing with 1 pairs at a time" in capsys.readouterr().err
     assert len(contents_of(folder / "out")) == 16
 
     monkeypatch.setattr(
@@ -265,7 +265,7 @@ def test_a_full_disk_stops_and_says_so(folder, params_file, capsys, monkeypatch)
     assert main(arguments(folder, params_file)) == 1
     said = capsys.readouterr().err
     assert "No space left" in said
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     monkeypatch.setattr(os, "fsync", real)
     done = {entry["output"] for entry in journal_of(folder)}
@@ -282,7 +282,7 @@ def test_a_folder_that_may_not_be_written_is_refused(folder, params_file, capsys
     write_manifest(folder, 2)
     (folder / "out").mkdir(mode=0o500)
     assert main(arguments(folder, params_file)) == 2
-    assert "may not be written" in capsys.readouterr().err
+    assert "is not writable" in capsys.readouterr().err
 
 
 def start(folder, params_file, *options, output="out"):
@@ -367,7 +367,7 @@ def test_a_signal_stops_and_the_next_start_goes_on(folder, params_file, number, 
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     done = {entry["output"] for entry in journal_of(folder)}
     assert 0 < len(done) < 9
     assert main(arguments(folder, params_file, "--steps", "100", "--quiet")) == 0
@@ -595,7 +595,7 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
         before = picture.read_bytes()
         code, said = paint(*options)
         assert code == 2, said
-        assert f"such as {second}, are not those that this batch has painted; --force" in said
+        assert f"such as {second}, are not those that this batch painted; --force" in said
         assert picture.read_bytes() == before
 
     # Retouched by what keeps the field `Software`; with another row, and with options.
@@ -642,14 +642,14 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
 def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
     """A run that is killed leaves nothing that the next one does not know."""
     (output,) = write_manifest(folder, 1)
-    picture, write = folder / "out" / output, batch.write_atomically
+    picture, write = folder / "out" / output, recorder.write_atomically
 
     def killed(path, data):
         write(path, data)
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "write_atomically", killed)
+        patch.setattr(recorder, "write_atomically", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint()
     assert picture.is_file()
@@ -668,8 +668,8 @@ def test_what_comes_during_the_run_is_not_replaced(folder, paint, monkeypatch):
         shutil.copy(folder / "c0.png", foreign)
         return load_lane(pair, lanes)
 
-    load_lane = batch.load_lane
-    monkeypatch.setattr(batch, "load_lane", load)
+    load_lane = runner.load_lane
+    monkeypatch.setattr(runner, "load_lane", load)
     assert paint()[0] == 1
     assert foreign.read_bytes() == (folder / "c0.png").read_bytes()
     entries = {entry["output"]: entry for entry in journal_of(folder)}
@@ -710,14 +710,14 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
         def killed(self, entry):
             raise RuntimeError("killed")
 
-        patch.setattr(batch.Journal, "add", killed)
+        patch.setattr(recorder.Journal, "add", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint("--steps", "3", "--force")
     assert (folder / "out" / output).read_bytes() != before
     # A better one, for all that the journal knows.
     code, said = paint()
     assert code == 2
-    assert "not those that this batch has painted; --force" in said
+    assert "not those that this batch painted; --force" in said
     # Of these settings it is the one that the killed run has painted.
     code, said = paint("--steps", "3")
     assert code == 0
@@ -931,9 +931,9 @@ def test_a_picture_of_a_batch_is_the_same_alone(folder, paint, monkeypatch):
     assert metadata["command"].startswith("jaxstyle batch ")
     monkeypatch.chdir("/")
     job = job_of(path.with_suffix(".json"), output=folder / "alone.png", quiet=True)
-    assert run(job) == 0
+    assert paint_one(job) == 0
     other = dataclasses.replace(job, output=folder / "other.png", multiple_of=1)
-    assert run(other) == 0
+    assert paint_one(other) == 0
     losses = [
         json.loads((folder / f"{name}.json").read_text())["loss"] for name in ("alone", "other")
     ]
@@ -949,9 +949,9 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
     write_manifest(folder, 4)
     (folder / "hanging.py").write_text(
         "import sys, time\n"
-        "from jaxstyle.app import batch\n"
-        "from jaxstyle.app.cli import main\n"
-        "batch.shape_of = lambda *_: (sys.stdout.write('looking\\n'), sys.stdout.flush(), "
+        "from jaxstyle.app.batch import runner\n"
+        "from jaxstyle.app.cli.main import main\n"
+        "runner.shape_of = lambda *_: (sys.stdout.write('looking\\n'), sys.stdout.flush(), "
         "time.sleep(100))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -963,7 +963,7 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
     _, said = process.communicate(timeout=60)
     assert time.monotonic() - begin < 10  # nothing is computed: this is for a machine that is busy
     assert process.returncode == 130
-    assert "start again to go on" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
 
 
@@ -978,20 +978,20 @@ def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monk
 
     monkeypatch.setattr(batch_page, "load_image", interrupted)
     if times == 2:  # the first one has come before: what is painted is on disk
-        save = batch._Runner._save
+        save = runner._Runner._save
 
         def stop(self, painted):
             save(self, painted)
             self.interrupts.first = signal.SIGINT
 
-        end = batch._Runner._end
+        end = runner._Runner._end
 
         def note(self):
             self.interrupts.count = 1
             return end(self)
 
-        monkeypatch.setattr(batch._Runner, "_save", stop)
-        monkeypatch.setattr(batch._Runner, "_end", note)
+        monkeypatch.setattr(runner._Runner, "_save", stop)
+        monkeypatch.setattr(runner._Runner, "_end", note)
     code, said = paint("--report", str(folder / "page"))
     assert code == 130
     assert "there is no report" in said

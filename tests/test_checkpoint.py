@@ -19,7 +19,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes
 from jaxstyle.app import checkpoint
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import make_job
 from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.ownership import is_ours
@@ -98,9 +98,10 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
 
 RUN = """
 import sys
-from jaxstyle.app import checkpoint, cli
+from jaxstyle.app import checkpoint
+from jaxstyle.app.cli.main import main
 checkpoint._SECONDS, checkpoint._SHARE = 0.0, 1e9
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -132,10 +133,10 @@ def test_killed_at_random_and_started_again(kills, folder, params_file, capsys):
                 break
         process.kill()
         _, said = process.communicate()
-        went_on += "going on from about step" in said
+        went_on += "resuming from about step" in said
     assert went_on >= kills // 2
     assert main(arguments(folder, params_file, *steps)) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     metadata = json.loads((folder / "out.json").read_text())
     np.testing.assert_allclose(metadata["loss"], undisturbed["loss"], rtol=1e-5)
     assert [entry["step"] for entry in metadata["trace"]] == list(range(0, len(metadata["trace"])))
@@ -149,8 +150,8 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
     """A run that is stopped by a signal after some steps."""
     saved = checkpoint.CheckpointFile.keep
 
-    def keep(self, found, trace, snapshots):
-        saved(self, found, trace, snapshots)
+    def keep(self, found, trace):
+        saved(self, found, trace)
         if 5 <= len(trace) < 12:
             os.kill(os.getpid(), number)
 
@@ -191,7 +192,7 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
     (folder / "c.png").rename(folder / "photo.png")
     (folder / "kept" / "diary.txt").write_text("mine")
     assert main(arguments(folder, params_file, "--content", str(folder / "photo.png"))) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     assert [path.name for path in (folder / "kept").iterdir()] == ["diary.txt"]
 
 
@@ -210,9 +211,9 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
         "trace": [entry], "snapshots": {"1": "data:"},
     }  # fmt: skip
     write_tensors(path, arrays, kept)
-    trace, snapshots = [], {}
-    assert file.latest(trace, snapshots).steps == 1
-    assert (trace, snapshots) == ([entry], {1: "data:"})
+    resumed = file.latest()
+    assert resumed.checkpoint.steps == 1
+    assert (resumed.trace, file.snapshots) == ([entry], {1: "data:"})
     bad = [{}, [], None, 5, {"run": 5}, {"run": file._run}]
     bad += [{key: value for key, value in kept.items() if key != name} for name in kept]
     bad += [
@@ -225,13 +226,13 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
     ]  # fmt: skip
     for each in bad:
         write_tensors(path, arrays, each)
-        trace, snapshots = [], {}
+        file = checkpoint.CheckpointFile(job, {"sha256": "0"})
         with pytest.raises(InputError, match=r"or of another version; remove it"):
-            file.latest(trace, snapshots)
-        assert (trace, snapshots) == ([], {})
+            file.latest()
+        assert file.snapshots == {}
     write_tensors(path, {"leaf_0": np.zeros(3), "num_evaluations": np.zeros(2)}, kept)
     with pytest.raises(InputError, match="of another version"):
-        file.latest([], {})
+        file.latest()
     # And from the command line, before anything is painted.
     write_tensors(path, {}, {"run": 5})
     assert main(arguments(folder, params_file, "--checkpoint", str(folder), "--quiet")) == 2
@@ -275,7 +276,7 @@ def test_folders_that_cannot_be_used(folder, params_file, capsys):
         assert "--checkpoint" in capsys.readouterr().err
     foreign.unlink()
     assert main(arguments(folder, params_file, "--recipe", "gokalp-kim")) == 2
-    assert "keeps its state to itself" in capsys.readouterr().err
+    assert "whose state cannot be saved" in capsys.readouterr().err
 
 
 def test_every_bit_of_a_file_of_arrays_counts(tmp_path):

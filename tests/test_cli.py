@@ -1,7 +1,6 @@
 """The command line, from the outside: what it writes, says and returns."""
 
 import dataclasses
-import inspect
 import json
 import os
 import re
@@ -18,8 +17,8 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app.arguments import option_of
-from jaxstyle.app.cli import _COMMANDS, _WEIGHTS_COMMANDS, main
+from jaxstyle.app.cli.arguments import options_of
+from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
 
@@ -176,7 +175,7 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_reci
     assert pictures[0] == pictures[1]
     assert len(list((folder / "programs").glob("[!.]*"))) == 4
     # Not even traced are the large ones.
-    for function in ("_targets", "_start", "_advance_by_steps", "_result"):
+    for function in ("compute_targets", "first_state", "_advance", "make_result"):
         assert f"tracing {function} for" in said[0]
         assert f"tracing {function} for" not in said[1]
     if hasattr(os, "getuid"):
@@ -387,7 +386,7 @@ BAD_CALLS = {
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
     "one picture": (["GOOD"], "jaxstyle stylize PHOTO PAINTING"),
     "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "not both"),
-    "no terms": (["--weights", "style=0", "content=0"], "nothing to do"),
+    "no terms": (["--weights", "style=0", "content=0"], "nothing to optimize"),
     "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),
     "set": (["--set", "solver.steps=3"], "num_steps"),
     "set a value": (["--set", "network.pooling=min"], "max, average, l2"),
@@ -438,7 +437,7 @@ BAD_CALLS = {
     "tile of a whole": (
         ["--content", "GOOD", "--style", "GOOD", "--size", "64", "--tile", "32",
          "--set", "terms.style.normalize_gradients=true"],
-        "no sum over positions",
+        "not a sum over positions",
     ),
     "start for a small texture": (
         ["--style", "GOOD", "--weights", "content=0", "--init", "eight.png", "--size", "8",
@@ -522,10 +521,10 @@ def test_help_has_a_line_for_each_option(words, capsys):
     assert all(len(line) <= 100 for line in text.splitlines()), text
     assert not re.search(r"\{None\}|--no-|default:|STR", text)
     command = {**_COMMANDS, **_WEIGHTS_COMMANDS}[words[-1]]
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.kind is not parameter.KEYWORD_ONLY:
+    for parameter in options_of(command):
+        if parameter.is_positional:
             continue
-        option = "--loss-weights" if parameter.name == "weights" else option_of(parameter.name)
+        option = "--loss-weights" if parameter.name == "weights" else parameter.spelling
         (line,) = re.findall(rf"^  (?:-., )?{option}(?: .*)?$", text, re.MULTILINE)
         assert re.search(r" [A-Z][^ ]*|[a-z]+: .*", line[30:]), line  # says what it is
         if isinstance(parameter.default, int | float) and parameter.default is not False:
@@ -534,7 +533,7 @@ def test_help_has_a_line_for_each_option(words, capsys):
 
 def test_short_spellings_are_the_long_ones(monkeypatch, pair):
     jobs = []
-    monkeypatch.setattr("jaxstyle.app.run.run", lambda job: jobs.append(job) or 0)
+    monkeypatch.setattr("jaxstyle.app.painting.paint", lambda job: jobs.append(job) or 0)
     content, style = pair
     long = ["--output", "x.png", "--quiet", "--weights", "style=2", "--steps", "200"]
     for pictures in (["--content", content, "--style", style], [content, style]):
@@ -688,7 +687,7 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file, small_r
     output = tmp_path / "out.png"
     # A shell that runs the tests in the background makes its children ignore SIGINT.
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    start += "import sys; from jaxstyle.app.cli import main; sys.exit(main())"
+    start += "import sys; from jaxstyle.app.cli.main import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", start, "stylize", "--content", pair[0], "--style", pair[1],
          "--params", params_file, "--output", str(output), "--size", "64", "--steps", "100000",

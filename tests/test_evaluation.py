@@ -307,8 +307,11 @@ def test_terms_are_values():
 
 def test_mistakes_name_the_valid_choices(problem):
     params, content, style, image, targets = problem
+    wrong = (terms.Content(layers=("relu9_9",)),)
     with pytest.raises(ValueError, match="relu4_2"):
-        terms.Content(layers=("relu9_9",))
+        jaxstyle.prepare_targets(NETWORK, params, wrong, content, style)
+    with pytest.raises(ValueError, match="relu4_2"):
+        dataclasses.replace(jaxstyle.recipes.GATYS, terms=(*wrong, terms.GramStyle()))
     with pytest.raises(ValueError, match="layer_weights"):
         terms.GramStyle(layers=("relu1_1",))
     with pytest.raises(ValueError, match="half_sum, sum, mean, scaled"):
@@ -343,8 +346,19 @@ def test_mistakes_name_the_valid_choices(problem):
         jaxstyle.prepare_targets(NETWORK, params, (terms.MRFStyle(),), None, style[:8, :8])
 
 
-class Pixels:
+class Pixels(jaxstyle.Network):
     """A network of no layers, for what does not depend on them: nothing to compile."""
+
+    layers = ("image",)
+
+    def stride(self, layer):
+        return 1
+
+    def reach(self, layer):
+        return 0
+
+    def minimum_size(self, layers):
+        return 1
 
     def apply(self, params, image, layers):
         del params, layers

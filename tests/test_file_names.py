@@ -11,7 +11,7 @@ import pytest
 from conftest import SHALLOW
 from PIL import Image
 
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.inputs import load_mask
 from jaxstyle.io import describe_recipe
 from jaxstyle.io.files import describe_path, show_path
@@ -85,7 +85,7 @@ def test_masks_that_say_nothing_are_mentioned_or_refused(
     assert capsys.readouterr().err == ""
     Image.new("L", (4, 6), 255).save(tmp_path / "white.png")
     load_mask("--mask", tmp_path / "white.png", image)
-    assert "white.png' is white all over" in capsys.readouterr().err
+    assert "white.png' is all white" in capsys.readouterr().err
     Image.new("RGBA", (4, 6), (255, 255, 255, 0)).save(tmp_path / "empty.png")
-    with pytest.raises(ValueError, match="black all over"):
+    with pytest.raises(ValueError, match="all black"):
         load_mask("--mask", tmp_path / "empty.png", image)

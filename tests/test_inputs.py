@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle import Status, terms, transfer
+from jaxstyle import Status, compiled, terms
+from jaxstyle.problem import Problem
 from jaxstyle.recipes import GATYS
 
 RECIPE = dataclasses.replace(
@@ -205,7 +206,7 @@ def test_batches_of_different_lengths(pair):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cliff:
+class Cliff(terms.Term):
     """Towards white; at sizes below 40 px NaN, beyond a step or everywhere."""
 
     everywhere: bool
@@ -333,11 +334,11 @@ def test_another_number_of_steps_or_first_step_compiles_no_step(random_params, p
 
 
 def test_targets_are_computed_at_the_caller_s_precision(random_params, pair):
-    problem = transfer.Problem(RECIPE.network, RECIPE.terms)
+    problem = Problem(RECIPE.network, RECIPE.terms)
     arguments = jnp.asarray(pair[0]), (jnp.asarray(pair[1]),), None, None, None
     for precision in (None, "highest"):
         with jax.default_matmul_precision(precision):
-            lowered = transfer._targets.lower(problem, False, random_params, *arguments)
+            lowered = compiled.compute_targets.lower(problem, False, random_params, *arguments)
         convolutions = [
             line for line in lowered.as_text().splitlines() if "stablehlo.convolution(" in line
         ]
@@ -348,7 +349,7 @@ def test_targets_are_computed_at_the_caller_s_precision(random_params, pair):
 PLACEMENT = """
 import json
 import dataclasses, jax, numpy as np, jaxstyle
-from jaxstyle import recipes, transfer
+from jaxstyle import inputs, recipes
 
 put, whole = jax.device_put, []
 
@@ -359,17 +360,19 @@ def spy(x, device=None, **options):
 
 jax.device_put = spy
 rng = np.random.default_rng(0)
+conv1_1 = {"kernel": np.zeros((3, 3, 3, 64), np.float32), "bias": np.zeros(64, np.float32)}
 contents, styles = (rng.uniform(size=(14, 8, 8, 3)).astype(np.float32) for _ in range(2))
 shapes = set()
 for init in ("content", "noise", "mean", contents[::-1]):
     with jax.transfer_guard("disallow"):
-        inputs = transfer._prepare(
-            {"params": {}}, contents, (styles, styles), recipe=SHALLOW, solver=SHALLOW.solver,
-            batched=True, init=init, key=jax.device_put(jax.random.key_data(KEY)),
+        found = inputs.prepare(
+            {"params": {"conv1_1": conv1_1}}, contents, (styles, styles), recipe=SHALLOW,
+            solver=SHALLOW.solver, batched=True, init=init,
+            key=jax.device_put(jax.random.key_data(KEY)),
             masks=np.ones((14, 2, 8, 8)), style_masks=(None, np.ones((14, 8, 8))),
             mesh=jaxstyle.make_mesh(),
         )
-    for array in jax.tree.leaves(inputs[2:-1]):
+    for array in jax.tree.leaves(found[2:-1]):
         shapes.add((len(array.sharding.device_set), array.addressable_shards[0].data.shape[0]))
 print(json.dumps([whole, sorted(shapes)]))
 """

@@ -17,8 +17,8 @@ from conftest import SHALLOW
 from PIL import Image
 
 import jaxstyle
-from jaxstyle.app import interrupts, outputs
-from jaxstyle.app.cli import main
+from jaxstyle.app import interrupts, listeners, outputs
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.interrupts import Interrupts
 from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.ownership import is_ours
@@ -115,7 +115,7 @@ def test_within_a_long_step(command, monkeypatch, capsys, numbers):
         assert released.wait(60)
 
     painted_by(monkeypatch, long_step)
-    monkeypatch.setattr("jaxstyle.app.run.leave", codes.append)
+    monkeypatch.setattr("jaxstyle.app.painting.leave", codes.append)
     assert main(command) == 128 + numbers[0]
     assert codes == [128 + numbers[0]]
     released.set()
@@ -148,7 +148,7 @@ def test_before_there_is_anything(command, monkeypatch, capsys):
 
     codes = []
     monkeypatch.setattr(jaxstyle, "stylize_steps", compile_for_long)
-    monkeypatch.setattr("jaxstyle.app.run.leave", codes.append)
+    monkeypatch.setattr("jaxstyle.app.painting.leave", codes.append)
     begin = time.monotonic()
     assert main([*command, "--progress", "json"]) == 130
     assert time.monotonic() - begin < 30
@@ -295,7 +295,7 @@ def test_trouble_with_other_files_does_not_cost_the_picture(command, monkeypatch
     def fail(*_, **__):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr(outputs, "plot_losses", fail)
+    monkeypatch.setattr(listeners, "plot_losses", fail)
     monkeypatch.setattr("jaxstyle.app.pages.run_page.describe_run", fail)
     assert main([*command, "--plot", "--report", "page"]) == 1
     said = capsys.readouterr().err

@@ -12,7 +12,7 @@ from conftest import SHALLOW
 from PIL import Image
 
 from jaxstyle.app import outputs
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import Job, make_job
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import (
@@ -71,7 +71,7 @@ def test_files_of_others(here, pictures):
     Path("nowhere.png").symlink_to("absent.png")
     save_image("ours.png", pictures(0))
     check_outputs([Path("empty.png"), Path("nowhere.png"), Path("ours.png"), Path("new.png")], [])
-    with pytest.raises(InputError, match=r"'package.json' exists, .* say --overwrite"):
+    with pytest.raises(InputError, match=r"'package.json' exists, .* use --overwrite"):
         check_outputs([Path("package.json")], [])
     check_outputs([Path("package.json")], [], overwrite=True)
     assert Path("package.json").read_text() == '{"name": "my-app"}'
@@ -101,7 +101,7 @@ def test_an_edited_json_is_its_editors(here, pictures):
         json.dumps({key: value for key, value in json.loads(written).items() if key != "checksum"}),
     ):
         path.write_text(edited)
-        with pytest.raises(InputError, match=r"'a.json' was edited .* say --overwrite"):
+        with pytest.raises(InputError, match=r"'a.json' was edited .* use --overwrite"):
             check_outputs([path], [], described={path: Path("a.png")})
         check_outputs([path], [], overwrite=True)
     for allowed in (written, json.dumps(json.loads(written)), written[:-30], "",
@@ -130,7 +130,7 @@ def test_finished_pictures_are_no_previews(here, pictures, name, options):
     outputs.check_job(job("f.png", **options))  # an earlier preview or curve
     path = Path(name).with_suffix(".json")
     write_json(path, {"output": name})
-    with pytest.raises(InputError, match=rf"'{name}' is a finished picture, .* --overwrite"):
+    with pytest.raises(InputError, match=rf"'{name}' is a finished picture .* --overwrite"):
         outputs.check_job(job("f.png", **options))
     outputs.check_job(job("f.png", **options, overwrite=True))
     outputs.check_job(job(name))  # the same run again

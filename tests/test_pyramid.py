@@ -10,7 +10,7 @@ from test_transfer import RECIPE
 
 import jaxstyle
 from jaxstyle import Pyramid
-from jaxstyle.pyramid import resize, scaled_shape
+from jaxstyle.image import resize, scaled_shape
 
 COARSE = dataclasses.replace(RECIPE, pyramid=Pyramid(coarsest=10, steps=(4, 3)))
 

@@ -54,7 +54,7 @@ def test_readme(run, random_params):
 
 
 def test_research_guide(run):
-    names = run(GUIDES / "research.md", 6)
+    names = run(GUIDES / "research.md", 8)
     per_term, sweep = names["per_term"], names["sweep"]
     expected = per_term["content"] + sweep["style"] * per_term["style"]
     np.testing.assert_allclose(names["values"], expected, rtol=1e-4)
@@ -64,6 +64,10 @@ def test_research_guide(run):
     step = 1e-3 * slope / jnp.max(jnp.abs(slope))
     assert names["loss_of_style"](style - step) < names["loss_of_style"](style)
     np.testing.assert_allclose(names["tiled"], names["whole"], rtol=1e-5)
+    masked = names["gradient_of_mask"]
+    expected = jnp.sum((1 - 2 * names["content"]) ** 2, -1)
+    np.testing.assert_allclose(masked, expected, rtol=1e-4)
+    assert names["painted"].loss <= names["painted"].trace[0]
     loss = names["trace"].loss
     assert loss[-1] < loss[0]
     np.testing.assert_allclose(names["exact"], names["value"], rtol=1e-3)

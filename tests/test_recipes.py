@@ -248,7 +248,7 @@ def test_settings_are_overridden_by_their_path():
         ("terms.styles.layers=[]", "style"),
         ("terms.style.layers=relu1_1", "a list"),
         ('terms.style.layers=["relu1_1"]', "5 layer_weights for 1 layers"),
-        ('terms.style.layers=["relu9_1"]', "relu5_1"),
+        ('terms.content.layers=["relu9_1"]', "relu5_1"),
         ("terms.style.reduction=sum", "gatys, mean, scaled, keras"),
         ("weights.contents=5", "content"),
         ("weights=5", "table"),

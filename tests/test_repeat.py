@@ -10,7 +10,7 @@ import pytest
 from conftest import SHALLOW
 from PIL import Image
 
-from jaxstyle.app.cli import main
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.repeat import job_of
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.io import describe_recipe, write_json
@@ -88,7 +88,7 @@ def test_what_has_changed_is_named(painted, pictures, capsys):
     Path("out.json").write_text(data.replace('"seed": 5', '"seed": 6'))
     assert "checksum does not match" in refused()
     Path("out.json").write_text('{"recipe": {}}')
-    assert "does not tell how its picture was painted" in refused()
+    assert "does not say how its picture was painted" in refused()
 
 
 def test_other_weights_of_the_network(painted, capsys):
@@ -96,7 +96,7 @@ def test_other_weights_of_the_network(painted, capsys):
     metadata["weights"]["sha256"] = "0" * 64
     write_json("out.json", metadata)
     assert main(["repeat", "out.json"]) == 2
-    assert "other weights of the network" in capsys.readouterr().err
+    assert "other network weights" in capsys.readouterr().err
     # For a visitor of the page, who has the pictures but not the server's folders.
     shown = without_folders(metadata)
     del shown["command"], shown["checksum"]

@@ -20,9 +20,9 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes, terms
-from jaxstyle.app import batch as runner
-from jaxstyle.app import checkpoint, progress
-from jaxstyle.app.cli import main
+from jaxstyle.app import checkpoint, console
+from jaxstyle.app.batch import runner
+from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page, run_page
 from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import describe_recipe, load_image
@@ -259,9 +259,9 @@ def test_a_texture_and_masks(folder, params_file):
     assert "content" not in page.text("svg")[0]
     (command,) = page.text("pre")
     assert shlex.split(command)[1:] == [
-        "stylize", "--style", "s.png", "--output", "t.png", "--recipe", "small.json", "--size",
-        "64", "--steps", "1", "--init", "noise", "--weights", "content=0", "--params", params_file,
-        "--report", "page", "--quiet",
+        "stylize", "--style", "s.png", "--output", "t.png", "--init", "noise", "--recipe",
+        "small.json", "--weights", "content=0", "--size", "64", "--steps", "1", "--params",
+        params_file, "--report", "page", "--quiet",
     ]  # fmt: skip
 
     masked = arguments(params_file, "--mask", "c.png", "--init", "s.png", "--steps", "1", "--quiet",
@@ -306,7 +306,7 @@ def test_interrupted_and_gone_on_with(folder, params_file, capsys, monkeypatch):
 
     # What was seen before is in the page of the run that goes on.
     assert main(call) == 0
-    assert "going on from about step" in capsys.readouterr().err
+    assert "resuming from about step" in capsys.readouterr().err
     assert steps_of(read(folder / "page")) == undisturbed
 
 
@@ -449,8 +449,8 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, mo
 
 
 def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
+    from jaxstyle.app.batch.plan import plan_pairs
     from jaxstyle.app.job import make_job
-    from jaxstyle.app.pairs import plan_pairs
     from jaxstyle.io.manifest import cross_product
 
     monkeypatch.setattr(batch_page, "_GALLERY_PIXELS", batch_page._GALLERY_PIXELS / 4)
@@ -572,14 +572,14 @@ def test_time_left_knows_that_small_pictures_take_less():
     trace = [{"step": step, "seconds": 3.0 * step, **entry} for step in range(13)]
     # Sizes 100, 200 and 400 px: a step takes 3, 12 and 48 s.
     left = 8 * 3 + 40 * 12 + 10 * 48
-    text = progress.describe_step(trace, 70, recipe, (300, 400, 3))
+    text = console.describe_step(trace, 70, recipe, (300, 400, 3))
     assert text.startswith(f"{left // 60}:{left % 60:02} left, loss 2, +0.00%/step, 0 eval/s")
     # The smallest has been left out.
     left = 28 * 3 + 10 * 12
-    text = progress.describe_step(trace, 50, recipe, (300, 400, 3))
+    text = console.describe_step(trace, 50, recipe, (300, 400, 3))
     assert text.startswith(f"{left // 60:02}:{left % 60:02} left")
-    assert progress.describe_step(trace[:1], 70, recipe, (300, 400, 3)) == "loss 2"
-    assert progress.time_left(math.inf) == "?:?? left"
+    assert console.describe_step(trace[:1], 70, recipe, (300, 400, 3)) == "loss 2"
+    assert console.time_left(math.inf) == "?:?? left"
 
 
 class Terminal(io.StringIO):
@@ -597,7 +597,7 @@ def test_a_bar_on_a_terminal(columns, colors, monkeypatch):
         monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", Terminal())
     text = "10:20:30 left, loss 1.234e+05, -0.12%/step, 1.23 eval/s"
-    with progress.show_progress("auto", False, "steps") as show:
+    with console.show_progress("auto", False, "steps") as show:
         show(250, 1000, "starting")
         show(500, 1000, text)
     said = sys.stderr.getvalue()
@@ -615,14 +615,14 @@ def test_what_is_told_where(monkeypatch, capsys):
         ("plain", True, []),
         ("json", False, []),
     ):
-        with progress.show_progress(mode, quiet, "steps") as show:
+        with console.show_progress(mode, quiet, "steps") as show:
             for done in (0, 1, 2, 3, 40):
                 show(done, 40, "a")
         assert capsys.readouterr().err.splitlines() == expected
     # A terminal that cannot move its cursor.
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with progress.show_progress("auto", False, "pairs") as show:
+    with console.show_progress("auto", False, "pairs") as show:
         show(1, 1, "b")
     assert sys.stderr.getvalue().strip() == "1/1 pairs  b"
 

@@ -56,6 +56,12 @@ def test_eight_devices_paint_batches_alone():
         assert found[how] < 1e-9, (how, found[how])
 
 
+def test_other_networks_and_a_weight_map_on_eight_devices():
+    found = finish(start("others"))
+    assert len(found) == 4
+    assert {case: each for case, each in found.items() if not each < 1e-9} == {}
+
+
 def test_the_network_under_what_jax_has():
     """Value and gradients in pictures and parameters, of a network that is written anew.
 
@@ -105,8 +111,9 @@ def test_a_process_that_is_killed_ends_the_other(tmp_path, pictures, params_file
         address = f"127.0.0.1:{free.getsockname()[1]}"
     programs = [
         subprocess.Popen(
-            [sys.executable, "-c", "import sys; from jaxstyle.app import cli, runtime; "
-             "runtime._SECONDS_OF_SILENCE = 10; sys.exit(cli.main(sys.argv[1:]))", "stylize",
+            [sys.executable, "-c", "import sys; from jaxstyle.app import devices; "
+             "from jaxstyle.app.cli.main import main; "
+             "devices._SECONDS_OF_SILENCE = 10; sys.exit(main(sys.argv[1:]))", "stylize",
              "--content", str(tmp_path / "c.png"), "--style", str(tmp_path / "s.png"), "--size",
              "64", "--coarsest", "0", "--steps", "100000", "--params", params_file, "--shard",
              "rows", "--coordinator", address, "--processes", "2", "--process", str(i),
@@ -142,7 +149,7 @@ def test_meshes_that_do_not_fit():
 
     with pytest.raises(ValueError, match="axes columns: choose from batch and rows"):
         paint(Mesh(devices, ("columns",)))
-    with pytest.raises(ValueError, match="2 x 3 devices of 1"):
+    with pytest.raises(ValueError, match="2 x 3 devices, but there are only 1"):
         jaxstyle.make_mesh(batch=2, rows=3, devices=jax.devices()[:1])
     with pytest.raises(ValueError, match="ScipyLBFGSB runs on the host"):
         paint(Mesh(devices, ("rows",)), recipe=jaxstyle.recipes.GOKALP_KIM)

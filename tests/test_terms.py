@@ -323,7 +323,7 @@ def test_settings_become_hashable():
         (lambda: terms.GramStyle(**one, layer_weights=("1",)), "finite number"),
         (lambda: terms.GramStyle(**one, layer_weights=(np.nan,)), "finite number"),
         (lambda: terms.Content(layers="relu1_1"), "layers must be a tuple"),
-        (lambda: terms.Content(layers=(1,)), "names out of image"),
+        (lambda: terms.Content(layers=(1,)), "names of layers"),
         (lambda: terms.Content(("relu1_1",) * 2, (1.0, 1.0)), "once only"),
         (lambda: terms.Content(normalize_gradients=jnp.ones(())), "True or False"),
         (lambda: terms.Content(name=None), "name must be a text"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxstyle
-from jaxstyle import terms, transfer
+from jaxstyle import compiled, terms
+from jaxstyle.problem import Problem
 
 RECIPE = jaxstyle.Recipe(
     name="test",
@@ -379,7 +380,7 @@ def test_adam_goes_on_from_size_to_size(double):
     for small, steps in ((True, 4), (False, 3)):
         pictures_here = [shrink(p) if small else jnp.asarray(p) for p in (content, style)]
         targets = jaxstyle.prepare_targets(recipe.network, params, recipe.terms, *pictures_here)
-        objective = transfer._objective(transfer.Problem(recipe.network, recipe.terms))
+        objective = Problem(recipe.network, recipe.terms)
         value = jax.jit(jax.grad(objective, has_aux=True))
         shape = pictures_here[0].shape
         x = jnp.clip(jax.image.resize(x, shape, "cubic"), 0, 1)
@@ -403,9 +404,11 @@ def test_targets_are_by_convolutions_that_compile_fast(random_params, pictures):
     """What is evaluated once has no use for Winograd's, which take longer to compile."""
 
     def convolutions(tile):
-        problem = transfer.Problem(RECIPE.network, RECIPE.terms, tile)
+        problem = Problem(RECIPE.network, RECIPE.terms, tile)
         images = jnp.asarray(pictures(0, 64, 64)), (jnp.asarray(pictures(1, 64, 64)),)
-        lowered = transfer._targets.lower(problem, False, random_params, *images, None, None, None)
+        lowered = compiled.compute_targets.lower(
+            problem, False, random_params, *images, None, None, None
+        )
         return lowered.as_text().count("stablehlo.convolution(")
 
     assert convolutions(None) > convolutions(64)

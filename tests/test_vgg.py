@@ -251,14 +251,14 @@ def test_torchvision_preprocessing(random_params, pictures):
 
 
 def test_max_pooling_halves_odd_sides_and_passes_gradients():
-    from jaxstyle.network.vgg import _pool
+    from jaxstyle.network.pooling import pool
 
     x = jnp.arange(5 * 7 * 2, dtype=jnp.float32).reshape(5, 7, 2)
-    assert _pool(x, "max").shape == (2, 3, 2)
-    gradient = jax.grad(lambda x: jnp.sum(_pool(x, "max")))(x)
+    assert pool(x, "max").shape == (2, 3, 2)
+    gradient = jax.grad(lambda x: jnp.sum(pool(x, "max")))(x)
     assert gradient.sum() == 2 * 3 * 2
     assert set(np.unique(gradient)) == {0, 1}
-    assert not np.isnan(jax.grad(lambda x: jnp.sum(_pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
+    assert not np.isnan(jax.grad(lambda x: jnp.sum(pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
 
 
 def test_smallest_images(random_params):

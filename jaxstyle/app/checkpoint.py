@@ -1,40 +1,48 @@
-"""Checkpoints of a single long run, so that a killed one goes on where it was."""
+"""Checkpoints of a single run, from which a killed run resumes."""
 
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxstyle
-from jaxstyle.app.job import Job, say
+from jaxstyle import Checkpoint
+from jaxstyle.app.console import print_message
+from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
-from jaxstyle.transfer import Checkpoint
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 
-_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # what each step has
+_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # keys of each entry
 
-_SECONDS = 10.0  # at least, between two of them
-_SHARE = 0.05  # of the time that may go into them
+_SECONDS = 10.0  # at least, between two checkpoints
+_SHARE = 0.05  # of the time, at most, to save them
+
+
+class Resumed(NamedTuple):
+    """A run that was ended before its last step."""
+
+    checkpoint: Checkpoint
+    trace: list[dict[str, Any]]
+    """The entries up to it, as in the JSON."""
 
 
 class CheckpointFile:
-    """The latest checkpoint of a run: one file in a folder, whatever else is there."""
+    """The latest checkpoint of a run: one file in a folder, which may have other files too."""
 
     def __init__(self, job: Job, weights: Mapping[str, Any]) -> None:
         """Prepares for the checkpoints of `job`; writes nothing.
 
         Args:
-            job: the run, which names the folder; the pictures it names are read, to tell when
-                they have changed.
-            weights: with the `sha256` of the network's.
+            job: the run. Its pictures are hashed, to detect changes.
+            weights: of the network, with their `sha256`.
         """
         assert job.checkpoint is not None  # noqa: S101
         self._folder = job.checkpoint.resolve()
@@ -47,17 +55,21 @@ class CheckpointFile:
         self._quiet = job.quiet
         self._last = time.monotonic()
         self._pause = _SECONDS
-        self._unsaved: tuple[Checkpoint, Sequence[Any], Mapping[int, str]] | None = None
+        self._unsaved: tuple[Checkpoint, Sequence[Any]] | None = None
+        self.snapshots: dict[int, str] = {}
+        """Step -> picture, for the report; they are kept with each checkpoint."""
 
-    def latest(self, trace: list[dict[str, Any]], snapshots: dict[int, str]) -> Checkpoint | None:
-        """Returns the checkpoint, if there is one, and adds what was told and shown until then.
+    def latest(self) -> Resumed | None:
+        """Returns the checkpoint and the trace up to it, and restores `snapshots`.
+
+        Returns None if there is no checkpoint.
 
         Raises:
-            InputError: if it is of another run, or cannot be read.
+            InputError: if it is the checkpoint of another run, or cannot be read.
         """
         if not self._path.exists():
             return None
-        advice = "; remove it to begin anew, or name another --checkpoint"
+        advice = "; remove it to start over, or name another --checkpoint"
         try:
             arrays, kept = read_tensors(self._path)
         except InputError as error:
@@ -87,44 +99,36 @@ class CheckpointFile:
             self._made_folder = bool(kept["made_folder"])
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
             raise InputError(self._is_unknown + advice) from None
-        trace += entries
-        snapshots |= shown
+        self.snapshots |= shown
         if not self._quiet:
-            say(f"going on from about step {step}, out of {self._path}")
-        return checkpoint
+            print_message(f"resuming from about step {step}, from {self._path}")
+        return Resumed(checkpoint, entries)
 
-    def keep(
-        self,
-        checkpoint: Checkpoint,
-        trace: Sequence[Mapping[str, Any]],
-        snapshots: Mapping[int, str],
-    ) -> None:
-        """Saves a checkpoint, if the last one is long enough ago; says so if it cannot."""
-        self._unsaved = checkpoint, trace, snapshots
+    def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
+        """Saves a checkpoint if the last one is long enough ago; prints a message if it cannot."""
+        self._unsaved = checkpoint, trace
         if time.monotonic() - self._last >= self._pause:
             self.save()
 
     def save(self, quiet: bool = False) -> None:
-        """Saves what `keep` was called with last, unless it is; says so if it cannot."""
+        """Saves the checkpoint that `keep` was last called with, unless it is saved already."""
         if self._unsaved is None:
             return
         begin = time.monotonic()
-        checkpoint, trace, snapshots = self._unsaved
+        checkpoint, trace = self._unsaved
         self._unsaved = None
         try:
-            self._write(checkpoint, trace, snapshots)
+            self._write(checkpoint, trace)
         except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            # No reason to lose the picture, which is still being painted.
+            # The picture is still being painted, and must not be lost for this.
             if not quiet:
-                say(f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}")
+                print_message(
+                    f"no checkpoint in {describe_path(self._folder)}: {describe_error(error)}"
+                )
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - begin) / _SHARE)
 
-    def _write(
-        self, checkpoint: Checkpoint, trace: Sequence[Any], snapshots: Mapping[int, str]
-    ) -> None:
-        if not trace:  # of a run that goes on, before it has made a step
-            return
+    def _write(self, checkpoint: Checkpoint, trace: Sequence[Any]) -> None:
         leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
         arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
         traces = jax.tree.leaves(checkpoint.traces)
@@ -141,35 +145,35 @@ class CheckpointFile:
             "leaves": len(leaves),
             "traces": len(traces),
             "trace": list(trace),
-            "snapshots": {str(step): picture for step, picture in snapshots.items()},
+            "snapshots": {str(step): picture for step, picture in self.snapshots.items()},
         }
         if self._path.exists() and not is_ours(self._path):
-            raise InputError(f"{describe_path(self._path)} is not ours any more")
+            raise InputError(f"{describe_path(self._path)} was replaced by another program")
         write_tensors(self._path, arrays, kept)
 
     def remove(self) -> None:
-        """Removes the file, since the run has come to its end, and the folder that we made."""
+        """Removes the file after a completed run, and its folder if the run made it."""
         with contextlib.suppress(OSError):
             if is_ours(self._path):
                 self._path.unlink()
             remove_leftovers(self._folder)
             if self._made_folder:
-                self._folder.rmdir()  # only an empty one
+                self._folder.rmdir()  # only if it is empty
 
 
 def check_checkpoint(job: Job) -> Path | None:
-    """Checks that a run can keep checkpoints, if it is to; returns the file.
+    """Checks that the checkpoints of a run can be saved; returns the file, None for none.
 
     Raises:
-        InputError: if the recipe has no state, or the folder cannot be used.
+        InputError: if the solver cannot save its state, or the folder cannot be used.
     """
     folder = job.checkpoint
     if folder is None:
         return None
     if isinstance(job.recipe.solver, jaxstyle.ScipyLBFGSB):
         raise InputError(
-            f"--checkpoint: SciPy, which recipe {job.recipe.name} runs on, keeps its state to "
-            "itself; leave it out"
+            f"--checkpoint: recipe {job.recipe.name} runs on SciPy, whose state cannot be saved; "
+            "leave it out"
         )
     path = folder / FILE_NAME
     if folder.exists() and not folder.is_dir():
@@ -186,7 +190,7 @@ def check_checkpoint(job: Job) -> Path | None:
 
 
 def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same for a run to go on, by name."""
+    """Returns what must not change between a run and the one that resumes it, by name."""
     return {
         "settings": job.identity,
         "pictures": [sha256_of(path) for path in job.pictures],

@@ -1,4 +1,4 @@
-"""What a run reads: pictures, masks, and the network's weights; and how it fits into memory."""
+"""The inputs of a run: pictures, masks and network weights, and whether they fit into memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,45 +7,56 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxstyle import transfer
-from jaxstyle.app.job import Job, say
-from jaxstyle.app.memory import (
-    available_memory,
+from jaxstyle.app.available_memory import available_memory
+from jaxstyle.app.console import print_message
+from jaxstyle.app.job import Job
+from jaxstyle.app.memory_estimate import (
     can_be_tiled,
     check_memory,
     choose_tile,
     format_memory,
 )
-from jaxstyle.app.pages.run_page import Pictures
-from jaxstyle.app.working_size import crop, cropped, extend, extended
-from jaxstyle.evaluation import layers_of
+from jaxstyle.app.vgg import vgg_of
+from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.network_weights.load import load_params_and_info
+from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
 from jaxstyle.solvers import ScipyLBFGSB
+from jaxstyle.terms.protocol import layers_of
+
+
+class Pictures(NamedTuple):
+    """The pictures of a run, `(H, W, 3)` in [0, 1]; masks are `(H, W)`."""
+
+    content: np.ndarray  # zeros for a texture
+    styles: Sequence[np.ndarray]
+    masks: np.ndarray | None  # one for each style
+    style_masks: Sequence[np.ndarray] | None
+    init: Any  # a picture or a name
 
 
 class Loaded(NamedTuple):
-    """What a run works on."""
+    """All inputs of a run."""
 
     pictures: Pictures
     params: Any
     weights: dict[str, Any]
-    """Source and hash of the network's."""
+    """Source and hash of the network weights."""
     shape: tuple[int, int]
-    """Of the result: the content's, without what its working size adds."""
+    """`(H, W)` of the result: the content's, without padding."""
 
 
 def load(job: Job) -> Loaded:
-    """Reads all that `job` names.
+    """Reads all files that `job` names.
 
     Raises:
-        InputError: if something is wrong with it.
+        InputError: if a file cannot be read, or the pictures do not fit each other.
     """
     content, styles, init = _load_images(job)
     masks, style_masks = _load_masks(job, content, styles)
-    preprocessing = job.recipe.network.preprocessing
+    preprocessing = vgg_of(job.recipe).preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
     pictures = _at_working_size(Pictures(content, styles, masks, style_masks, init), job)
     weights = {"source": info.source, "sha256": info.sha256}
@@ -53,33 +64,32 @@ def load(job: Job) -> Loaded:
 
 
 def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
-    """Extends and crops pictures as a batch does, for a picture of one that is painted again."""
+    """Pads and crops pictures as a batch does, to repaint a picture that came from one."""
     if job.multiple_of == 1:
         return pictures
     content, styles, masks, style_masks, init = pictures
-    shape = extended(content.shape, job.multiple_of)
+    shape = padded_shape(content.shape, job.multiple_of)
     return Pictures(
-        extend(content, shape),
-        tuple(crop(style, cropped(style.shape, job.multiple_of)) for style in styles),
-        None if masks is None else np.stack([extend(mask, shape) for mask in masks]),
-        style_masks,  # a batch has none, nor a picture to start from
+        pad(content, shape),
+        tuple(crop(style, cropped_shape(style.shape, job.multiple_of)) for style in styles),
+        None if masks is None else np.stack([pad(mask, shape) for mask in masks]),
+        style_masks,  # a batch has neither style masks nor a picture to start from
         init,
     )
 
 
 def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
-    style_size = max(round(job.size * job.style_scale), 1)
-    styles = tuple(_load(job, path, "style", style_size) for path in job.styles)
+    styles = tuple(_load(job, path, "style", job.style_size) for path in job.styles)
     init: Any = job.init
-    named = init in ("content", "noise", "mean")
+    named = job.init_picture is None
     if not named:
         init = load_image(init, size=job.size)
     if job.content is not None:
         content = _load(job, job.content, "content", job.size)
     else:
-        # Nothing reads it but for its size: that of the style, which for a texture is as good.
+        # Only its size is used. For a texture, the size of the style is as good as any.
         content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
-    _check_size(job, "init", job.init, content.shape)
+    check_size(job, "init", job.init, content.shape)
     if not named and init.shape != content.shape:
         raise InputError(
             f"--init {job.init} has another aspect ratio than the content: "
@@ -101,10 +111,10 @@ def _load_masks(
 
 
 def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
-    """Reads a mask, `(H, W)` in [0, 1], for an image of `(H, W, 3)`; transparent is outside.
+    """Reads a mask, `(H, W)` in [0, 1], for an image `(H, W, 3)`; transparency counts as black.
 
     Raises:
-        InputError: if it cannot be read, has another aspect ratio, or is black all over.
+        InputError: if it cannot be read, has another aspect ratio, or is all black.
     """
     mask = load_image(path, size=max(image.shape[:2]), background=0.0).mean(-1)
     if mask.shape != image.shape[:2]:
@@ -113,39 +123,69 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
             f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
         )
     if not mask.max() > 0:
-        raise InputError(f"{option} {path} is black all over: paint its region white")
+        raise InputError(f"{option} {path} is all black: paint its region white")
     if mask.min() == 1:
-        say(f"{option} {describe_path(path)} is white all over: it keeps the whole picture")
+        print_message(f"{option} {describe_path(path)} is all white: it selects the whole picture")
     return mask
 
 
 def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
     image = load_image(path, size=size)
-    _check_size(job, source, path, image.shape)
+    check_size(job, source, path, image.shape)
     return image
 
 
-def _check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:
-    layers = layers_of(term for term in job.recipe.terms if term.target_image == source)
-    # The image that is optimised has the content's size, and passes all layers.
-    layers = layers if source == "style" else layers_of(job.recipe.terms)
-    minimum = job.recipe.network.minimum_size(layers)
+def check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:
+    """Checks that a picture is large enough for the layers that see it.
+
+    Args:
+        job: with the recipe.
+        source: content, style or init.
+        path: of the picture, for the message.
+        shape: `(H, W, ...)`, that it is used at.
+
+    Raises:
+        InputError: if it is too small.
+    """
+    # The image that is optimized has the content's size and passes all layers.
+    terms = [term for term in job.recipe.terms if source != "style" or term.target_image == source]
+    scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
+    require_size(
+        f"{source} {path}",
+        shape,
+        job.recipe.network.minimum_size(layers_of(terms)),
+        f"--size {job.size}{scaled}",
+        f"recipe {job.recipe.name} needs",
+    )
+
+
+def require_size(picture: str, shape: Sequence[int], minimum: int, size: str, needing: str) -> None:
+    """Refuses a picture of a short edge below `minimum` pixels.
+
+    Args:
+        picture: what it is, for the message, like `size`, which it was read with, and `needing`.
+        shape: `(H, W, ...)`.
+        minimum: pixels.
+        size: see above.
+        needing: see above.
+
+    Raises:
+        InputError: if it is too small.
+    """
     if min(shape[:2]) < minimum:
-        scaled = " times --style-scale" if source == "style" and job.style_scale != 1 else ""
         raise InputError(
-            f"{source} {path} is {shape[1]}x{shape[0]} px at --size {job.size}"
-            f"{scaled}; recipe {job.recipe.name} needs at least {minimum} px on the short edge: "
-            "use a larger --size or a less narrow image"
+            f"{picture} is {shape[1]}x{shape[0]} px at {size}; {needing} at least {minimum} px on "
+            "the short edge: use a larger --size or a less narrow image"
         )
 
 
 def fit_memory(
     job: Job, content: np.ndarray, styles: Sequence[np.ndarray], mesh: Mesh | None
 ) -> int | None:
-    """Returns the tile that is given, or the one that it takes, if any.
+    """Returns the tile of the job, or else the one that memory requires; None for no tiles.
 
     Raises:
-        InputError: if the picture does not fit into memory, or over the devices.
+        InputError: if the picture does not fit into memory, or cannot be split over the devices.
     """
     recipe = job.recipe
     height, width, _ = content.shape
@@ -153,14 +193,16 @@ def fit_memory(
     shapes = [style.shape for style in styles]
     longest = max(height, width, *(edge for shape in shapes for edge in shape[:2]))
     if job.tile is not None and job.tile < longest and not can_be_tiled(recipe):
-        raise InputError(f"--tile: recipe {recipe.name} has a term that is no sum over positions")
+        raise InputError(
+            f"--tile: recipe {recipe.name} has a term that is not a sum over positions"
+        )
     if mesh is not None:
         if isinstance(recipe.solver, ScipyLBFGSB):
             raise InputError(
                 f"recipe {recipe.name} runs on the host: leave out --shard and --devices"
             )
         try:
-            stride = transfer.Problem(recipe.network, recipe.terms).stride
+            stride = Problem(recipe.network, recipe.terms).stride
             splits_columns(content.shape, mesh, stride)
         except ValueError as error:
             raise InputError(f"{error}; use another --size or fewer --devices") from None
@@ -172,8 +214,8 @@ def fit_memory(
         return job.tile
     tile = choose_tile(recipe, height, width, budget, style_shapes=shapes)
     if tile is not None and not job.quiet:
-        say(
-            f"{width}x{height} px at once are too much for {format_memory(budget)}: computing in "
+        print_message(
+            f"{width}x{height} px at once do not fit into {format_memory(budget)}: computing in "
             f"windows of {tile} px, which gives the same picture"
         )
     return tile

@@ -1,40 +1,41 @@
-"""Signals that end a run: it stops after its step, and at once if told again.
+"""Signals that end a run: the first one after the current step, the second one at once.
 
-Only the main thread of Python hears signals, and not while it is inside XLA. So a run paints in
-another thread, and the main thread waits for it.
+Python handles signals in its main thread only, and not while that thread is inside XLA. Therefore
+a run paints in another thread, and the main thread waits for it.
 """
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Self
 
-from jaxstyle.app.job import say
+from jaxstyle.app.console import print_message
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one when a terminal closes; not on Windows
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP: a terminal was closed; not on Windows
 _PATIENCE = 5.0  # seconds: after SIGTERM and SIGHUP, SIGKILL often follows
 _POLL = 0.1  # seconds
 
 
 class Interrupts:
-    """Notes signals instead of being interrupted by them, so that nothing is left half done.
+    """Notes signals instead of being interrupted by them, so that every file is written whole.
 
-    Outside of the main thread, which hears no signals, it does nothing.
+    Outside of the main thread, which alone receives signals, it does nothing.
 
     Args:
-        again: what a second Ctrl-C does, for the answer to the first one.
+        again: what a second Ctrl-C does, for the message after the first one.
 
     Attributes:
-        first: the first signal that has come.
-        count: signals that have come.
-        abandoned: whether `watch` has left its work behind, which goes on in its thread.
+        first: the first signal that arrived, or None.
+        count: number of signals that arrived.
+        abandoned: whether `watch` returned while its work was still going on in its thread.
     """
 
-    def __init__(self, again: str = "save what there is and stop now") -> None:
+    def __init__(self, again: str = "save the best picture so far and stop now") -> None:
         self.again = again
         self.first: int | None = None
         self.abandoned = False
@@ -48,19 +49,19 @@ class Interrupts:
             for name in _SIGNALS:
                 number = getattr(signal, name, None)
                 handler = None if number is None else signal.getsignal(number)
-                # Under nohup, and for a shell's background jobs, some are ignored: so they stay.
+                # Signals that are ignored, as under nohup, stay ignored.
                 if number is not None and handler != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            # None: set by a library, as JAX does for SIGTERM where several processes run.
+            # None: a library set the handler, as JAX does for SIGTERM with several processes.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has asked the run to end."""
+        """Whether a signal has arrived."""
         return self.first is not None
 
     @property
@@ -71,17 +72,17 @@ class Interrupts:
     def watch(
         self, work: Callable[[], None], has_result: Callable[[], bool]
     ) -> BaseException | None:
-        """Calls `work` in another thread and waits for its end, or for a reason not to.
+        """Calls `work` in another thread, and waits for its end.
 
-        Reasons are a second signal; one before there is a result, since there is nothing to wait
-        for; and SIGTERM or SIGHUP after some seconds.
+        It stops waiting at a second signal; at a signal before there is a result; and some seconds
+        after SIGTERM or SIGHUP.
 
         Args:
-            work: looks at `requested` from time to time.
-            has_result: whether there is something to be saved.
+            work: should look at `requested` from time to time.
+            has_result: returns whether there is a result to save.
 
         Returns:
-            What `work` has raised.
+            The exception that `work` raised, or None.
         """
         problems: list[BaseException] = []
 
@@ -117,15 +118,51 @@ class Interrupts:
         self.first, self._since = number, time.monotonic()
         if self._can_wait():
             again = f"; press Ctrl-C again to {self.again}"
-            say(f"stopping after this step{again if number == signal.SIGINT else ''}")
+            print_message(f"stopping after this step{again if number == signal.SIGINT else ''}")
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal has arrived; its number is the argument."""
+
+
+def interrupt(number: int) -> None:
+    """Raises `Terminated`, for `on_signal`: the signal then ends the program as Ctrl-C does."""
+    raise Terminated(number)
+
+
+@contextlib.contextmanager
+def on_signal(call: Callable[[int], None], *numbers: int) -> Iterator[None]:
+    """Calls `call` with the first of the signals `numbers`, and restores the handlers before it.
+
+    Outside of the main thread, which alone receives signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def handle(number: int, _: object) -> None:
+        restore()
+        call(number)
+
+    for number in numbers:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process while a thread is inside XLA, which would crash at an ordinary exit."""
+    """Ends the process while a thread is inside XLA; an ordinary exit would crash there."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream.isatty():
-                stream.write("\x1b[?25h")  # a progress bar has hidden the cursor
+                stream.write("\x1b[?25h")  # show the cursor, which a progress bar hides
             stream.flush()
         except (OSError, ValueError, AttributeError):  # gone, closed, or None
             continue

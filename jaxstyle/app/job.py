@@ -1,4 +1,4 @@
-"""What a run is, and how it is made of the texts of a command line or of a manifest."""
+"""`Job`, the settings of a run, and how the texts of a command line or manifest are parsed."""
 
 import contextlib
 import dataclasses
@@ -6,38 +6,24 @@ import functools
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax.numpy as jnp
 
-from jaxstyle.evaluation import layers_of
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
-
-
-def say(text: str) -> None:
-    """Tells the user something, on stderr; that it cannot be read any more is no reason to stop."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        discard(sys.stderr)
-
-
-def discard(stream: TextIO) -> None:
-    """Sends to nowhere what cannot be written; Python would end with another exit code for it."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+from jaxstyle.terms.protocol import layers_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What `run` needs to know; paths are not checked yet."""
+    """The settings of a run. Its paths are not validated yet."""
 
     content: Path | None
     styles: tuple[Path, ...]
@@ -52,8 +38,8 @@ class Job:
     style_masks: tuple[Path, ...]
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
-    recipe_file: Path | None = None  # that the recipe was read from
-    multiple_of: int = 1  # pixels: of the working size, see `working_size`
+    recipe_file: Path | None = None  # the recipe was read from it
+    multiple_of: int = 1  # pixels, see `working_size`
     tile: int | None = None
     memory: float | None = None  # bytes
     shard: str | None = None  # rows
@@ -62,14 +48,14 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     report: Path | None = None  # a folder
-    overwrite: bool = False  # files of others
-    command: str = ""  # that makes the picture again
+    overwrite: bool = False  # files that jaxstyle did not write
+    command: str = ""  # makes the picture again
     progress: str = "auto"  # plain, json
     quiet: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the picture depends on besides its sources and the weights; for JSON."""
+        """What the picture depends on, besides its sources and the network weights, for JSON."""
         return {
             "recipe": describe_recipe(self.recipe),
             "size": self.size,
@@ -83,20 +69,29 @@ class Job:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Those settings by which pictures differ: no prose, no paths; as JSON gives them back."""
+        """The settings that change the picture: no prose and no paths, as read back from JSON."""
         settings = self.settings
         unused = ("name", "source", "description", "size", "init")  # the job has its own
         settings["recipe"] = {k: v for k, v in settings["recipe"].items() if k not in unused}
-        if self.init not in ("content", "noise", "mean"):
+        if self.init_picture is not None:
             settings["init"] = "picture"
         roles = [self.content is not None, len(self.styles), len(self.masks), len(self.style_masks)]
         return dict(json.loads(json.dumps({**settings, "pictures": roles})))
 
     @property
+    def style_size(self) -> int:
+        """Long edge of the styles, in pixels."""
+        return max(round(self.size * self.style_scale), 1)
+
+    @property
+    def init_picture(self) -> Path | None:
+        """The picture to start from; None for a start that has a name."""
+        return None if self.init in ("content", "noise", "mean") else Path(self.init)
+
+    @property
     def pictures(self) -> list[Path]:
         """All pictures that are read."""
-        paths = [self.content, *self.styles, *self.masks, *self.style_masks]
-        paths += [] if self.init in ("content", "noise", "mean") else [Path(self.init)]
+        paths = [self.content, *self.styles, *self.masks, *self.style_masks, self.init_picture]
         return [path for path in paths if path is not None]
 
     @property
@@ -107,16 +102,16 @@ class Job:
 
     @property
     def metadata_path(self) -> Path:
-        """The JSON beside the output."""
+        """The JSON next to the output."""
         return self.output.with_suffix(".json")
 
     @property
     def plot_path(self) -> Path:
-        """The loss curve beside the output."""
+        """The loss curve next to the output."""
         return self.output.with_name(f"{self.output.stem}-loss.png")
 
     def preview_path(self, step: int) -> Path:
-        """A preview beside the output."""
+        """A preview next to the output."""
         return self.output.with_name(f"{self.output.stem}-{step:04d}{self.output.suffix}")
 
 
@@ -143,10 +138,10 @@ def make_job(
     params: str | None = None,
     **others: Any,
 ) -> Job:
-    """Makes a job of what the options of `jaxstyle stylize` say, see there.
+    """Makes a job from options of `jaxstyle stylize`; `others` are further fields of `Job`.
 
     Raises:
-        InputError: if they are wrong, or contradict each other; files have not been looked at.
+        InputError: if options are wrong or contradict each other. Files are not read.
     """
     check_positive("--size", size)
     check_positive("--steps", steps)
@@ -188,7 +183,7 @@ def make_job(
 
 
 def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
-    version = None  # of a file, which may be replaced by another one of its name
+    version = None  # of a file: it may be replaced by another one with the same name
     if is_file_name(name):
         with contextlib.suppress(OSError, ValueError):
             status = os.stat(name)
@@ -196,7 +191,7 @@ def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
     return _read_recipe(name, settings, version)
 
 
-# Ten thousand rows of a manifest name a few recipes.
+# Ten thousand rows of a manifest name only a few recipes.
 @functools.lru_cache(maxsize=256)
 def _read_recipe(name: str, settings: tuple[str, ...], version: object) -> Recipe:
     del version
@@ -205,15 +200,15 @@ def _read_recipe(name: str, settings: tuple[str, ...], version: object) -> Recip
 
 
 def is_file_name(recipe: str) -> bool:
-    """Whether a recipe is given by a file."""
+    """Whether `recipe` is the name of a file."""
     return recipe.lower().endswith((".json", ".toml"))
 
 
 def find_recipe(name: str) -> Recipe:
-    """Returns the recipe of that name, or that of a file.
+    """Returns a recipe by its name, or reads it from a file.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such recipe.
     """
     if is_file_name(name):
         return read_recipe(name)
@@ -237,10 +232,10 @@ def check_settings(
     masks: Sequence[object],
     style_masks: Sequence[object],
 ) -> None:
-    """Checks the settings of a job that depend on each other or have a range.
+    """Validates the settings of a job that depend on each other or have a range.
 
     Raises:
-        InputError: if they are wrong, or contradict each other.
+        InputError: if they are out of range or contradict each other.
     """
     sources = {term.target_image for term in recipe.terms}
     if not style and "style" in sources:
@@ -272,8 +267,8 @@ def check_settings(
 def with_settings(
     recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
 ) -> Recipe:
-    """Returns `recipe` with what the command line says over it."""
-    pyramid, solver, network = recipe.pyramid, recipe.solver, recipe.network
+    """Returns `recipe` with the settings that the command line overrides."""
+    pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0:
         pyramid = None
     elif coarsest is not None:
@@ -291,10 +286,10 @@ def with_settings(
 
 
 def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is left out.
+    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is removed.
 
     Raises:
-        InputError: for anything else, an unknown name, a number that is negative or not finite,
+        InputError: for another form, an unknown name, or a number that is negative or not finite,
             or if no term is left.
     """
     weights = dict(recipe.weights)
@@ -310,7 +305,9 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
             raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
     terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
     if not terms:
-        raise InputError("--loss-weights: all terms have weight 0, so that there is nothing to do")
+        raise InputError(
+            "--loss-weights: all terms have weight 0, which leaves nothing to optimize"
+        )
     return dataclasses.replace(
         recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
     )
@@ -319,10 +316,10 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
 def parse_style_weights(
     texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
 ) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
-    """Returns the shares of `number` styles, by layer if `LAYER=SHARE,SHARE...` texts say so.
+    """Returns the shares of `number` styles, by layer if there are `LAYER=SHARE,SHARE...` texts.
 
     Raises:
-        InputError: for anything else.
+        InputError: for another form, an unknown layer, or shares that are no shares.
     """
     if not texts:
         return shares or None

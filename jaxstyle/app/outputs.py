@@ -1,10 +1,9 @@
-"""What a run writes: checked before it starts, and saved whatever happens.
+"""The files that a run writes: validated before it starts, and saved even if something fails.
 
-Nothing of the user's is replaced, and the picture is never lost.
+No file of the user is replaced, and the picture is never lost.
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 import secrets
@@ -12,39 +11,34 @@ import sys
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from jaxstyle.app.checkpoint import check_checkpoint
-from jaxstyle.app.job import Job, say
-from jaxstyle.app.pages import html, run_page
+from jaxstyle.app.console import print_message
+from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import check_folder, page_path
-from jaxstyle.app.pages.loss_plot import plot_losses
-from jaxstyle.app.progress import tell_program
-from jaxstyle.app.sidecar import hash_or_none, round_seconds, timed
 from jaxstyle.io import (
     InputError,
     check_extension,
     check_target,
     save_image,
-    write_atomically,
-    write_json,
 )
-from jaxstyle.io.files import describe_error, describe_path, show_path
+from jaxstyle.io.files import describe_error, describe_path
 from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
-_Place: TypeAlias = tuple[object, str]
+_Location: TypeAlias = tuple[object, str]
 
 
 def check_job(job: Job) -> None:
-    """Checks, before a single run, all that it will write against all that it reads.
+    """Validates all paths that a single run will write against all that it reads.
 
     Raises:
-        InputError: if something cannot be written, or would be lost.
+        InputError: if a file cannot be written, or another one would be lost.
     """
     check_extension(job.output, size=job.size)
     written = [job.output, job.metadata_path]
@@ -59,7 +53,7 @@ def check_job(job: Job) -> None:
         written.append(checkpoint)
     folders = [folder for folder in (job.report, job.checkpoint) if folder is not None]
     check_outputs(
-        # Two names that differ by case are of one preview.
+        # Two names that differ only by case are the same preview.
         [*written, *dict.fromkeys(_previews(job, folders))],
         job.sources,
         folders=folders,
@@ -69,7 +63,7 @@ def check_job(job: Job) -> None:
 
 
 def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yields the previews of this run that might replace a file, or come to be one of `folders`."""
+    """Yields those previews of this run that have the name of an existing file or of a folder."""
     if not job.preview_every:
         return
     recipe = job.recipe
@@ -92,19 +86,19 @@ def check_batch(
     page: Path | None,
     overwrite: bool,
 ) -> None:
-    """Checks, before a batch, all that it will write against all that it reads.
+    """Validates all paths that a batch will write against all that it reads.
 
-    Whether existing pictures may be replaced is checked later, for those that are painted.
+    Whether existing pictures may be replaced is checked later, for the pairs that are painted.
 
     Args:
         jobs: of all rows.
         kept: the journal and the locks.
         manifest: the file, or None.
         page: of the report, or None.
-        overwrite: allow existing files of others.
+        overwrite: allow to replace files that jaxstyle did not write.
 
     Raises:
-        InputError: if something would be lost.
+        InputError: if a file would be lost.
     """
     pages = [] if page is None else [page]
     results = [path for job in jobs for path in (job.output, job.metadata_path)]
@@ -125,148 +119,83 @@ def check_outputs(
     described: Mapping[Path, Path] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Refuses outputs that would replace an input, each other, or what jaxstyle has not written.
+    """Refuses outputs that would replace an input, each other, or a file of somebody else.
 
     Args:
-        written: all files that will be written; whether they can be, `check_target` tells.
+        written: all files that will be written; see `check_target` for whether they can be.
         read: all files that are read.
-        folders: that will be made for some of the files.
+        folders: folders that will be made.
         described: JSON file -> the picture that it will describe.
-        overwrite: allow existing files of others. An input is never replaced.
+        overwrite: allow to replace files that jaxstyle did not write. An input is never replaced.
 
     Raises:
-        InputError: before anything is touched.
+        InputError: if there is such an output. No file has been changed.
     """
     inputs: dict[object, Path] = {}
     for path in read:
-        inputs[_place(path)] = path
+        inputs[_location(path)] = path
         if (file := _file(path)) is not None:
             inputs[file] = path
-    outputs: dict[_Place, Path] = {}
+    outputs: dict[_Location, Path] = {}
     for path in written:
-        place = _place(path)
-        if place in inputs or _file(path) in inputs:
-            raise InputError(f"{describe_path(path)} is read and would be replaced: name another")
-        if place in outputs:
+        location = _location(path)
+        if location in inputs or _file(path) in inputs:
             raise InputError(
-                f"{describe_path(outputs[place])} and {describe_path(path)} would be the same "
+                f"{describe_path(path)} is read and would be replaced: name another output"
+            )
+        if location in outputs:
+            raise InputError(
+                f"{describe_path(outputs[location])} and {describe_path(path)} would be the same "
                 "file: name another output"
             )
-        outputs[place] = path
+        outputs[location] = path
         if not overwrite:
             check_replaceable(path)
     for path in folders:
-        if _place(path) in outputs:
+        if _location(path) in outputs:
             raise InputError(
                 f"{describe_path(path)} would be both a file and a folder: name another"
             )
     if overwrite:
         return
     for path in outputs.values():
-        # A preview or a loss curve; the JSON of the picture itself is written too.
-        if _place(path.with_suffix(".json")) not in outputs:
+        # A preview or a loss curve: only the picture itself has its JSON among the outputs.
+        if _location(path.with_suffix(".json")) not in outputs:
             _check_not_described(path)
     for path, picture in (described or {}).items():
         _check_description(path, picture)
 
 
 def check_replaceable(path: Path) -> None:
-    """Checks that `path` does not exist, is empty, or is as jaxstyle has written it.
+    """Checks that `path` does not exist, is empty, or is as jaxstyle wrote it.
 
     Raises:
-        InputError: if it holds something else.
+        InputError: if it has other content.
     """
     if not os.path.exists(path) or _is_empty(path):
         return
     if not is_ours(path):
         raise InputError(
             f"{describe_path(path)} exists, and jaxstyle did not write it: name another output, "
-            "or say --overwrite"
+            "or use --overwrite"
         )
     if _is_edited(path):
         raise InputError(
             f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
-            "say --overwrite"
+            "use --overwrite"
         )
-
-
-def save_all(
-    job: Job,
-    image: np.ndarray,
-    metadata: dict[str, Any],
-    seconds: dict[str, float],
-    pictures: run_page.Pictures,
-    snapshots: Mapping[int, str],
-) -> tuple[Path | None, bool]:
-    """Saves everything, the picture first, and says so.
-
-    Returns:
-        Where the picture is, and whether everything is where it was wanted.
-    """
-    trace = metadata["trace"]
-    # The JSON tells how long saving the picture took.
-    with timed(seconds, "save"):
-        saved = save_picture(job.output, image, overwrite=job.overwrite)
-    metadata["seconds"] = round_seconds(seconds)
-    if saved is None:
-        tell_program(job.progress, {"output": None, "status": metadata["status"]})
-        return None, False
-    complete = saved == job.output
-    job = dataclasses.replace(job, output=saved)
-    metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
-    page = None if job.report is None else page_path(job.report)
-
-    def plot() -> None:
-        curve = plot_losses(trace, job.recipe.weights, f"{show_path(job.output.name)}: loss")
-        write_atomically(job.plot_path, curve)
-
-    def write_page() -> None:
-        assert job.report is not None  # noqa: S101
-        text = run_page.describe_run(job, metadata, image, pictures, snapshots)
-        html.write_page(job.report, text)
-
-    for name, path, write in (
-        ("JSON", job.metadata_path, lambda: write_json(job.metadata_path, metadata)),
-        ("loss curve", job.plot_path if job.plot else None, plot),
-        ("report", page, write_page),
-    ):
-        if path is not None and not _is_written(name, path, write, job.overwrite):
-            complete = False
-    told = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
-    tell_program(
-        job.progress, {"output": str(job.output), "report": str(page) if page else None, **told}
-    )
-    if not job.quiet:
-        say(
-            f"{job.output}: loss {trace[0]['loss']:.4g} -> {metadata['loss']:.4g} in "
-            f"{metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
-            f"(+ {seconds['compile']:.1f} s compilation), {metadata['status'].replace('_', ' ')}"
-        )
-    return saved, complete
-
-
-def _is_written(name: str, path: Path, write: Callable[[], None], overwrite: bool) -> bool:
-    """Calls `write`; whatever is wrong with it is said, and does not cost the other files."""
-    try:
-        if not overwrite:
-            check_replaceable(path)
-        write()
-    except Exception as error:
-        say(f"error: there is no {name}: {describe_error(error)}")
-        return False
-    return True
 
 
 def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:
-    """Saves a picture; if that fails, somewhere else under a new name, and says so.
+    """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
-        path: where it is wanted.
+        path: the wanted path.
         image: `(H, W, 3)` in [0, 1].
-        overwrite: as in `check_outputs`; a file may have come there since then.
+        overwrite: as in `check_outputs`. A new file may have appeared since then.
 
     Returns:
-        Where it is; None if it could not be saved anywhere.
+        The path of the picture; None if it could not be saved anywhere.
     """
     while True:
         try:
@@ -282,9 +211,9 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
                 save_image(folder / name, image)
             except (InputError, OSError, MemoryError):
                 continue
-            say(f"error: {problem}. The picture is in {describe_path(folder / name)}")
+            print_message(f"error: {problem}. The picture is in {describe_path(folder / name)}")
             return folder / name
-        say(f"error: {problem}; nor could it be saved in another folder")
+        print_message(f"error: {problem}; nor could it be saved in another folder")
         if not _wait_for_user():
             return None
 
@@ -296,40 +225,40 @@ def _other_folders() -> Iterator[Path]:
 
 
 def _wait_for_user() -> bool:
-    """Asks whoever is at the terminal to make room; whether to try again."""
+    """Asks the user at the terminal to free some space; returns whether to try again."""
     if threading.current_thread() is not threading.main_thread():
-        return False  # of a server, for instance
+        return False  # such as a thread of the server
     try:
         if sys.stdin is None or not sys.stdin.isatty():
             return False
-        say("Free some space and press Enter to try again, or Ctrl-D to give up.")
+        print_message("Free some space and press Enter to try again, or Ctrl-D to give up.")
         return bool(sys.stdin.readline())
     except (OSError, ValueError):
         return False
 
 
 def _check_description(path: Path, picture: Path) -> None:
-    """Checks that a JSON file does not describe another picture that is still there."""
+    """Checks that a JSON file does not describe another picture that still exists."""
     other = _described(path)
-    if other is not None and _place(other) != _place(picture):
+    if other is not None and _location(other) != _location(picture):
         raise InputError(
             f"{describe_path(path)} describes {describe_path(other)}, which exists: name another "
-            "output, or say --overwrite"
+            "output, or use --overwrite"
         )
 
 
 def _check_not_described(path: Path) -> None:
-    """Checks that `path` is not a finished picture, with a JSON file of its own."""
+    """Checks that `path` is not a finished picture with its own JSON file."""
     other = _described(path.with_suffix(".json"))
-    if other is not None and _place(other) == _place(path):
+    if other is not None and _location(other) == _location(path):
         raise InputError(
-            f"{describe_path(path)} is a finished picture, with its own JSON beside it: name "
-            "another output, or say --overwrite"
+            f"{describe_path(path)} is a finished picture with its own JSON next to it: name "
+            "another output, or use --overwrite"
         )
 
 
 def _described(path: Path) -> Path | None:
-    """The picture that a JSON file describes, if both are there; a damaged one describes none."""
+    """Returns the picture that a JSON file describes, if both exist and the JSON is not damaged."""
     try:
         name = read_json(path, checked=False).get("output")
     except InputError:
@@ -341,7 +270,7 @@ def _described(path: Path) -> Path | None:
 
 
 def _is_edited(path: Path) -> bool:
-    """Whether a file of ours is JSON that somebody has changed; no JSON any more is damaged."""
+    """Whether jaxstyle wrote this JSON and somebody changed it. Text that is no JSON is damage."""
     try:
         content = read_json(path, checked=False)
     except InputError:
@@ -357,7 +286,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """What is the same for two names of one file; None for a file that does not exist."""
+    """Returns a key that two names of one file share; None for a file that does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -365,8 +294,8 @@ def _file(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _place(path: Path) -> _Place:
-    """What is the same for two names that a write would take to one place."""
+def _location(path: Path) -> _Location:
+    """Returns a key that two names share if writing to them would write the same file."""
     real = Path(os.path.realpath(path))
     folder, name = real.parent, real.name
     if _folds_case(folder):
@@ -376,7 +305,7 @@ def _place(path: Path) -> _Place:
 
 @functools.lru_cache(maxsize=1024)
 def _folds_case(folder: Path) -> bool:
-    """Whether the file system takes `A` and `a` for the same name, told by a folder above."""
+    """Whether the file system treats `A` and `a` as the same name; tested on a folder above."""
     for existing in (folder, *folder.parents):
         swapped = existing.with_name(existing.name.swapcase()) if existing.name else existing
         if swapped != existing and existing.exists():

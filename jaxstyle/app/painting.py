@@ -1,177 +1,284 @@
-"""Paints the pairs of a batch in one compiled program, as many at a time as memory holds."""
+"""Paints one picture, from the job to the saved files. `listeners` does what happens on the way."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 import jaxstyle
-from jaxstyle.app import runtime
-from jaxstyle.app.job import say
-from jaxstyle.app.pairs import Batch, Lane, Pair, stack_shares
-from jaxstyle.app.progress import work_of_steps
-from jaxstyle.app.sidecar import count_compilation, timed
-from jaxstyle.io.files import describe_error
-from jaxstyle.transfer import StyleResult
+from jaxstyle import StyleResult
+from jaxstyle.app import compile_cache, devices, inputs, outputs
+from jaxstyle.app.checkpoint import CheckpointFile, Resumed
+from jaxstyle.app.console import print_json, print_message, show_progress
+from jaxstyle.app.interrupts import Interrupts, leave
+from jaxstyle.app.job import Job
+from jaxstyle.app.listeners import (
+    NOT_FINITE,
+    Finished,
+    Latest,
+    Listener,
+    Step,
+    finish,
+    follow,
+    listeners_of,
+)
+from jaxstyle.app.sidecar import (
+    SECONDS,
+    count_compilation,
+    describe_files,
+    describe_losses,
+    describe_picture,
+    device_name,
+    hash_or_none,
+    round_seconds,
+    timed,
+)
+from jaxstyle.io import InputError
+from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.solvers import ScipyLBFGSB, Status
 
-_CPU_CHUNK = 2**20  # pixels of all lanes times steps, between two looks at whether to stop
+_CPU_CHUNK = 2**18  # pixels times steps, between two looks at the result
 
 
-class DeviceError(Exception):
-    """The device has failed for two parts in a row, so it is not these pairs."""
-
-
-class Painted(NamedTuple):
-    """What has become of a pair: a result, or the error that it ended with."""
-
-    pair: Pair
-    result: StyleResult | None
-    seconds: dict[str, float]
-    error: str = ""
-
-
-class Painter:
-    """Paints batches.
+def paint(job: Job, listeners: Sequence[Listener] = ()) -> int:
+    """Paints the picture of `job` and saves it.
 
     Args:
-        params: network parameters, by the preprocessing that they are made for.
-        mesh: of several devices, or None.
-        call: how compiled programs are called, see `stylize_steps`.
-        stopped: tells whether to end between two steps.
-        show: called with the pairs that are in work, as far as they are painted.
+        job: what to paint.
+        listeners: see the run, besides those that the job asks for.
+
+    Returns:
+        The exit code: 0, 1 if the run failed, 128 + the number of a signal, such as 130 for Ctrl-C.
+
+    Raises:
+        InputError: for anything that is wrong with the input, before the run starts.
+        Exception: for any other failure before there is anything to save.
     """
+    run = _prepare(job)
+    # One of several processes writes and prints; all of them have the whole picture.
+    writes = jax.process_index() == 0
+    file = None if job.checkpoint is None else CheckpointFile(job, run.loaded.weights)
+    latest = Latest()
+    with Interrupts() as interrupts:
+        quiet = job.quiet or not writes
+        with (
+            show_progress(job.progress, quiet, "steps") as show,
+            timed(run.seconds, "optimize"),
+            count_compilation(run.seconds),
+        ):
+            seen = [latest, *listeners]
 
-    def __init__(
-        self,
-        params: dict[str, Any],
-        mesh: Mesh | None,
-        call: Callable[..., Any],
-        stopped: Callable[[], bool],
-        show: Callable[[float], None],
-    ) -> None:
-        self.params, self.mesh, self.call = params, mesh, call
-        self.stopped, self.show = stopped, show
-        self.limits: dict[Any, int] = {}  # lanes that fit, where memory has run out
-        self.failing = False  # the device, in the last part
+            def work() -> None:
+                resumed = None if file is None else file.latest()
+                if writes:
+                    seen.extend(listeners_of(job, show, file, resumed.trace if resumed else ()))
+                with devices.precision(job.precision):
+                    steps = _steps(run, resumed)
+                    run.complete = follow(steps, seen, lambda: interrupts.requested)
 
-    def paint(
-        self, batch: Batch, lanes: Sequence[Lane | None], missing: set[str]
-    ) -> Iterator[Painted]:
-        """Yields what is missing of a batch; fewer if it is stopped.
+            problem = interrupts.watch(work, lambda: _is_saveable(latest.step))
+        run.seconds["optimize"] -= run.seconds["compile"]
+        code = 0 if run.complete else interrupts.code
+        code = code or 130 * isinstance(problem, KeyboardInterrupt)
+        if problem is not None and not code:
+            _check_started(latest.step, problem)
+            code = 1
+        if latest.step is None or not _is_saveable(latest.step):
+            code = _report_failure(job, code)
+        elif writes:
+            code = _save(run, latest.step, seen, code, problem)
+        if not interrupts.abandoned:
+            for listener in seen:
+                listener.end(code)
+        code = code or interrupts.code  # of a signal that came while it was saved
+        if interrupts.abandoned:
+            leave(code)
+    return code
 
-        Args:
-            batch: the pairs.
-            lanes: their pictures, None for a pair whose pictures cannot be read.
-            missing: outputs that are to be painted.
 
-        Raises:
-            DeviceError: see there.
-        """
-        whole = next((lane for lane in lanes if lane is not None), None)
-        if whole is None:
-            return
-        # A lane that failed, or that is left over, repeats another: all lanes are independent.
-        filled = [lane or whole for lane in lanes]
-        wanted = [
-            lane is not None and pair.row.output in missing
-            for pair, lane in zip(batch.pairs, lanes, strict=True)
-        ]
-        size = min(batch.size, self.limits.get(batch.shape, batch.size))
-        start = 0
-        while start < len(batch.pairs):
-            here = range(start, min(start + size, len(batch.pairs)))
-            chosen = [index for index in here if wanted[index]]
-            if not chosen:
-                start += size
-                continue
-            lanes_here = [*here, *[here[-1]] * (size - len(here))]
-            seconds = dict.fromkeys(("load", "compile", "optimize", "save"), 0.0)
-            try:
-                with timed(seconds, "optimize"), count_compilation(seconds):
-                    results = self._run(
-                        [batch.pairs[index] for index in lanes_here],
-                        [filled[index] for index in lanes_here],
-                        len(chosen),
-                    )
-                self.failing = False
-            except (RuntimeError, MemoryError, ValueError) as error:
-                if _is_out_of_memory(error) and size > 1:
-                    size //= 2
-                    self.limits[batch.shape] = size
-                    say(f"out of memory: going on with {size} pairs at a time")
-                    continue
-                problem = self._describe(error)
-                yield from (Painted(batch.pairs[i], None, seconds, problem) for i in chosen)
-                start += size
-                continue
-            if results is None:
-                return
-            seconds["optimize"] -= seconds["compile"]
-            each = {name: value / len(here) for name, value in seconds.items()}
-            for index in chosen:
-                result = jax.tree.map(lambda leaf, i=index - start: leaf[i], results)
-                height, width = filled[index].shape
-                image = result.image[:height, :width]
-                yield Painted(batch.pairs[index], result._replace(image=image), each)
-            start += size
+@dataclasses.dataclass
+class _Run:
+    """A run and what belongs to it."""
 
-    def _describe(self, error: Exception) -> str:
-        """Says what has gone wrong with some pairs.
+    job: Job
+    loaded: inputs.Loaded
+    mesh: Mesh | None
+    tile: int | None
+    call: Callable[..., Any]
+    files: dict[str, Any]
+    """The files that were read, with hashes as they were then."""
+    seconds: dict[str, float]
+    complete: bool = False
+    """Whether all steps are made."""
 
-        Raises:
-            DeviceError: see there.
-        """
-        if _is_out_of_memory(error):
-            return "out of memory; use a smaller size"
-        if isinstance(error, ValueError):  # the library refuses their settings
-            return describe_error(error)
-        text = f"the device failed: {describe_error(error)}"
-        if self.failing:
-            raise DeviceError(text) from error
-        self.failing = True
-        return text
 
-    def _run(self, pairs: Sequence[Pair], lanes: Sequence[Lane], number: int) -> Any:
-        """Runs one program on so many lanes, `number` of which count; None if it is stopped."""
-        job = pairs[0].job
-        recipe = job.recipe
-        contents = np.stack([lane.content for lane in lanes])
-        styles = tuple(
-            np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
+def _prepare(job: Job) -> _Run:
+    """Checks outputs, reads inputs, and says what will be painted.
+
+    Raises:
+        InputError: see `paint`.
+    """
+    outputs.check_job(job)
+    call = compile_cache.keep_compiled_programs()
+    seconds = dict.fromkeys(SECONDS, 0.0)
+    with timed(seconds, "load"):
+        loaded = inputs.load(job)
+    content = loaded.pictures.content
+    mesh = devices.mesh_of(job.shard, job.devices)
+    tile = inputs.fit_memory(job, content, loaded.pictures.styles, mesh)
+    if not job.quiet and jax.process_index() == 0:
+        print_message(
+            f"{job.content.name if job.content else 'texture'} at {content.shape[1]}x"
+            f"{content.shape[0]} px, style {_names(job.styles) or 'none'}, "
+            f"recipe {job.recipe.name}, on {device_name()}"
         )
-        masks = None
-        if lanes[0].masks is not None:
-            masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
-        steps = jaxstyle.stylize_batch_steps(
-            self.params[recipe.network.preprocessing],
-            contents,
-            styles,
-            recipe=recipe,
-            weights={
-                name: np.array([pair.job.recipe.weights[name] for pair in pairs], np.float32)
-                for name in recipe.weights
-            },
-            style_weights=stack_shares([pair.job for pair in pairs]),
-            masks=masks,
-            init=job.init,
-            key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
-            mesh=self.mesh,
-            every=runtime.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
-            call=self.call,
+    return _Run(job, loaded, mesh, tile, call, describe_files(job), seconds)
+
+
+def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
+    """Makes step after step and yields every few of them."""
+    job, pictures, shape = run.job, run.loaded.pictures, run.loaded.shape
+    trace = [] if resumed is None else [*resumed.trace]
+    kept: list[jaxstyle.Checkpoint] = []
+    begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
+    steps = jaxstyle.stylize_steps(
+        run.loaded.params,
+        pictures.content,
+        pictures.styles,
+        recipe=job.recipe,
+        style_weights=job.style_weights,
+        masks=pictures.masks,
+        style_masks=pictures.style_masks,
+        init=pictures.init,
+        key=jax.random.key(job.seed) if job.init in ("noise", "mean") else None,
+        tile=run.tile,
+        mesh=run.mesh,
+        every=_chunk(job, pictures.content),
+        checkpoint=None if resumed is None else resumed.checkpoint,
+        keep=None if job.checkpoint is None else kept.append,
+        call=run.call,
+    )
+    for number, on_device in steps:
+        result = jax.device_get(on_device)  # so that it survives a failure of the device
+        result = result._replace(image=result.image[: shape[0], : shape[1]])
+        trace += _new_entries(number, result, trace, time.perf_counter() - begin)
+        checkpoint = kept.pop() if kept else None
+        kept.clear()
+        yield Step(number, result.trace.shape[-1], result, tuple(trace), checkpoint)
+
+
+def _is_saveable(step: Step | None) -> bool:
+    """Whether there is a picture to save."""
+    return step is not None and int(step.result.status) != Status.NON_FINITE_START
+
+
+def _check_started(step: Step | None, problem: BaseException) -> None:
+    """Raises `problem` if it came before the first result."""
+    if step is not None:
+        return
+    if isinstance(problem, ValueError):  # the library refuses a setting
+        raise InputError(" ".join(str(problem).split())) from problem
+    raise problem
+
+
+def _report_failure(job: Job, code: int) -> int:
+    """Says why there is no picture; returns the exit code."""
+    interrupted = code > 1
+    status = "interrupted" if interrupted else "non_finite_start"
+    print_json(job.progress, {"output": None, "status": status})
+    if interrupted:
+        print_message("interrupted before there was anything to save")
+        return code
+    print_message(f"error: {NOT_FINITE}. Nothing was saved")
+    return 1
+
+
+def _save(
+    run: _Run,
+    step: Step,
+    listeners: Sequence[Listener],
+    code: int,
+    problem: BaseException | None,
+) -> int:
+    """Saves the picture, then all other files; returns the exit code, which was `code` so far."""
+    job, result = run.job, step.result
+    metadata = describe_picture(
+        job,
+        result,
+        result.image.shape,
+        run.loaded.weights,
+        run.seconds,
+        step.trace,
+        tile=run.tile,
+        mesh=run.mesh,
+        files=run.files,
+    )
+    if code:
+        metadata["status"] = "failed" if code == 1 else "interrupted"
+    if code == 1 and problem is not None:
+        metadata["problem"] = _reason(problem)
+    image = np.asarray(result.image)
+    with timed(run.seconds, "save"):
+        saved = outputs.save_picture(job.output, image, overwrite=job.overwrite)
+    complete = saved == job.output
+    if saved is None:
+        print_json(job.progress, {"output": None, "status": metadata["status"]})
+    else:
+        metadata["seconds"] = round_seconds(run.seconds)
+        metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
+        there = dataclasses.replace(job, output=saved)
+        complete &= finish(listeners, Finished(there, image, metadata, run.loaded.pictures))
+    if "problem" in metadata:
+        place = "" if saved is None else f"; the best picture so far is in {describe_path(saved)}"
+        print_message(
+            f"error: the run failed after {step.number} steps: {metadata['problem']}{place}"
         )
-        result = None
-        with runtime.precision(job.precision):
-            for step, best in steps:
-                if self.stopped():
-                    return None
-                result = best
-                work = work_of_steps(recipe, best.trace.shape[-1], contents.shape[1:])
-                self.show(number * sum(work[:step]) / sum(work))
-        return jax.device_get(result)
+    return code or (0 if complete else 1)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+def _reason(problem: BaseException) -> str:
+    reason = describe_error(problem)
+    known = isinstance(problem, OSError | ValueError | jax.errors.JaxRuntimeError)
+    if not known and type(problem).__name__ not in reason:
+        reason = f"{type(problem).__name__}: {reason}"
+    return reason + devices.advice_for(problem)
+
+
+def _chunk(job: Job, content: np.ndarray) -> int:
+    """Steps between two looks at the result."""
+    if job.report or isinstance(job.recipe.solver, ScipyLBFGSB):
+        return 1  # a report shows the first ones; a step of SciPy's is many evaluations
+    every = devices.steps_at_once(content[..., 0].size, cpu=_CPU_CHUNK, other=10)
+    return math.gcd(every, job.preview_every or every)
+
+
+def _new_entries(
+    step: int, result: StyleResult, trace: Sequence[Mapping[str, Any]], seconds: float
+) -> list[dict[str, Any]]:
+    """Returns an entry for each step since the last one in `trace`."""
+    evaluations = int(result.num_evaluations)
+    first: Mapping[str, Any] = {"step": -1, "evaluations": 0, "seconds": seconds}
+    last = trace[-1] if trace else first
+    # Where a smaller size has ended early, the steps that were left are not made.
+    made = max(last["step"], step - (evaluations - last["evaluations"]))
+    # Steps that were made together are taken to have lasted equally long.
+    each = (seconds - last["seconds"]) / max(step - made, 1)
+    return [
+        {
+            "step": now,
+            "evaluations": evaluations - (step - now),
+            "seconds": round(seconds - each * (step - now), 3),
+            **describe_losses(result, now),
+        }
+        for now in range(made + 1, step + 1)
+    ]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return " + ".join(path.name for path in paths)

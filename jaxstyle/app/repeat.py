@@ -1,4 +1,4 @@
-"""Painting a picture again from the JSON beside it."""
+"""Paints a picture again from the JSON next to it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from jaxstyle.app.job import Job, check_settings
 from jaxstyle.app.sidecar import hash_or_none
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, build_recipe, list_weights
 from jaxstyle.io.errors import check_positive
@@ -16,18 +17,18 @@ from jaxstyle.io.recipe_codec import convert
 
 
 def job_of(path: Path, **others: Any) -> Job:
-    """Makes the job that has painted the picture beside a JSON file, whatever folder this is.
+    """Makes the job that painted the picture next to a JSON file, in any current folder.
 
-    The files that it has read must be what they were. They are looked for where they were, and
-    next to the JSON.
+    The input files must not have changed. They are looked up at their old paths, and next to the
+    JSON.
 
     Args:
         path: the JSON.
-        **others: further settings of `Job`, `output` among them unless it is to be
-            `NAME-again.EXTENSION` in the current folder.
+        **others: further fields of `Job`. The default of `output` is `NAME-again.EXTENSION` in the
+            current folder.
 
     Raises:
-        InputError: if it is no such JSON, or if files or network weights are not what they were.
+        InputError: if it is not such a JSON, or if files or network weights have changed.
     """
     metadata = read_json(path)
     name = describe_path(path)
@@ -64,13 +65,13 @@ def job_of(path: Path, **others: Any) -> Job:
         raise InputError(f"{name} cannot be repeated: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"{name} does not tell how its picture was painted (no {error}); give the JSON that "
-            "jaxstyle has written beside a picture"
+            f"{name} does not say how its picture was painted (no {error}); give the JSON that "
+            "jaxstyle wrote next to a picture"
         ) from None
     changed = list(_changed(files, {**several, **single}))
     if changed:
         raise InputError(f"{name} cannot be repeated: {'; '.join(changed)}")
-    single["params"] = _find_params(single["params"], weights, recipe.network.preprocessing)
+    single["params"] = _find_params(single["params"], weights, vgg_of(recipe).preprocessing)
     return Job(
         content=single["content"],
         styles=several["styles"],
@@ -84,7 +85,7 @@ def job_of(path: Path, **others: Any) -> Job:
 
 
 def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
-    """Returns those settings that are not files, each of its type; `init` is that picture, if any.
+    """Returns the settings that are not files, with checked types; `init` is a picture or None.
 
     Raises:
         InputError: if one is of another type, or out of its range.
@@ -122,7 +123,7 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
 
 
 def _find(entry: Mapping[str, Any], beside: Path) -> Path:
-    """Returns where a file is: at its path, unless only one next to the JSON is the same."""
+    """Returns the path of a file: the old one, unless only a file next to the JSON has its hash."""
     path = Path(entry["path"])
     moved = beside.parent / path.name
     if hash_or_none(path) != entry["sha256"] and hash_or_none(moved) == entry["sha256"]:
@@ -131,7 +132,7 @@ def _find(entry: Mapping[str, Any], beside: Path) -> Path:
 
 
 def _changed(files: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what is wrong with files that are not what they were."""
+    """Yields a message for each file that is missing or has changed."""
     for role, paths in found.items():
         several = isinstance(paths, tuple)
         entries = files[role] if several else [files[role]]
@@ -146,10 +147,10 @@ def _changed(files: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
 
 
 def _find_params(path: Path | None, sha256: str, preprocessing: Any) -> Path | None:
-    """Returns the file with those weights of the network, None for the default ones.
+    """Returns the file with the network weights of that hash, None for the default ones.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such file.
     """
     if path is None:
         for each in list_weights():
@@ -158,7 +159,7 @@ def _find_params(path: Path | None, sha256: str, preprocessing: Any) -> Path | N
     _, info = load_params_and_info(path, preprocessing=preprocessing)
     if info.sha256 != sha256:
         raise InputError(
-            "the picture was painted with other weights of the network, with the SHA-256 "
+            "the picture was painted with other network weights, with the SHA-256 "
             f"{sha256[:16]}...; put them into the cache with jaxstyle weights convert"
         )
     return path

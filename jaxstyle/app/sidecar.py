@@ -1,4 +1,4 @@
-"""What stands in the JSON beside a picture, and what it takes to tell it."""
+"""The JSON next to a picture, and the facts that it records."""
 
 import os
 import time
@@ -10,15 +10,18 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxstyle import StyleResult
+from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
-from jaxstyle.app.programs import LOADED
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
 from jaxstyle.solvers import Status
-from jaxstyle.transfer import StyleResult
+
+SECONDS = ("load", "compile", "optimize", "save")
+"""The parts that the seconds of a run are split into."""
 
 
-def describe_run(
+def describe_picture(
     job: Job,
     result: StyleResult,
     shape: Sequence[int],
@@ -30,10 +33,10 @@ def describe_run(
     mesh: Mesh | None,
     files: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Returns what stands in the JSON beside a picture of `shape` `(H, W, 3)`.
+    """Returns the content of the JSON next to a picture of `shape` `(H, W, 3)`.
 
-    With it the picture can be made again from any folder, see `jaxstyle.app.repeat`. `files` are
-    what `describe_files` returned before the run; files may have changed since.
+    The picture can be painted again from it in any folder, see `jaxstyle.app.repeat`. `files` is
+    what `describe_files` returned before the run, since files may have changed meanwhile.
     """
     return {
         "output": job.output.name,
@@ -69,18 +72,17 @@ def describe_run(
 def _working_directory() -> str | None:
     try:
         return os.getcwd()
-    except OSError:  # somebody has removed it
+    except OSError:  # the folder was removed
         return None
 
 
 def describe_files(job: Job) -> dict[str, Any]:
-    """Returns path and hash of each file that `job` reads, by what it is for."""
+    """Returns path and hash of each file that `job` reads, by its role."""
 
     def describe(path: Path) -> dict[str, Any]:
         return {"path": os.path.abspath(path), "sha256": hash_or_none(path)}
 
-    init = None if job.init in ("content", "noise", "mean") else Path(job.init)
-    single = {"content": job.content, "init": init, "params": job.params}
+    single = {"content": job.content, "init": job.init_picture, "params": job.params}
     several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}
     return {
         **{name: None if path is None else describe(path) for name, path in single.items()},
@@ -89,7 +91,7 @@ def describe_files(job: Job) -> dict[str, Any]:
 
 
 def without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what `describe_run` has returned, with the names of files in the place of paths."""
+    """Returns what `describe_picture` returned, with names of files in the place of paths."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, list):
@@ -105,7 +107,7 @@ def without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_losses(result: StyleResult, step: int) -> dict[str, Any]:
-    """Returns loss and terms after a step, 0 before the first one, as they stand in JSON."""
+    """Returns loss and terms after a step, 0 for the start, as in the JSON."""
     if step == 0:
         loss, terms = result.loss, result.term_losses
     else:
@@ -115,13 +117,13 @@ def describe_losses(result: StyleResult, step: int) -> dict[str, Any]:
 
 
 def round_seconds(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Returns timings as they stand in JSON."""
+    """Returns timings as in the JSON."""
     return {name: round(value, 3) for name, value in seconds.items()}
 
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Adds the seconds that it takes to `seconds[name]`."""
+    """Adds the duration of the block to `seconds[name]`."""
     begin = time.perf_counter()
     try:
         yield
@@ -131,10 +133,10 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds what JAX spends on compiling, and on loading programs, to `seconds["compile"]`."""
+    """Adds the time that JAX compiles and loads programs to `seconds["compile"]`."""
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        # Tracing is left out: it nests, and would be counted twice.
+        # Tracing is not counted: its events nest and would be counted twice.
         compiled = event.endswith(("/backend_compile_duration", "/jaxpr_to_mlir_module_duration"))
         if compiled or event == LOADED:
             seconds["compile"] += duration_secs
@@ -147,7 +149,7 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
 
 
 def hash_or_none(path: Path) -> str | None:
-    """The hash of a file; None if it cannot be read, which is no reason to lose the JSON."""
+    """Returns the hash of a file; None if it cannot be read, so that the JSON is still written."""
     try:
         return sha256_of(path)
     except InputError:
@@ -155,6 +157,6 @@ def hash_or_none(path: Path) -> str | None:
 
 
 def device_name() -> str:
-    """The device as messages and JSON name it."""
+    """Returns the name of the device, for messages and JSON."""
     device = jax.devices()[0]
     return f"{device.platform} ({device.device_kind})"

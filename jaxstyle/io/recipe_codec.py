@@ -14,18 +14,20 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, read_table
-from jaxstyle.network.vgg import VGG19
+from jaxstyle.network.vgg import VGG, VGG16, VGG19
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
 # Classes that the fields of a recipe may have; the `type` in a description selects one.
-_NETWORKS = (VGG19,)
+_NETWORKS = (VGG19, VGG16)
 _SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
 _TERMS = (
     terms.Content,
@@ -44,6 +46,9 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
 
     Args:
         recipe: any recipe.
+
+    Raises:
+        InputError: if a term holds an array.
     """
     return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
@@ -65,6 +70,8 @@ def _plain(value: Any) -> Any:
         return {"type": type(value).__name__, **settings}
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, jax.Array | np.ndarray):
+        raise InputError("a recipe with a term that holds an array cannot be written as text")
     return getattr(value, "__name__", str(value))  # a dtype
 
 
@@ -172,7 +179,7 @@ def _child(settings: Any, key: str, where: str) -> Any:
 def _fields(kind: Any) -> dict[str, Any]:
     """Returns setting -> type hint of a class, for the settings that `_plain` describes."""
     hints = typing.get_type_hints(kind)
-    module = issubclass(kind, VGG19)
+    module = issubclass(kind, VGG)
     return {
         field.name: hints[field.name]
         for field in dataclasses.fields(kind)

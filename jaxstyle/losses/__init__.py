@@ -1,17 +1,16 @@
 """Losses of style transfer: pure functions from arrays to a scalar, and the sums behind them.
 
 Features are `(h, w, c)` floating point of any scale, one image at a time; images are sRGB in
-[0, 1]. `weight`, where a function takes one, is a non-negative weight per position, `(h, w)`; the
-functions that take one are *sums* over positions, so that sums over parts of an image add up to
-the sum over the whole.
+[0, 1]. Functions with the argument `weight`, a non-negative weight per position `(h, w)`, are
+*sums* over positions: sums over the parts of an image add up to the sum over the whole.
 
-Half-precision arguments become float32 before anything is subtracted, weighted or summed, and the
-results are float32 or better; a weight never decides their dtype. Products of matrices take
-float32 operands as they are, whatever `jax.default_matmul_precision` says: with operands rounded
-to bfloat16, a TPU's default, square roots of covariances diverge, and close to the style the
-gradient of a Gram matrix is off by 1 %, that of `covariance_distance` by 3 %.
+Half-precision arguments are converted to float32 before anything is subtracted, weighted or summed.
+Results are float32 or better; a weight never changes their dtype. Matrix products use full
+precision whatever `jax.default_matmul_precision` says. With operands rounded to bfloat16, a TPU's
+default, square roots of covariances diverge, and close to the style the gradient of a Gram matrix
+is off by 1 % and that of `covariance_distance` by 3 %.
 
-With F the `(h * w, c)` features of the image, P of the content, N = c and M = h * w, equation
+F are the `(h * w, c)` features of the image, P those of the content, N = c and M = h * w. Equation
 numbers are those of Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural
 Networks", CVPR 2016.
 """

@@ -70,7 +70,7 @@ def scaled_squared_error(x: jax.Array, target: jax.Array) -> jax.Array:
 
     Args:
         x: any shape.
-        target: any shape, that of `x`.
+        target: any shape, the same as `x`.
 
     Returns:
         `()`, `sum (x - t)^2 / (sum |x - t| + 1e-8)`.

@@ -1,4 +1,4 @@
-"""Gradients of a norm that does not depend on the loss."""
+"""Gradients that are normalized."""
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +7,22 @@ from jaxstyle.checks import as_array, as_factor, sum_dtype
 
 
 def normalize_gradient(x: jax.Array, strength: jax.Array) -> jax.Array:
-    """Returns `x`; backwards, a gradient `strength * g` becomes `strength * g / (|g|_1 + 1e-8)`.
+    """Returns `x`, and normalizes its gradient.
 
-    The `normalize_gradients` of jcjohnson/neural-style, where each loss's gradient by its own
-    layer's features has an L1 norm of its weight. The norm is taken in float32 or better; but a
-    gradient in float16 must itself stay within 65504, so make `x` float32 before.
+    In reverse mode a gradient `strength * g` becomes `strength * g / (|g|_1 + 1e-8)`. This is
+    `normalize_gradients` of jcjohnson/neural-style, where the gradient of each loss by its layer's
+    features has an L1 norm equal to the loss's weight. The norm is computed in float32 or better.
+    A gradient in float16 must itself stay below 65504, so convert `x` to float32 before.
 
     Args:
         x: any shape.
-        strength: `()`, the weight that the gradient comes with.
+        strength: `()`, the weight that the gradient has been multiplied by.
 
     Returns:
         `x`, of any shape.
 
     Raises:
-        ValueError: for a strength that is no number, or a wrong dtype.
+        ValueError: for a strength that is not a number, or a wrong dtype.
     """
     x = as_array(x, "x", None)
     return _normalize_gradient(x, as_factor(strength, "strength", (), sum_dtype(x)))

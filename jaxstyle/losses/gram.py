@@ -11,7 +11,7 @@ from jaxstyle.sharding import split_axis_first
 def gram_matrix(features: jax.Array) -> jax.Array:
     """Returns the Gram matrix divided by the number of positions.
 
-    Gatys et al. (eq. 3) leave it undivided; divided by M, images of unequal sizes compare.
+    Gatys et al. (eq. 3) do not divide it. Divided by M, images of different sizes can be compared.
 
     Args:
         features: `(h, w, c)`.
@@ -56,7 +56,7 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _self_product(flat: jax.Array) -> jax.Array:
-    """`F^T F`. Its tangent is `T + T^T` with `T = F^T dF`: one product, and so one backwards."""
+    """`F^T F`. Its tangent is `T + T^T` with `T = F^T dF`: one product, also in reverse mode."""
     return _product(flat, flat)
 
 

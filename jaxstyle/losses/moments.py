@@ -34,20 +34,20 @@ def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
     """The square root of a matrix by coupled Newton-Schulz iterations.
 
     Higham, "Functions of Matrices", 2008, eq. 6.35; Lin & Maji, "Improved Bilinear Pooling with
-    CNNs", BMVC 2017. Matrix products only, so it is as fast on accelerators, and in batches, as
-    anything. Each iteration brings eigenvalues that are small beside the Frobenius norm closer by
-    a factor of 1.5^2: 12 see those above some 1e-4 of it. Negative ones, of rounding, grow by as
-    much; in float32 beyond some 18 iterations they may explode.
+    CNNs", BMVC 2017. It consists of matrix products only, which are fast on accelerators and in
+    batches. Each iteration multiplies eigenvalues that are small relative to the Frobenius norm by
+    1.5^2, so 12 iterations resolve those above about 1e-4 of it. Negative eigenvalues, which come
+    from rounding, grow as fast: in float32 they may explode after more than 18 iterations.
 
     Args:
         matrix: `(c, c)`, symmetric and positive semidefinite.
-        iterations: their number, at least 1; static.
+        iterations: number of iterations, at least 1; static.
 
     Returns:
         `(c, c)`.
 
     Raises:
-        ValueError: for a wrong shape or dtype, or fewer iterations.
+        ValueError: for a wrong shape or dtype, or fewer than 1 iteration.
     """
     if as_integer(iterations, "iterations") < 1:
         raise ValueError(f"iterations must be at least 1, not {iterations}")
@@ -65,7 +65,7 @@ def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:
 
 
 def _frobenius_norm(matrix: jax.Array) -> jax.Array:
-    """The norm, of tiny elements too; 1 for a matrix of zeros."""
+    """The Frobenius norm, also of tiny elements; 1 for a matrix of zeros."""
     largest = jnp.max(jnp.abs(matrix))
     largest = jnp.where(largest > 0, largest, 1)
     return largest * jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(matrix / largest)), 1))
@@ -75,10 +75,10 @@ def _frobenius_norm(matrix: jax.Array) -> jax.Array:
 def trace_of_square_root(matrix: jax.Array, iterations: int) -> jax.Array:
     """The trace of the square root of a matrix.
 
-    Its derivative is half the inverse of the root, by as many iterations: the solution of the
-    Lyapunov equation of Lin & Maji, where all matrices are polynomials of the root and commute.
-    No derivative goes through the iterations, nor through differences of eigenvalues. Small
-    eigenvalues count for less in it than they should, which is what keeps it stable.
+    Its derivative is half the inverse of the root, computed with as many iterations. It is the
+    solution of the Lyapunov equation of Lin & Maji, where all matrices are polynomials of the root
+    and commute. So no derivative goes through the iterations or through differences of
+    eigenvalues. Small eigenvalues contribute less than they should, which keeps it stable.
 
     Args:
         matrix: `(c, c)`, symmetric and positive semidefinite.
@@ -88,7 +88,7 @@ def trace_of_square_root(matrix: jax.Array, iterations: int) -> jax.Array:
         `()`.
 
     Raises:
-        ValueError: for a wrong shape or dtype, or fewer iterations than 1.
+        ValueError: for a wrong shape or dtype, or fewer than 1 iteration.
     """
     return jnp.trace(square_root(matrix, iterations=iterations))
 
@@ -114,7 +114,7 @@ def _trace_of_square_root_jvp(
 def covariance_distance(
     covariance: jax.Array, target: jax.Array, target_root: jax.Array, *, iterations: int = 12
 ) -> jax.Array:
-    """The part of the squared Wasserstein-2 distance of two Gaussians that has the covariances.
+    """The covariance part of the squared Wasserstein-2 distance of two Gaussians.
 
     Olkin & Pukelsheim, "The distance between two random vectors with given dispersion matrices",
     Linear Algebra and its Applications 48, 1982.
@@ -123,13 +123,13 @@ def covariance_distance(
         covariance: `(c, c)`.
         target: `(c, c)`.
         target_root: `(c, c)`, the square root of `target`.
-        iterations: of the Newton-Schulz iteration, see `square_root`.
+        iterations: number of Newton-Schulz iterations, see `square_root`.
 
     Returns:
         `()`, `tr(K + A - 2 (A^1/2 K A^1/2)^1/2)`.
 
     Raises:
-        ValueError: for a wrong shape or dtype, or fewer iterations than 1.
+        ValueError: for a wrong shape or dtype, or fewer than 1 iteration.
     """
     covariance, target = as_matrix(covariance, "covariance"), as_matrix(target, "target")
     target_root = as_matrix(target_root, "target_root")

@@ -33,13 +33,13 @@ def nearest_patches(
     """Finds the most similar patch of the style for each patch of the image.
 
     Li & Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
-    Synthesis", CVPR 2016, eq. 3: the largest normalised cross-correlation. (A convolution with the
-    style's patches as kernels, row by row, so that only a row of correlations is ever held.)
+    Synthesis", CVPR 2016, eq. 3: the largest normalized cross-correlation. It is a convolution with
+    the style's patches as kernels, computed row by row to save memory.
 
     Args:
         features: `(h, w, c)`.
         style_patches: `(K, size^2 c)`.
-        allowed: `(K,)`, which of them may be taken.
+        allowed: `(K,)`, whether each may be chosen.
         size: of the patches, in positions.
 
     Returns:
@@ -62,10 +62,10 @@ def nearest_patches(
 
     def row(start: jax.Array) -> jax.Array:
         strip = jax.lax.dynamic_slice_in_dim(features, start, size)
-        # The largest product by far, so of the caller's precision: bfloat16 operands change one
-        # index in 200, to a patch whose correlation is less by 5e-4 at most.
+        # By far the largest product, so in the caller's precision: bfloat16 operands change one
+        # index in 200, to a patch whose correlation is at most 5e-4 smaller.
         products = jnp.matmul(patches(strip, size=size)[0], kernels, preferred_element_type=dtype)
-        # Not infinity, which `jax_debug_infs` would stop at.
+        # Not infinity: `jax_debug_infs` would raise.
         return jnp.argmax(jnp.where(allowed, products / norms, jnp.finfo(dtype).min), axis=1)
 
     return jax.lax.map(row, jnp.arange(features.shape[0] - size + 1))

@@ -52,7 +52,7 @@ def total_variation_sum(
     corner = image[:-1, :-1]
     square = jnp.square(image[1:, :-1] - corner) + jnp.square(image[:-1, 1:] - corner)
     if power != 1:
-        # u^power has an infinite derivative at 0 for power < 1: flat pixels get none.
+        # The derivative of u^power is infinite at 0 for power < 1. Flat pixels get a zero one.
         positive = square > 0
         square = jnp.where(positive, jnp.where(positive, square, 1) ** power, 0)
     return jnp.sum(weighted(square, weight))
@@ -64,8 +64,8 @@ def nine_point_variation_sums(
     """Sums of squared differences along the axes and along the diagonals.
 
     Args:
-        image: `(H, W, c)` of any scale; continued by its outermost pixels.
-        weight: `(H, W)`; the sums over parts add up to those of the whole. By default all ones.
+        image: `(H, W, c)` of any scale; padded with its outermost pixels.
+        weight: `(H, W)`; by default all ones.
 
     Returns:
         `()` the sum along both axes, over all pixels; `()` that along both diagonals, over the
@@ -83,7 +83,7 @@ def nine_point_variation_sums(
     axes = jnp.square(padded[1:-1, 2:] - center) + jnp.square(padded[2:, 1:-1] - center)
     diagonals = jnp.square(padded[1:, 1:] - padded[:-1, :-1])
     diagonals += jnp.square(padded[1:, :-1] - padded[:-1, 1:])
-    # Each square belongs to its lower right pixel, the last ones to the last pixel there is.
+    # Each square belongs to its lower right pixel, or to the last pixel if that is outside.
     owner = jnp.pad(weight, ((0, 1), (0, 1)), mode="edge")
     return (
         jnp.sum(axes * weight[..., None]),

@@ -1,14 +1,14 @@
-"""VGG19 without its classifier, as a Flax module with named layers.
+"""VGG19 and VGG16 without their classifiers, as Flax modules with named layers.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-ICLR 2015, configuration E. Images are sRGB in [0, 1], shape `(H, W, 3)`; the network owns its
-preprocessing. One image at a time: batch with `jax.vmap`.
+ICLR 2015, configurations E and D. Images are sRGB in [0, 1], shape `(H, W, 3)`; the network owns
+its preprocessing. One image at a time: batch with `jax.vmap`.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -16,71 +16,47 @@ import jax.numpy as jnp
 
 from jaxstyle.network.convolution import convolution
 from jaxstyle.network.padding import Padding
+from jaxstyle.network.pooling import Pooling, pool
+from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.winograd import is_transformed, transform
 from jaxstyle.sharding import in_auto_mode
 
-# (channels, number of convolutions) of the five blocks; a pooling layer ends each of them.
-_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-
-CONV_LAYERS: tuple[str, ...] = tuple(
-    f"conv{block}_{depth}"
-    for block, (_, number) in enumerate(_BLOCKS, start=1)
-    for depth in range(1, number + 1)
-)
+_CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks; a pooling layer ends each of them
 
 
-def _conv_shapes() -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    channels = 3
-    for name in CONV_LAYERS:
-        features, _ = _BLOCKS[int(name[4]) - 1]
-        shapes[name] = ((3, 3, channels, features), (features,))
-        channels = features
-    return shapes
-
-
-CONV_SHAPES = _conv_shapes()
-"""Layer name -> shapes of its kernel, `(3, 3, in, out)`, and of its bias, `(out,)`."""
-
-
-def _layers() -> tuple[str, ...]:
+def _layers(depths: Sequence[int]) -> tuple[str, ...]:
+    """The names of all layers; `depths` are the numbers of convolutions of the blocks."""
     names = ["image"]
-    for block, (_, number) in enumerate(_BLOCKS, start=1):
-        for depth in range(1, number + 1):
-            names += [f"conv{block}_{depth}", f"relu{block}_{depth}"]
+    for block, depth in enumerate(depths, start=1):
+        for number in range(1, depth + 1):
+            names += [f"conv{block}_{number}", f"relu{block}_{number}"]
         names.append(f"pool{block}")
     return tuple(names)
 
 
-LAYERS: tuple[str, ...] = _layers()
-"""Every layer name in the order of computation, from `image` to `pool5`.
-
-`convB_D` is after the bias and before the ReLU, `reluB_D` after it, `poolB` after pooling.
-"""
-
-
-def number_of_poolings(layer: str) -> int:
-    """Returns how often 2x2 pixels have been pooled into a position of `layer`.
-
-    Raises:
-        ValueError: for an unknown layer.
-    """
-    _check_layers((layer,))
-    return sum(name.startswith("pool") for name in LAYERS[: LAYERS.index(layer) + 1])
+def _conv_shapes(
+    layers: Sequence[str],
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    channels = 3
+    for name in layers:
+        if name.startswith("conv"):
+            features = _CHANNELS[int(name[4]) - 1]
+            shapes[name] = ((3, 3, channels, features), (features,))
+            channels = features
+    return shapes
 
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
 _TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
-_POOLINGS = ("max", "average", "l2")
 
 
-def _check_layers(layers: Sequence[str]) -> None:
-    unknown = [name for name in layers if name not in LAYERS]
-    if isinstance(layers, str) or unknown:
-        raise ValueError(
-            f"unknown layers {unknown or layers!r}: a sequence of names out of {', '.join(LAYERS)}"
-        )
+def _has_shapes(layer: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    return isinstance(layer, Mapping) and all(
+        hasattr(layer.get(key), "shape") and layer[key].shape == shape
+        for key, shape in zip(("kernel", "bias"), shapes, strict=True)
+    )
 
 
 def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
@@ -88,38 +64,21 @@ def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
     return jnp.asarray([[values]], dtype)
 
 
-def _pool(x: jax.Array, pooling: str) -> jax.Array:
-    """Pools disjoint 2x2 windows: `(h, w, c)` -> `(h // 2, w // 2, c)`.
+class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any arguments
+    """The convolutional part of a VGG network; frozen and hashable, so static under `jax.jit`.
 
-    Written as elementwise operations on a reshaped array: the backward pass of XLA's
-    `reduce_window` costs about as much as a convolution on CPU, this one costs nothing.
-    """
-    height, width, channels = x.shape[0] // 2, x.shape[1] // 2, x.shape[2]
-    x = x[: 2 * height, : 2 * width].reshape(height, 2, width, 2, channels)
-    if pooling == "max":
-        x = jnp.maximum(x[:, 0], x[:, 1])
-        return jnp.maximum(x[:, :, 0], x[:, :, 1])
-    if pooling == "average":
-        x = x[:, 0] + x[:, 1]
-        return (x[:, :, 0] + x[:, :, 1]) / 4
-    # The root of the mean square. Its derivative at an all-zero window is set to zero.
-    square = (x * x).mean((1, 3))
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
-
-
-class VGG19(nn.Module):
-    """VGG19's convolutional part; frozen and hashable, so static under `jax.jit`.
+    A subclass says how many convolutions each of the five blocks has, in `depths`. Parameters are
+    `{"params": {"conv1_1": {"kernel": (3, 3, in, out), "bias": (out,)}, ...}}`.
 
     Attributes:
         pooling: `max` (as trained), `average` (Gatys et al. 2016, section 2) or `l2` (the root of
             the mean square), over 2x2 windows; an odd last row or column is dropped.
         padding: `zero` (as trained), `replicate` or `reflect`, one pixel before each convolution.
-        first_padding: that of conv1_1, if it is another.
+        first_padding: the padding of conv1_1, if it differs.
         dtype: dtype of the convolutions and of the features; by default that of image and
             parameters. Preprocessing always happens in the image's dtype.
         preprocessing: what the parameters were trained on: `caffe` (BGR, 0-255, minus the mean;
-            the original weights) or `torchvision` (RGB, standardised).
+            the original weights) or `torchvision` (RGB, standardized).
         white: with `caffe`, the pixel value of white before the mean is subtracted;
             jcjohnson/neural-style has 256.
         pooling_scale: a factor after each pooling; Crowson's style-transfer-pytorch has 2 for
@@ -129,7 +88,10 @@ class VGG19(nn.Module):
         ValueError: for a setting that is out of range; the message says what is valid.
     """
 
-    pooling: Literal["max", "average", "l2"] = "max"
+    depths: ClassVar[tuple[int, ...]]
+    conv_shapes: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]]
+
+    pooling: Pooling = "max"
     padding: Padding = "zero"
     first_padding: Padding | None = None
     dtype: Any = None
@@ -140,7 +102,7 @@ class VGG19(nn.Module):
     def __post_init__(self) -> None:
         """Refuses unknown settings when the module is made, not when it is first applied."""
         for field, value, valid in (
-            ("pooling", self.pooling, _POOLINGS),
+            ("pooling", self.pooling, get_args(Pooling)),
             ("padding", self.padding, get_args(Padding)),
             ("first_padding", self.first_padding, (None, *get_args(Padding))),
             ("preprocessing", self.preprocessing, ("caffe", "torchvision")),
@@ -153,6 +115,12 @@ class VGG19(nn.Module):
             )
         super().__post_init__()
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Names the layers of a subclass and the shapes of its convolutions."""
+        super().__init_subclass__(**settings)
+        cls.layers = _layers(cls.depths)
+        cls.conv_shapes = _conv_shapes(cls.layers)
+
     @nn.nowrap
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuses to change a setting, as Flax does only once a module is bound to parameters."""
@@ -160,32 +128,93 @@ class VGG19(nn.Module):
             raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
         super().__setattr__(name, value)
 
-    def minimum_size(self, layers: Sequence[str]) -> int:
-        """Returns the smallest height and width, in pixels, that reach `layers`.
+    def stride(self, layer: str) -> int:
+        """Returns how many pixels, along each axis, are pooled into a position of a layer.
 
         Args:
-            layers: names out of `LAYERS`.
+            layer: a name out of `layers`.
 
         Raises:
             ValueError: for an unknown layer.
         """
-        _check_layers(layers)
-        deepest = max((LAYERS.index(name) for name in layers), default=0)
-        size = 2 ** number_of_poolings(LAYERS[deepest])
+        return 2 ** sum(name.startswith("pool") for name in self._layers_up_to((layer,)))
+
+    def reach(self, layer: str) -> int:
+        """Returns how many pixels beyond its own block a position of a layer sees.
+
+        Args:
+            layer: a name out of `layers`.
+
+        Raises:
+            ValueError: for an unknown layer.
+        """
+        reach, stride = 0, 1
+        for name in self._layers_up_to((layer,)):
+            reach += stride * name.startswith("conv")
+            stride *= 2 if name.startswith("pool") else 1
+        return reach
+
+    def minimum_size(self, layers: Sequence[str]) -> int:
+        """Returns the smallest height and width, in pixels, for which layers can be computed.
+
+        Args:
+            layers: names out of `layers`.
+
+        Raises:
+            ValueError: for an unknown layer.
+        """
+        *_, deepest = self._layers_up_to(layers)
+        size = self.stride(deepest)
         # Reflection needs a second row to reflect, at the deepest convolution too.
-        reflects = self.padding == "reflect" and deepest > 0
-        size *= 2 if reflects and not LAYERS[deepest].startswith("pool") else 1
-        return max(size, 2 if self.first_padding == "reflect" and deepest > 0 else 1)
+        reflects = self.padding == "reflect" and deepest != "image"
+        size *= 2 if reflects and not deepest.startswith("pool") else 1
+        return max(size, 2 if self.first_padding == "reflect" and deepest != "image" else 1)
+
+    def _layers_up_to(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """All layers from `image` to the deepest of `layers`."""
+        check_layers(self, layers)
+        deepest = max((self.layers.index(name) for name in layers), default=0)
+        return self.layers[: deepest + 1]
+
+    def check_params(self, params: Any, layers: Sequence[str]) -> None:
+        """Checks that parameters have all convolutions up to some layers, in their shapes.
+
+        Args:
+            params: the network's variables.
+            layers: names out of `layers`.
+
+        Raises:
+            ValueError: if not, or for an unknown layer.
+        """
+        passed = self._layers_up_to(layers)
+        needed = {name: shapes for name, shapes in self.conv_shapes.items() if name in passed}
+        inside = params.get("params", {}) if isinstance(params, Mapping) else None
+        if isinstance(inside, Mapping) and all(
+            _has_shapes(inside.get(name), shapes) for name, shapes in needed.items()
+        ):
+            # VGG19 has all convolutions of VGG16, in the same shapes.
+            if others := [name for name in inside if name not in self.conv_shapes]:
+                raise ValueError(
+                    f"params have {', '.join(map(str, others))}, which {type(self).__name__} does "
+                    "not have: they belong to another network"
+                )
+            return
+        advice = "jaxstyle.io.load_params() returns those of VGG19"
+        if isinstance(params, Mapping) and needed.keys() <= params.keys():
+            advice = 'these are the layers themselves: pass {"params": params}'
+        raise ValueError(
+            'params must be the variables of the network, {"params": {"conv1_1": {"kernel", '
+            f'"bias"}}, ...}}}}, with all convolutions up to {passed[-1]} in their shapes; {advice}'
+        )
 
     def prepare(self, params: Mapping[str, Any], *, winograd: bool = True) -> dict[str, Any]:
-        """Returns `params` with what several calls can share: transformed kernels.
+        """Returns `params` with transformed kernels, which several calls can share.
 
-        Worth it in a loop, that is, outside of it. Derivatives in the parameters are those
-        without it.
+        Call it once before a loop. Derivatives in the parameters stay the same.
 
         Args:
             params: the network's variables, from `jaxstyle.io.load_params`.
-            winograd: False chooses XLA's own convolutions, which compile faster on CPUs.
+            winograd: False selects XLA's own convolutions, which compile faster on CPUs.
         """
         kernels = {name: layer["kernel"] for name, layer in params["params"].items()}
         return {
@@ -200,12 +229,14 @@ class VGG19(nn.Module):
         }
 
     @nn.compact
-    def __call__(self, image: jax.Array, layers: Sequence[str] = LAYERS) -> dict[str, jax.Array]:
+    def __call__(
+        self, image: jax.Array, layers: Sequence[str] | None = None
+    ) -> dict[str, jax.Array]:
         """Computes features, up to the deepest layer asked for.
 
         Args:
             image: `(H, W, 3)` float sRGB, [0, 1] (values outside are allowed).
-            layers: names out of `LAYERS`.
+            layers: names out of `layers`, by default all.
 
         Returns:
             Name -> `(h, w, c)` for each of `layers`, and the unchanged `image`.
@@ -213,7 +244,8 @@ class VGG19(nn.Module):
         Raises:
             ValueError: for an unknown layer, a wrong shape or dtype, or an image that is too small.
         """
-        _check_layers(layers)
+        layers = self.layers if layers is None else layers
+        passed = self._layers_up_to(layers)
         image = jnp.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
             raise ValueError(
@@ -223,27 +255,26 @@ class VGG19(nn.Module):
         minimum = self.minimum_size(layers)
         if min(image.shape[:2]) < minimum:
             raise ValueError(
-                f"image of {image.shape[1]}x{image.shape[0]} px is too small for "
-                f"{max(layers, key=LAYERS.index)}: at least {minimum}x{minimum} px"
+                f"image of {image.shape[1]}x{image.shape[0]} px is too small for {passed[-1]}: "
+                f"at least {minimum}x{minimum} px"
             )
 
         features = {"image": image}
-        deepest = max((LAYERS.index(name) for name in layers), default=0)
         x = self._preprocess(image)
-        for name in LAYERS[1 : deepest + 1]:
+        for name in passed[1:]:
             if name.startswith("conv"):
                 x = self._convolve(x, name)
             elif name.startswith("relu"):
                 x = nn.relu(x)
             else:
-                x = in_auto_mode(partial(_pool, pooling=self.pooling), x)
+                x = in_auto_mode(partial(pool, pooling=self.pooling), x)
                 x = x if self.pooling_scale == 1 else x * self.pooling_scale
             if name in layers:
                 features[name] = x
         return features
 
     def mean_color(self, *, dtype: Any = jnp.float32) -> jax.Array:
-        """Returns the mean colour of the training images, `(3,)` sRGB in [0, 1].
+        """Returns the mean color of the training images, `(3,)` sRGB in [0, 1].
 
         Args:
             dtype: of the result.
@@ -271,9 +302,8 @@ class VGG19(nn.Module):
 
             return in_auto_mode(run, x, kernel, transformed)
 
-        channels, _ = _BLOCKS[int(name[4]) - 1]
         return nn.Conv(
-            channels,
+            _CHANNELS[int(name[4]) - 1],
             (3, 3),
             dtype=self.dtype,
             conv_general_dilated=convolve,
@@ -281,4 +311,26 @@ class VGG19(nn.Module):
         )(x)
 
 
-_SETTINGS = {field.name for field in dataclasses.fields(VGG19)} - {"parent", "name"}
+_SETTINGS = {field.name for field in dataclasses.fields(VGG)} - {"parent", "name"}
+
+
+class VGG19(VGG):
+    """VGG19's convolutional part: 16 convolutions, configuration E of the paper; see `VGG`."""
+
+    depths: ClassVar[tuple[int, ...]] = (2, 2, 4, 4, 4)
+
+
+class VGG16(VGG):
+    """VGG16's convolutional part: 13 convolutions, configuration D of the paper; see `VGG`."""
+
+    depths: ClassVar[tuple[int, ...]] = (2, 2, 3, 3, 3)
+
+
+LAYERS: tuple[str, ...] = VGG19.layers
+"""Every layer name of VGG19 in the order of computation, from `image` to `pool5`.
+
+`convB_D` is after the bias and before the ReLU, `reluB_D` after it, `poolB` after pooling.
+"""
+CONV_SHAPES = VGG19.conv_shapes
+"""Layer name -> shapes of its kernel, `(3, 3, in, out)`, and of its bias, `(out,)`; of VGG19."""
+CONV_LAYERS = tuple(CONV_SHAPES)

@@ -25,7 +25,7 @@ _POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)
 
 
 def _minimal_filter() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The matrices `A`, `B`, `G` of `y = A ((G g) * (B d))`: 4 outputs, 6 inputs, 3 taps."""
+    """Returns `A`, `B`, `G` of `y = A ((G g) * (B d))`: 4 outputs, 6 inputs, 3 filter taps."""
 
     def powers(number: int) -> np.ndarray:
         infinity = np.eye(number)[-1:]
@@ -51,13 +51,13 @@ _MIN_TILES = 40
 
 
 def transform(kernel: jax.Array) -> jax.Array:
-    """Returns a kernel `(3, 3, c, d)` as Winograd's algorithm has it: `(36, c, d)`."""
+    """Returns a kernel `(3, 3, c, d)` at all pairs of points: `(36, c, d)`."""
     matrix = jnp.asarray(np.kron(_KERNEL, _KERNEL), kernel.dtype)
     return jnp.dot(matrix, kernel.reshape(9, -1)).reshape(-1, *kernel.shape[2:])
 
 
 def is_transformed(kernel: jax.Array) -> bool:
-    """Whether a kernel has channels enough for Winograd's algorithm to be of use."""
+    """Returns whether a kernel has enough channels for Winograd's algorithm to be faster."""
     return int(np.prod(kernel.shape[2:])) >= _MIN_CHANNELS
 
 
@@ -98,7 +98,7 @@ def convolve(
 
 
 def is_faster(x: jax.Array, kernel: jax.Array, padding: Padding, transpose: bool) -> bool:
-    """Whether there are channels and tiles enough for this to be faster than XLA's convolution."""
+    """Returns whether `x` and `kernel` are large enough to be faster than XLA's convolution."""
     number, *size, _ = x.shape
     rows, columns = _tiles(_output_shape(size, padding, transpose))
     return is_transformed(kernel) and number * rows * columns >= _MIN_TILES
@@ -133,7 +133,7 @@ def _convolve_tiles(x: jax.Array, kernels: jax.Array, transpose: bool) -> jax.Ar
 
 
 def _overlapping(x: jax.Array, axis: int) -> list[jax.Array]:
-    """The inputs of all tiles: of `(.., t + 1, 4, ..)`, in tiles of 4, six of `(.., t, ..)`."""
+    """Returns the six inputs of each tile: `(.., t + 1, 4, ..)` -> six arrays `(.., t, ..)`."""
     first = jax.lax.slice_in_dim(x, 0, -1, axis=axis)
     second = jax.lax.slice_in_dim(x, 1, None, axis=axis)
     take = partial(jax.lax.index_in_dim, axis=axis + 1, keepdims=False)
@@ -141,7 +141,10 @@ def _overlapping(x: jax.Array, axis: int) -> list[jax.Array]:
 
 
 def _combine(matrix: np.ndarray, parts: Sequence[jax.Array], axis: int) -> jax.Array:
-    """The product of `matrix` with stacked `parts`, stacked along `axis`; written out, it fuses."""
+    """Returns the product of `matrix` with `parts`, stacked along `axis`.
+
+    It is written as sums, which XLA fuses, instead of a matrix product.
+    """
     sums = []
     for row in matrix:
         terms = [float(a) * part for a, part in zip(row, parts, strict=True) if a != 0]

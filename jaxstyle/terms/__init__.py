@@ -1,22 +1,13 @@
-"""Terms of an objective: frozen, hashable values built on `losses`, without arrays.
+"""Terms of an objective: scalar functions of sums over positions, built on `losses`.
 
-A term is a scalar function of *sums over positions*. It says so in two pure methods:
+Every term inherits from `Term` and has two pure methods:
 
-- `statistics(features, target, weight)`: sums over positions, which add up over disjoint parts of
-  an image; `weight` maps a layer to `(h, w)` weights per position, or is None for all ones;
-- `loss(statistics, target)`: the scalar.
+- `statistics(features, target, weight)` returns sums over positions, which add up over disjoint
+  parts of an image;
+- `loss(statistics, target)` makes a scalar of them.
 
-Beside them stand `name` (its key among weights and targets), `layers` (what it reads) and
-`target_image`, which says what its target is: with `content`, the content's features, layer ->
-`(h, w, c)`; with `style`, whatever its third method `target(statistics, shares)` makes of the
-statistics of each style (taken with None for a target) and of each style's share, layer -> `(S,)`;
-with None, None.
-
-An optional `reach` says how many positions around each one `statistics` reads, for tiling; where
-it is left out, neighbours are taken to be read.
-
-A term of your own is any frozen dataclass with these; there is nothing to inherit from or to
-register.
+So masks, mixtures of styles, windows and sharding work for every term. See `Term` for terms of your
+own.
 """
 
 from jaxstyle.terms.content import Content

@@ -1,6 +1,7 @@
-"""The content: features that differ little from the photo's."""
+"""The content term: squared differences of features."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import jax
@@ -12,8 +13,10 @@ from jaxstyle.terms.protocol import (
     Features,
     PositionWeights,
     TargetImage,
+    Term,
     check_choice,
-    check_settings,
+    check_flag,
+    check_layers,
     check_target,
     total_weight,
     weight_of,
@@ -24,7 +27,7 @@ _CONTENT_REDUCTIONS = ("half_sum", "sum", "mean", "scaled")
 
 
 @dataclasses.dataclass(frozen=True)
-class Content:
+class Content(Term):
     """Squared difference of the features from the content's (Gatys et al. 2016, eq. 1).
 
     Attributes:
@@ -33,7 +36,7 @@ class Content:
         reduction: `half_sum`, `1/2 sum (F - P)^2` as in the paper, and `sum`, both of which grow
             with the image; `mean`, over positions and channels, which does not; or `scaled`, see
             `losses.scaled_squared_error`.
-        normalize_gradients: see `losses.normalize_gradient`.
+        normalize_gradients: whether gradients are normalized, see `losses.normalize_gradient`.
         name: the term's name.
 
     Raises:
@@ -51,7 +54,8 @@ class Content:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
+        check_flag("normalize_gradients", self.normalize_gradients)
         check_choice("reduction", self.reduction, _CONTENT_REDUCTIONS)
 
     def statistics(
@@ -86,3 +90,9 @@ class Content:
             return square / (target[layer].shape[-1] * positions)
 
         return weighted_sum(self, reduce)
+
+    def normalized_gradients(self) -> Mapping[str, float]:
+        """Returns the layers and their weights, if `normalize_gradients` is set."""
+        if not self.normalize_gradients:
+            return {}
+        return dict(zip(self.layers, self.layer_weights, strict=True))

@@ -1,7 +1,7 @@
 """Style by Gram matrices (Gatys et al. 2016)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import jax
@@ -15,8 +15,10 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
+    Term,
     check_choice,
-    check_settings,
+    check_flag,
+    check_layers,
     check_target,
     mix,
     total_weight,
@@ -28,11 +30,11 @@ _GRAM_REDUCTIONS = ("gatys", "mean", "scaled", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
-class GramStyle:
+class GramStyle(Term):
     """Squared difference of Gram matrices from the style's (Gatys et al. 2016, eq. 4 and 5).
 
-    Each Gram matrix is divided by its own image's number of positions, so that content and style
-    may differ in size (the paper's `1 / M^2` assumes that they do not).
+    Each Gram matrix is divided by its own image's number of positions, because content and style
+    may differ in size. (The paper's `1 / M^2` assumes that they do not.)
 
     Attributes:
         layers: layers that are compared.
@@ -41,7 +43,7 @@ class GramStyle:
             `mean` the mean of `D^2`, `scaled` is `losses.scaled_squared_error`, and `keras` that
             of the Keras example, `sum (M D)^2 / (4 * 3^2 * (H W)^2)`, with M positions in the
             layer and H W in the image.
-        normalize_gradients: see `losses.normalize_gradient`.
+        normalize_gradients: whether gradients are normalized, see `losses.normalize_gradient`.
         name: the term's name.
 
     Raises:
@@ -59,7 +61,8 @@ class GramStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
+        check_flag("normalize_gradients", self.normalize_gradients)
         check_choice("reduction", self.reduction, _GRAM_REDUCTIONS)
 
     def statistics(
@@ -85,9 +88,9 @@ class GramStyle:
     def target(
         self, statistics: Sequence[dict[str, tuple[jax.Array, jax.Array]]], shares: Shares
     ) -> dict[str, jax.Array]:
-        """Returns layer -> `(c, c)`, the styles' Gram matrices, averaged.
+        """Returns layer -> `(c, c)`, the average of the styles' Gram matrices.
 
-        Their losses, averaged, have the same gradient (but for the reduction `scaled`).
+        The average of the styles' losses has the same gradient, except with the reduction `scaled`.
         """
         grams = mix(statistics, {"image": jnp.ones(len(statistics)), **shares})
         return {layer: grams[layer] for layer in self.layers}
@@ -111,3 +114,9 @@ class GramStyle:
             return jnp.sum(square) * jnp.square(positions / statistics["image"][1]) / 36
 
         return weighted_sum(self, reduce)
+
+    def normalized_gradients(self) -> Mapping[str, float]:
+        """Returns the layers and their weights, if `normalize_gradients` is set."""
+        if not self.normalize_gradients:
+            return {}
+        return dict(zip(self.layers, self.layer_weights, strict=True))

@@ -16,7 +16,8 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
-    check_settings,
+    Term,
+    check_layers,
     check_target,
     mix,
     total_weight,
@@ -26,10 +27,10 @@ from jaxstyle.terms.protocol import (
 
 
 @dataclasses.dataclass(frozen=True)
-class MomentStyle:
+class MomentStyle(Term):
     """Squared difference of the mean, and the standard deviation, of each channel.
 
-    Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalisation
+    Li et al., "Demystifying Neural Style Transfer", IJCAI 2017, section 4.2 (batch normalization
     statistics); the mean over channels of both squares.
 
     Attributes:
@@ -52,7 +53,7 @@ class MomentStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         if as_integer(self.order, "order") not in (1, 2):
             raise ValueError(f"order {self.order} is not 1 or 2")
 
@@ -80,7 +81,7 @@ class MomentStyle:
         check_target(self, target)
 
         def deviation(mean: jax.Array, square: jax.Array) -> jax.Array:
-            # The root's derivative is infinite at 0: a channel that is constant gets none.
+            # The root's derivative is infinite at 0. A constant channel gets a zero one.
             variance = square - mean**2
             varies = variance > 1e-6 * square
             return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
@@ -97,17 +98,17 @@ class MomentStyle:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wasserstein2Style:
+class Wasserstein2Style(Term):
     """Squared Wasserstein-2 distance of Gaussians with the features' means and covariances.
 
     Crowson, style-transfer-pytorch: `mean (m - m_t)^2 + tr(K_t + K - 2 (K_t^1/2 K K_t^1/2)^1/2) /
-    C`, with `epsilon` on the diagonals of K and K_t. With `layers=("image",)` it compares colours.
+    C`, with `epsilon` on the diagonals of K and K_t. With `layers=("image",)` it compares colors.
 
     Attributes:
         layers: layers that are compared.
         layer_weights: a factor for each of them.
         epsilon: added to the covariances' diagonals, in units of squared features.
-        iterations: of the Newton-Schulz square root, see `losses.square_root`.
+        iterations: number of Newton-Schulz iterations, see `losses.square_root`.
         name: the term's name.
 
     Raises:
@@ -125,7 +126,7 @@ class Wasserstein2Style:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         object.__setattr__(self, "epsilon", as_number(self.epsilon, "epsilon"))
         if self.epsilon < 0 or as_integer(self.iterations, "iterations") < 1:
             raise ValueError(

@@ -14,7 +14,8 @@ from jaxstyle.terms.protocol import (
     PositionWeights,
     Shares,
     TargetImage,
-    check_settings,
+    Term,
+    check_layers,
     check_target,
     total_weight,
     weight_of,
@@ -23,18 +24,18 @@ from jaxstyle.terms.protocol import (
 
 
 @dataclasses.dataclass(frozen=True)
-class MRFStyle:
+class MRFStyle(Term):
     """Squared difference of each patch of features from the most similar one of the styles.
 
     Li & Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
     Synthesis", CVPR 2016, eq. 2 and 3, as a mean over patches and their elements. Its statistics
-    add up over an image's positions, given the features around them. Its target is all patches
-    of the styles: no sum, so `additive_target` is False; and shares cannot mix it.
+    add up over an image's positions, given the features around them. Its target are all patches
+    of the styles. They are not a sum, so `additive_target` is False, and shares cannot mix them.
 
     Attributes:
         layers: layers that are compared.
         layer_weights: a factor for each of them.
-        size: of the patches, in positions; odd.
+        size: side of the patches, in positions; odd.
         name: the term's name.
 
     Raises:
@@ -51,17 +52,17 @@ class MRFStyle:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_layers(self)
         if as_integer(self.size, "size") < 1 or self.size % 2 == 0:
             raise ValueError(f"size must be odd and positive, not {self.size}")
 
     @property
-    def reach(self) -> int:
+    def reach(self) -> int:  # type: ignore[override]
         """How many positions around a position are read."""
         return self.size // 2
 
     def _inner(self, plane: jax.Array) -> jax.Array:
-        """Cuts `(h, w)` down to the positions that are the centre of a whole patch."""
+        """Crops `(h, w)` to the positions that are the center of a whole patch."""
         border = self.size // 2
         return plane[border : plane.shape[0] - border, border : plane.shape[1] - border]
 
@@ -70,7 +71,7 @@ class MRFStyle:
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Returns layer -> (sum of squares `()`, number of patches `()`).
 
-        Without a target, layer -> (patches `(K, size^2 c)`, whether each may be taken `(K,)`).
+        Without a target, layer -> (patches `(K, size^2 c)`, whether each may be chosen `(K,)`).
         """
 
         def of_layer(layer: str) -> tuple[jax.Array, jax.Array]:
@@ -86,7 +87,7 @@ class MRFStyle:
             inner = self._inner(positions)
             own_patches = losses.patches(own, size=self.size)
             if target is None:
-                # Where a mask is grey all over, its lightest places.
+                # If a mask has no weight of 0.5 or more, the positions of its largest weight.
                 allowed = inner.reshape(-1) >= jnp.minimum(jnp.max(inner), 0.5)
                 return own_patches.reshape(-1, own_patches.shape[-1]), allowed
             style_patches, allowed = target[layer]
@@ -99,7 +100,7 @@ class MRFStyle:
         return {layer: of_layer(layer) for layer in self.layers}
 
     def target(self, statistics: Sequence[Any], shares: Shares) -> dict[str, Any]:
-        """Returns layer -> (all patches of all styles, whether each may be taken)."""
+        """Returns layer -> (all patches of all styles, whether each may be chosen)."""
         del shares
         return {
             layer: jax.tree.map(

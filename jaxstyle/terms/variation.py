@@ -10,22 +10,22 @@ from jaxstyle.checks import as_number, sum_dtype
 from jaxstyle.terms.protocol import (
     Features,
     PositionWeights,
-    TargetImage,
+    Term,
     check_choice,
-    check_settings,
+    check_name,
     total_weight,
     weight_of,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class TotalVariation:
+class TotalVariation(Term):
     """Total variation of the image itself; see `losses.total_variation`.
 
     Attributes:
         power: 0.5 is the isotropic total variation, 1 the squared one.
         reduction: `sum` over pixels, or `mean`, which does not grow with the image.
-        pixel_range: the pixels are multiplied by this first: 255 for those of 8 bits.
+        pixel_range: a factor for the pixels, such as 255 for pixels in 0-255.
         name: the term's name.
 
     Raises:
@@ -37,12 +37,11 @@ class TotalVariation:
     pixel_range: float = 1.0
     name: str = "total_variation"
 
-    layers: ClassVar[tuple[str, ...]] = ("image",)
-    target_image: ClassVar[TargetImage] = None
+    layers: ClassVar[tuple[str, ...]] = ("image",)  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_name(self)
         object.__setattr__(self, "power", as_number(self.power, "power"))
         object.__setattr__(self, "pixel_range", as_number(self.pixel_range, "pixel_range"))
         if self.power <= 0 or self.pixel_range <= 0:
@@ -69,27 +68,26 @@ class TotalVariation:
 
 
 @dataclasses.dataclass(frozen=True)
-class NinePointVariation:
+class NinePointVariation(Term):
     """Mean squared differences to all eight neighbours (Crowson, style-transfer-pytorch).
 
     `2 (mean dx^2 / 3 + mean dy^2 / 3 + mean d_diagonal^2 / 12 + mean d_antidiagonal^2 / 12)`, of
-    the image continued by its outermost pixels; means over positions and channels.
+    the image padded with its outermost pixels; means over positions and channels.
 
     Attributes:
         name: the term's name.
 
     Raises:
-        ValueError: for a name that is no text.
+        ValueError: for a name that is not a text.
     """
 
     name: str = "total_variation"
 
-    layers: ClassVar[tuple[str, ...]] = ("image",)
-    target_image: ClassVar[TargetImage] = None
+    layers: ClassVar[tuple[str, ...]] = ("image",)  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self)
+        check_name(self)
 
     def statistics(
         self, features: Features, target: None, weight: PositionWeights

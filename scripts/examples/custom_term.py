@@ -12,7 +12,7 @@ import tyro
 import jaxstyle
 from jaxstyle.io import SAMPLES
 from jaxstyle.recipes import DEFAULT
-from jaxstyle.terms import TargetImage
+from jaxstyle.terms import TargetImage, Term
 
 
 def laplacian(x: jax.Array) -> jax.Array:
@@ -20,11 +20,11 @@ def laplacian(x: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Edges:
+class Edges(Term):
     """Keeps the photo's edges: squared difference of the Laplacians."""
 
     name: str = "edges"
-    layers: ClassVar[tuple[str, ...]] = ("image",)
+    layers = ("image",)
     target_image: ClassVar[TargetImage] = "content"
 
     def statistics(self, features: Any, target: Any, weight: Any) -> jax.Array:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.pages.html import embed, flatten, render, split_settings
-from jaxstyle.app.pairs import Pair
 from jaxstyle.io import InputError, load_image, read_shape
 from jaxstyle.io.json_file import read_json
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
+from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import THUMBNAIL, embed, flatten, render, split_settings
 from jaxstyle.app.pages.loss_plot import plot_losses
@@ -14,16 +15,6 @@ _LARGE = 1600  # long edge in pixels of the content and the result
 _SNAPSHOTS = 7  # pictures of iterations, besides that of the start
 # Fields of the JSON that are no settings; the page shows them elsewhere.
 _NO_SETTINGS = ("trace", "seconds", "versions", "status", "loss", "num_evaluations")
-
-
-class Pictures(NamedTuple):
-    """The inputs of a run: pictures `(H, W, 3)` and masks `(H, W)`, in [0, 1]."""
-
-    content: np.ndarray  # all zero for a texture
-    styles: Sequence[np.ndarray]
-    masks: np.ndarray | None  # one for each style
-    style_masks: Sequence[np.ndarray] | None
-    init: Any  # a picture, or a word
 
 
 def is_due(step: int, total: int, taken: Mapping[int, str]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import jax
 
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.web.live_run import cancel, paint
 from jaxstyle.app.web.runs import Run
 from jaxstyle.app.web.sessions import (
@@ -260,7 +261,7 @@ def _connect_runs(
 def _describe(name: str, options: Options) -> str:
     recipe = RECIPES[name]
     text = html.escape(f"{recipe.description} ({recipe.source})")
-    if recipe.network.preprocessing in options.weights:
+    if vgg_of(recipe).preprocessing in options.weights:
         return text
     return f"{text}. {as_problem(missing_weights(name))}"
 

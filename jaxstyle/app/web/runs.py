@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxstyle.app.devices import is_out_of_memory
 from jaxstyle.app.job import Job
+from jaxstyle.app.listeners import NOT_FINITE, Listener, Step
 from jaxstyle.app.pages.loss_plot import plot_losses
-from jaxstyle.app.run import run as paint_picture
+from jaxstyle.app.painting import paint
+from jaxstyle.compiled import StyleResult
 from jaxstyle.io import InputError, save_image
 from jaxstyle.io.files import write_atomically
-from jaxstyle.transfer import StyleResult
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -56,20 +58,27 @@ def stop(run: Run) -> None:
     run.stopped = min(run.stopped, time.monotonic())
 
 
-def _work(run: Run) -> None:
-    def look(step: int, result: StyleResult, trace: Sequence[Any]) -> None:
-        if run.stopped < math.inf:
-            raise KeyboardInterrupt
-        run.shown = step, result, tuple(trace)
+class _Show(Listener):
+    """Keeps the last step of a run for its visitor, and ends a run that is stopped."""
 
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def see(self, step: Step) -> None:
+        if self._run.stopped < math.inf:
+            raise KeyboardInterrupt
+        self._run.shown = step.number, step.result, step.trace
+
+
+def _work(run: Run) -> None:
     try:
-        if paint_picture(run.job, look) == 1 and not run.job.output.exists():
-            run.problem = "the loss is not finite at the start; use smaller weights"
+        if paint(run.job, [_Show(run)]) == 1 and not run.job.output.exists():
+            run.problem = NOT_FINITE
     except InputError as error:
         run.problem = str(error)
     except Exception as error:  # the page survives any failure of a run
         _logger.exception("a run failed")
-        short = "RESOURCE_EXHAUSTED" in str(error)
+        short = is_out_of_memory(error)
         run.problem = "not enough memory; use a smaller size" if short else "the run failed"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from jaxstyle.app import runtime
-from jaxstyle.app.job import say
+from jaxstyle.app.console import print_message
+from jaxstyle.app.interrupts import Terminated, interrupt, on_signal
 from jaxstyle.app.web.page import CSS, make_page
 from jaxstyle.app.web.request_filter import RequestFilter
 from jaxstyle.app.web.runs import Run, is_alive, stop
@@ -43,17 +43,17 @@ def serve(options: Options, host: str, port: int) -> int:
     def end(number: int) -> None:
         for each in hangup:  # a closing terminal sends it more than once
             signal.signal(each, signal.SIG_IGN)
-        runtime.interrupt(number)
+        interrupt(number)
 
-    with runtime.on_signal(end, signal.SIGTERM, *hangup):
+    with on_signal(end, signal.SIGTERM, *hangup):
         page = None
         try:
             page = make_page(options, runs)
             _launch(page, options, host, port)
-            say(f"serving on {page.local_url} (Ctrl-C ends it)")
+            print_message(f"serving on {page.local_url} (Ctrl-C ends it)")
             threading.Event().wait()
         except KeyboardInterrupt as error:
-            code = 128 + error.args[0] if isinstance(error, runtime.Terminated) else 130
+            code = 128 + error.args[0] if isinstance(error, Terminated) else 130
         finally:
             for each in runs:
                 stop(each)
@@ -61,7 +61,7 @@ def serve(options: Options, host: str, port: int) -> int:
                 page.close(verbose=False)
             remove(options.folder)
     with contextlib.suppress(OSError):  # the terminal may be gone
-        say("ended")
+        print_message("ended")
     if any(is_alive(each) for each in runs):
         # The run compiles: nothing can interrupt that, and an ordinary exit would crash.
         remove(options.folder)  # what the run has written since

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from jaxstyle.app.job import Job, find_recipe, make_job
+from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.web.runs import Run
 from jaxstyle.app.web.server_folder import bytes_in, remove
 from jaxstyle.io import InputError, load_image, read_shape, save_image
@@ -170,7 +171,7 @@ def make_session_job(
     ]
     if session.content is None or session.style is None:
         raise InputError("choose a photo and a painting")
-    params = options.weights.get(chosen.network.preprocessing)
+    params = options.weights.get(vgg_of(chosen).preprocessing)
     if params is None:
         raise InputError(missing_weights(recipe))
     folder = _folder(session, options) / secrets.token_hex(16)
@@ -191,7 +192,7 @@ def make_session_job(
 
 def missing_weights(name: str) -> str:
     """Returns the message that the server lacks the weights of a recipe."""
-    preprocessing = RECIPES[name].network.preprocessing
+    preprocessing = vgg_of(RECIPES[name]).preprocessing
     return (
         f"recipe {name} needs VGG19 weights for {preprocessing} preprocessing, which are missing: "
         "run jaxstyle weights convert FILE on the server and restart it"

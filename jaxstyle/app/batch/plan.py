@@ -1,4 +1,4 @@
-"""What a batch of pairs is made of: rows of a manifest, their settings, their pictures.
+"""Plans a batch: makes a job of each row of the manifest, and groups the pairs.
 
 Pairs of one recipe and one working size share a compiled program.
 """
@@ -11,21 +11,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 import jaxstyle
-from jaxstyle.app.inputs import load_mask
 from jaxstyle.app.job import Job
-from jaxstyle.app.memory import estimate_memory
-from jaxstyle.app.working_size import MULTIPLE, crop, cropped, extend, extended
-from jaxstyle.evaluation import layers_of
-from jaxstyle.io import InputError, check_extension, load_image, read_shape
+from jaxstyle.app.memory_estimate import estimate_memory
+from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
+from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.solvers import ScipyLBFGSB
 
-# Pixels that a batch has at most, beyond which there is nothing to be gained.
+# Pixels of a batch at most. Larger batches are not faster per pair.
 _CPU_PIXELS = 8 * 128 * 128
 _ACCELERATOR_PIXELS = 16 * 512 * 512
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchJob:
+    """The settings of a batch that do not belong to single pairs."""
+
+    output_dir: Path
+    manifest: Path | None = None
+    batch_size: int | None = None
+    devices: int | None = None
+    memory: float | None = None
+    process: int = 0
+    processes: int = 1
+    force: bool = False
+    retry_failed: bool = False
+    overwrite: bool = False  # files that jaxstyle did not write
+    report: Path | None = None  # a folder
+    command: str = ""  # resumes it
+    progress: str = "auto"  # plain, json
+    quiet: bool = False
 
 
 class Pair(NamedTuple):
@@ -34,15 +51,6 @@ class Pair(NamedTuple):
     row: Row
     job: Job
     digest: str  # of the settings
-
-
-class Lane(NamedTuple):
-    """A pair as it goes into a batch."""
-
-    content: np.ndarray
-    styles: tuple[np.ndarray, ...]
-    masks: np.ndarray | None
-    shape: tuple[int, int]  # of the result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +72,10 @@ def plan_pairs(
         rows: of a manifest.
         name: of the manifest, for messages.
         output_dir: where outputs go.
-        make: makes a job of `content`, `style`, `output` and the row's own settings.
+        make: makes a job from `content`, `style`, `output` and the row's own settings.
 
     Raises:
-        InputError: with every row that has wrong settings.
+        InputError: naming every row that has wrong settings.
     """
     errors = ManifestErrors(name)
     pairs = []
@@ -84,7 +92,7 @@ def plan_pairs(
                 raise InputError(
                     f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
                 )
-            if job.init not in ("content", "noise", "mean"):
+            if job.init_picture is not None:
                 raise InputError(f"init {job.init}: choose from content, noise and mean")
             check_extension(job.output, size=job.size)
         except InputError as error:
@@ -97,13 +105,13 @@ def plan_pairs(
 
 
 def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
-    """The row's own settings as `make_job` takes them."""
+    """Returns the row's own settings as arguments of `make_job`."""
 
     def number(kind: Callable[[str], Any], column: str, text: str) -> Any:
         try:
             return kind(text)
         except ValueError:
-            raise InputError(f"{column} {text!r:.60} is no number") from None
+            raise InputError(f"{column} {text!r:.60} is not a number") from None
 
     found: dict[str, Any] = {}
     for column, text in texts.items():
@@ -123,15 +131,15 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(job: Job) -> str:
-    """Tells settings apart; the content of pictures is compared elsewhere."""
+    """Returns a digest of the settings. The pictures themselves are compared elsewhere."""
     settings = job.identity
     if job.init == "content":
-        del settings["seed"]  # of no effect
+        del settings["seed"]  # has no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
-    """Returns how many pairs of a size one device paints at once, within `budget` bytes."""
+    """Returns how many pairs of one size a device paints at once within `budget` bytes."""
     pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
     number = max(min(pixels // (height * width), 64), 1)
     while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
@@ -146,21 +154,22 @@ def make_batches(
     """Groups pairs of one recipe and one working size, in the order of their first pair.
 
     Args:
-        pairs: each with the sizes of its pictures, as `pictures_of` has them.
-        batch_size: the most pairs at once, from a group's first pair and the working size `(H, W)`.
+        pairs: each with the sizes of its pictures, in the order of `pictures_of`.
+        batch_size: returns the largest batch for the first pair of a group and its working size
+            `(H, W)`.
     """
     groups: dict[Any, list[Pair]] = {}
     for pair, (content, *styles) in pairs:
         key = (
-            extended(content, MULTIPLE),
-            tuple(cropped(style, MULTIPLE) for style in styles),
+            padded_shape(content, MULTIPLE),
+            tuple(cropped_shape(style, MULTIPLE) for style in styles),
             _common(pair.job),
             bool(pair.row.masks),
         )
         groups.setdefault(key, []).append(pair)
     batches = []
     for (shape, style_shapes, *_), members in groups.items():
-        # As few batches as may be, of one size, so that the last one has hardly a lane left over.
+        # As few batches as possible, of equal size, so that the last one has few unused lanes.
         number = -(-len(members) // batch_size(members[0], shape))
         size = -(-len(members) // number)
         for start in range(0, len(members), size):
@@ -168,64 +177,9 @@ def make_batches(
     return batches
 
 
-def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
-    """The files of a pair and the long edge that each is read with; the content first."""
-    style_size = max(round(pair.job.size * pair.job.style_scale), 1)
-    return [(pair.row.content, pair.job.size), *((path, style_size) for path in pair.row.styles)]
-
-
-def shape_of(path: Path, size: int) -> tuple[int, int]:
-    """Returns `(H, W)` of a picture that is read with a long edge of `size`."""
-    return read_shape(path, size=size)
-
-
 def _common(job: Job) -> Any:
-    """What a batch has in common: all of the recipe but its weights, which each lane has."""
+    """Returns what a batch has in common: the recipe without its weights, which each lane has."""
     recipe = dataclasses.replace(
         job.recipe, weights=dict.fromkeys(job.recipe.weights, 1.0), name="", description=""
     )
     return recipe, job.init, job.precision, len(job.styles)
-
-
-def load_lane(pair: Pair, batch: Batch) -> Lane:
-    """Reads a pair's pictures and brings them to the sizes of its batch.
-
-    Raises:
-        InputError: if one cannot be read, or is too small.
-    """
-    network = pair.job.recipe.network
-    images = [load_image(path, size=size) for path, size in pictures_of(pair)]
-    content, *styles = images
-    minimum = network.minimum_size(layers_of(pair.job.recipe.terms))
-    expected = [batch.shape, *batch.style_shapes]
-    found = [
-        extended(content.shape, MULTIPLE),
-        *(cropped(style.shape, MULTIPLE) for style in styles),
-    ]
-    if found != expected:
-        raise InputError("a picture's size is another one than its header says; save it again")
-    for shape in ((*content.shape[:2],), *batch.style_shapes):
-        if min(shape) < minimum:
-            raise InputError(
-                f"a picture is {shape[1]}x{shape[0]} px at size {pair.job.size}; recipe "
-                f"{pair.job.recipe.name} needs at least {minimum} px on the short edge"
-            )
-    masks = None
-    if pair.row.masks:
-        masks = np.stack(
-            [extend(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
-        )
-    return Lane(
-        extend(content, batch.shape),
-        tuple(crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
-        masks,
-        (content.shape[0], content.shape[1]),
-    )
-
-
-def stack_shares(jobs: Sequence[Job]) -> Any:
-    """The shares of the styles, a row for each pair."""
-    number = len(jobs[0].styles)
-    if all(job.style_weights is None for job in jobs):
-        return None
-    return np.array([job.style_weights or (1.0,) * number for job in jobs], np.float32)

@@ -1,32 +1,47 @@
-"""What a run tells while it works: a bar on a terminal, lines elsewhere, JSON for programs."""
+"""What a run says: messages, and its progress as a bar, as lines, or as JSON Lines for scripts."""
 
 import contextlib
 import datetime
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from jaxstyle.app.job import discard, say
-from jaxstyle.recipes import Recipe
+if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
+    from jaxstyle.recipes import Recipe
 
-_LINES = 20  # where there is no bar
-_RECENT = 10  # entries of a trace that tell how fast it goes: sizes and machines' loads change
-_WIDE = 76  # columns of a terminal from which on there is room for the bar itself
+_LINES = 20  # of progress, without a bar
+_RECENT = 10  # entries of a trace to measure the speed from, which changes during a run
+_WIDE = 76  # columns that a terminal needs to show the bar itself
+
+
+def print_message(text: str) -> None:
+    """Prints a message on stderr. A closed stderr does not stop the program."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Redirects a stream that cannot be written; Python would end with another exit code for it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager
 def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., None]]:
-    """Yields a function that shows, on stderr, `done` of `total`, and a text.
+    """Yields a function that shows `done` of `total` and a text on stderr.
 
-    Its last argument, `begun`, is how much more is done in parts of units, none of them whole.
+    Its last argument, `begun`, is how much of the units after `done` is finished already.
 
     Args:
-        mode: `auto` draws a bar on a terminal and writes twenty lines elsewhere, `plain` writes
-            lines, `json` shows nothing here.
+        mode: `auto` draws a bar on a terminal and prints twenty lines elsewhere; `plain` prints
+            lines; `json` shows nothing here.
         quiet: show nothing.
-        unit: what is counted.
+        unit: name of what is counted.
     """
     from rich.console import Console  # noqa: PLC0415  slow to import
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn  # noqa: PLC0415
@@ -38,26 +53,26 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
     columns: list[ProgressColumn] = [TextColumn("{task.description}")]
     if wide:
         columns += [BarColumn(bar_width=None), TextColumn("{task.fields[text]}")]
-    told, most = -1, 0.0
+    shown, most = -1, 0.0
     with Progress(*columns, console=console, expand=wide, disable=silent or not drawn) as bar:
         task = bar.add_task("starting", total=None, text="")
 
         def show(done: int, total: int, text: str, begun: float = 0.0) -> None:
-            nonlocal told, most
-            most = max(most, done + begun)  # what was begun may take a while to be done
-            # A narrow terminal cuts off the end, which is what one misses least.
+            nonlocal shown, most
+            most = max(most, done + begun)  # never moves back
+            # A narrow terminal cuts off the end, which is the least important part.
             count = f"{done}/{total} {unit if wide else text}"
             bar.update(task, total=total, completed=most, description=count, text=text)
             part = _LINES if done >= total else min(int(most * _LINES / total), _LINES - 1)
-            if not silent and not drawn and part > told:
-                told = part
-                say(f"{done}/{total} {unit}  {text}".rstrip())
+            if not silent and not drawn and part > shown:
+                shown = part
+                print_message(f"{done}/{total} {unit}  {text}".rstrip())
 
         yield show
 
 
 class _Stderr:
-    """The error output, for rich; that its terminal has gone is no reason to stop."""
+    """The error output, for rich. A closed terminal does not stop the program."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
@@ -76,14 +91,14 @@ class _Stderr:
             discard(sys.stderr)
 
 
-def tell_program(mode: str, entry: Mapping[str, Any]) -> None:
-    """Writes an object as a line on stdout, if the mode is `json`; a NaN or infinity as null."""
+def print_json(mode: str, entry: Mapping[str, Any]) -> None:
+    """Prints an object as a line of JSON on stdout if the mode is `json`; NaN becomes null."""
     if mode != "json":
         return
     try:
         print(json.dumps(_finite(entry), allow_nan=False), flush=True)
     except OSError:
-        # Whoever read it has gone, or a disk is full, which is no reason to lose the picture.
+        # The reader is gone, or a disk is full; the picture must not be lost for this.
         discard(sys.stdout)
 
 
@@ -94,14 +109,14 @@ def _finite(value: Any) -> Any:
 
 
 def describe_step(
-    trace: Sequence[Mapping[str, Any]], total: int, recipe: Recipe, shape: tuple[int, ...]
+    trace: Sequence[Mapping[str, Any]], total: int, recipe: "Recipe", shape: tuple[int, ...]
 ) -> str:
-    """Returns time left, loss, its relative change per step, and evaluations per second.
+    """Returns the time left, the loss, its change per step, and evaluations per second.
 
     Args:
-        trace: as in a result's JSON, up to now.
+        trace: entries so far, as in the JSON.
         total: steps of the whole run.
-        recipe: that is run.
+        recipe: of the run.
         shape: of the content, `(H, W, 3)`.
     """
     now, then = trace[-1], trace[max(len(trace) - 1 - _RECENT, 0)]
@@ -120,9 +135,9 @@ def describe_step(
     return f"{time_left(left)}, {text}"
 
 
-def work_of_steps(recipe: Recipe, total: int, shape: tuple[int, ...]) -> list[float]:
-    """Returns how long each of `total` steps takes, over one at full size, `(H, W, 3)`."""
-    # As long as its picture is large. Sizes that are left out are the smallest.
+def work_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list[float]:
+    """Returns the cost of each of `total` steps, relative to one at full size `(H, W, 3)`."""
+    # The cost is proportional to the pixels. If a run has fewer steps, it skips small sizes.
     work = [1.0] * recipe.solver.num_steps
     if recipe.pyramid is not None:
         scales = recipe.pyramid.scales(*shape[:2])
@@ -131,7 +146,7 @@ def work_of_steps(recipe: Recipe, total: int, shape: tuple[int, ...]) -> list[fl
 
 
 def time_left(seconds: float) -> str:
-    """Writes how long it will take."""
+    """Formats the time left."""
     if not seconds < 1e8:
         return "?:?? left"
     text = str(datetime.timedelta(seconds=round(seconds)))

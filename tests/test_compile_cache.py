@@ -14,11 +14,12 @@ import pytest
 from conftest import SHALLOW
 
 import jaxstyle
-from jaxstyle import terms, transfer
-from jaxstyle.app import programs, runtime
-from jaxstyle.app.programs import KeptPrograms
+from jaxstyle import compiled, terms
+from jaxstyle.app import compile_cache
+from jaxstyle.app.compile_cache import KeptPrograms
+from jaxstyle.problem import Problem
 
-PROBLEM = transfer.Problem(jaxstyle.VGG19(), (terms.TotalVariation(),))
+PROBLEM = Problem(jaxstyle.VGG19(), (terms.TotalVariation(),))
 SMALL = dataclasses.replace(
     SHALLOW,
     solver=jaxstyle.LBFGS(num_steps=5, history_size=3),
@@ -72,11 +73,11 @@ def test_another_one_is_told_apart(counted, tmp_path, monkeypatch):
         np.testing.assert_allclose(found, static[1] * x["x"] + y)
         return len(compiled) - before
 
-    others = transfer.Problem(jaxstyle.VGG19(pooling="average"), PROBLEM.terms)
+    others = Problem(jaxstyle.VGG19(pooling="average"), PROBLEM.terms)
     assert [call(), call()] == [1, 0]
     assert call((PROBLEM, 3)) == 1
     assert call((others, 2)) == 1
-    assert call((PROBLEM._replace(tile=64), 2)) == 1
+    assert call((dataclasses.replace(PROBLEM, tile=64), 2)) == 1
     assert call(x={"x": jnp.arange(4.0)}) == 1
     assert call(x={"x": jnp.arange(3)}) == 1
     assert call(y=jnp.ones(3)) == 1
@@ -87,7 +88,7 @@ def test_another_one_is_told_apart(counted, tmp_path, monkeypatch):
         patch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
         assert call() == 1
     with monkeypatch.context() as patch:
-        patch.setattr(programs, "_SOURCE", ("another",))
+        patch.setattr(compile_cache, "_SOURCE", ("another",))
         assert call() == 1
     assert call() == 0
     assert len(set(compiled)) == len(compiled) == 11
@@ -120,7 +121,7 @@ def test_what_was_unused_for_longest_makes_room(counted, tmp_path, monkeypatch):
     assert len(files) == 3
     call(2)  # the oldest is used
     size = max(path.stat().st_size for path in files)
-    monkeypatch.setattr(programs, "_BYTES", 3 * size + size // 2)  # the key is smaller
+    monkeypatch.setattr(compile_cache, "_BYTES", 3 * size + size // 2)  # the key is smaller
     after = call(5)
     assert len(after) == 3
     assert len(files & after) == 2
@@ -155,7 +156,7 @@ def test_caches_that_others_can_write_are_passed_over(tmp_path, capsys):
     shared, own = tmp_path / "shared", tmp_path / "own"
     shared.mkdir()
     shared.chmod(0o777)
-    kept = runtime._keep_in(shared, own)
+    kept = compile_cache._keep_in(shared, own)
     assert isinstance(kept, KeptPrograms)
     assert not list(shared.iterdir())
     assert stat.S_IMODE(shared.stat().st_mode) == 0o777
@@ -163,12 +164,12 @@ def test_caches_that_others_can_write_are_passed_over(tmp_path, capsys):
     assert said.count("\n") == 1
     assert f"chmod go-w {shared}" in said
     assert list(own.glob("compiled/*/programs/.key"))
-    assert runtime._keep_in(shared) is transfer.call_jitted
+    assert compile_cache._keep_in(shared) is compiled.call_jitted
 
 
 def test_no_home_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert runtime._keep_in(Path("~/.cache/jaxstyle")) is transfer.call_jitted
+    assert compile_cache._keep_in(Path("~/.cache/jaxstyle")) is compiled.call_jitted
     assert "set JAXSTYLE_CACHE" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -177,7 +178,7 @@ def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkey
     def refuse(program):
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no serialization")
 
-    monkeypatch.setattr(programs, "serialize", refuse)
+    monkeypatch.setattr(compile_cache, "serialize", refuse)
     function, _ = counted
     found = KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
     np.testing.assert_array_equal(found["a"], 2)
@@ -189,7 +190,7 @@ def test_a_mesh_has_programs_of_its_own(counted, tmp_path):
     for _ in range(2):
         for mesh in (None, jaxstyle.make_mesh(batch=1)):
             call = KeptPrograms(tmp_path)
-            static = (PROBLEM._replace(mesh=mesh), 2)
+            static = (dataclasses.replace(PROBLEM, mesh=mesh), 2)
             found = call(function, static, {"x": jnp.ones(2)}, jnp.zeros(2))
             np.testing.assert_array_equal(found["a"], 2)
     assert len(compiled) == 2

@@ -7,8 +7,8 @@ import stat
 import numpy as np
 import pytest
 
-from jaxstyle.app.private import PrivateFolder
-from jaxstyle.app.programs import KeptPrograms
+from jaxstyle.app.compile_cache import KeptPrograms
+from jaxstyle.app.private_folder import PrivateFolder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="nothing is kept on Windows")
 as_root = pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""What is left to be painted of a batch: its journal is compared with the files on disk."""
+"""Finds the pairs of a batch that are not painted: compares its journal with the files."""
 
 import contextlib
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import filelock
 
+from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.outputs import check_outputs
-from jaxstyle.app.pairs import Pair
 from jaxstyle.io import InputError, load_image
 from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
@@ -17,37 +17,37 @@ from jaxstyle.io.json_file import read_json
 from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
 
-_SECONDS_TO_LOOK = 30  # for other processes that start at the same time
+_SECONDS_TO_LOOK = 30  # to wait for other processes that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
-CHANGED = {  # what to say of pictures that are not painted again without being asked
+CHANGED = {  # why a picture is repainted only with --force
     "settings": "were made with other settings",
     "weights": "were made with other pretrained weights",
     "sources": "were made with other pictures",
-    "picture": "are not those that this batch has painted",
+    "picture": "are not those that this batch painted",
 }
 
 
 def lock_paths(folder: Path, process: int, processes: int) -> tuple[Path, Path]:
-    """Returns the files that a run locks: to look at the others, and its own."""
+    """Returns the files that a run locks: one while it looks at other runs, and its own."""
     return folder / ".jaxstyle.lock", folder / f".jaxstyle-{process}-of-{processes}.lock"
 
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
-    """Keeps other runs from painting the same pairs: those with another number of processes too.
+    """Prevents other runs, with any number of processes, from painting the same pairs.
 
     Args:
         folder: of the outputs.
-        process: which one this is.
-        processes: that share the folder.
+        process: index of this process.
+        processes: number of processes that share the folder.
 
     Raises:
-        InputError: another run paints pairs of this one, or the folder cannot be locked.
+        InputError: if another run uses the folder, or it cannot be locked.
     """
     looking, own = lock_paths(folder, process, processes)
     try:
-        # Held only while the others are looked at, so that no two processes do it at once.
+        # Held only while the other locks are tested, so that only one process does it at a time.
         with filelock.FileLock(looking, timeout=_SECONDS_TO_LOOK):
             for path in sorted(folder.glob(".jaxstyle-*-of-*.lock")):
                 share = re.fullmatch(r"\.jaxstyle-\d+-of-(\d+)\.lock", path.name)
@@ -64,7 +64,7 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         raise InputError(
             f"--output-dir {describe_path(folder)} cannot be locked ({describe_error(error)}): it "
-            "may not be written, or its file system has no locks; choose another folder"
+            "is not writable, or its file system has no locks; choose another folder"
         ) from None
     try:
         yield
@@ -91,11 +91,11 @@ def state_of(pair: Pair, entry: Mapping[str, Any], weights: str, *, retry: bool 
         pair: of the manifest.
         entry: of the journal, empty if there is none.
         weights: the hash of the pretrained weights.
-        retry: take what has failed for `MISSING`, if there is nothing to lose.
+        retry: return `MISSING` for a pair that failed and has no picture.
 
     Returns:
-        `PAINTED`, `FAILED`, `MISSING`, or, for a picture that is there and was made otherwise, what
-        has changed since, out of `CHANGED`.
+        `PAINTED`, `FAILED` or `MISSING`; for an existing picture that was made otherwise, a key of
+        `CHANGED`.
     """
     changed = _changed(pair, entry, weights)
     if "error" in entry and not retry and changed is None:
@@ -108,9 +108,9 @@ def state_of(pair: Pair, entry: Mapping[str, Any], weights: str, *, retry: bool 
 
 
 def _is_another(pair: Pair, weights: str) -> bool:
-    """Whether a whole picture of ours is there that is not of this row, or was edited since.
+    """Whether an undamaged jaxstyle picture exists that is not this row's, or was edited since.
 
-    Of this row it may be without an entry in the journal: if a run was killed before it wrote it.
+    A picture of this row can lack an entry in the journal, if a run was killed before writing it.
     """
     output = pair.job.output
     if not is_ours(output):  # never replaced, see `check_replaceable`
@@ -140,7 +140,7 @@ def _changed(pair: Pair, origin: Mapping[str, Any], weights: str) -> str | None:
     if not isinstance(before, list) or len(before) != len(paths):
         return "sources"
     for path, found in zip(paths, before, strict=True):
-        # One that cannot be read now has not changed: nothing else can be painted of it.
+        # A file that cannot be read now does not count as changed: it could not be repainted.
         if not is_unchanged(path, found) and _describe(path) is not None:
             return "sources"
     return None
@@ -150,17 +150,17 @@ def check_replaceable(pairs: Sequence[Pair], name: str, overwrite: bool) -> None
     """Refuses to replace files that jaxstyle did not write, or that describe other pictures.
 
     Args:
-        pairs: that are to be painted.
+        pairs: the pairs to paint.
         name: of the manifest, for the message.
-        overwrite: allow it.
+        overwrite: allow to replace files that jaxstyle did not write.
 
     Raises:
-        InputError: with their lines.
+        InputError: naming the lines of such pairs.
     """
     errors = ManifestErrors(name)
     for pair in pairs:
         output, metadata = pair.job.output, pair.job.metadata_path
-        # What is no file cannot be replaced, and is an error of this pair alone.
+        # Something that is not a file cannot be replaced. It fails this pair alone, later.
         files = [path for path in (output, metadata) if path.is_file()]
         try:
             check_outputs(files, (), described={metadata: output}, overwrite=overwrite)
@@ -170,18 +170,18 @@ def check_replaceable(pairs: Sequence[Pair], name: str, overwrite: bool) -> None
 
 
 def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:
-    """Refuses to replace pictures that were made otherwise.
+    """Refuses to repaint pictures that were made otherwise.
 
     Args:
         folder: of the outputs.
-        states: output -> what `state_of` has found.
+        states: output -> result of `state_of`.
 
     Raises:
-        InputError: if there are any.
+        InputError: if there are such pictures.
     """
     for what, message in CHANGED.items():
         if found := [output for output, state in states.items() if state == what]:
             raise InputError(
                 f"{len(found)} pictures in {describe_path(folder)}, such as {found[0]}, {message}; "
-                "--force paints them again, or choose another --output-dir"
+                "--force repaints them, or choose another --output-dir"
             )

@@ -1,7 +1,7 @@
-"""A folder that nobody but the user and root can change, for files whose content is run.
+"""A folder that only the user and root can change, for files whose content is run.
 
-Each part of a path is opened below the one before and examined once it is open, so that nobody can
-exchange it in between. Each file begins with a keyed hash, so that damage is found as well.
+Each part of a path is opened relative to its parent and checked once it is open, so that nobody can
+replace it in between. Each file begins with a keyed hash, so that damage is detected too.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from pathlib import Path
 _KEY = ".key"
 _KEY_BYTES = 32
 _HASH_BYTES = 32
-_MOST_LINKS = 40  # what Linux follows
+_MOST_LINKS = 40  # as many as Linux follows
 _TEMPORARY = ".tmp-"
 
 
 class PrivateFolder:
-    """Files with names and bytes, each authenticated by a key that lies among them."""
+    """Named files of bytes, authenticated by a key that is stored in the same folder."""
 
     def __init__(self, path: Path) -> None:
-        """Opens `path`; what is missing of it is made, for the user alone.
+        """Opens `path`; missing folders are made, for the user alone.
 
         Raises:
-            OSError: if another user owns or could change a part of the path, or there is none.
+            OSError: if another user owns or could change a part of the path.
         """
         self._folder = _open_folder(path)
         try:
@@ -39,19 +39,19 @@ class PrivateFolder:
         """Returns the content of a file, and marks it as used.
 
         Raises:
-            OSError: if there is none, or another user could have written it.
-            ValueError: if it is not as it was written.
+            OSError: if it does not exist, or another user could have written it.
+            ValueError: if it is damaged.
         """
         content = self._verify(name, self._read(name, 0o022))
         os.utime(name, dir_fd=self._folder, follow_symlinks=False)
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes or replaces a file, as a whole."""
+        """Writes or replaces a file atomically."""
         self._write(name, self._hash(name, content) + content)
 
     def make_room(self, most: int) -> None:
-        """Removes the files that were unused for longest, down to `most` bytes."""
+        """Removes the least recently used files, down to `most` bytes in all."""
         with os.scandir(self._folder) as entries:
             files = [(entry.stat(follow_symlinks=False), entry.name) for entry in entries]
         total = sum(status.st_size for status, _ in files)
@@ -83,8 +83,8 @@ class PrivateFolder:
         raise PermissionError(errno.EACCES, "its key cannot be read")
 
     def _read(self, name: str, foreign: int) -> bytes:
-        """Reads a file of the user's whose mode has no bit of `foreign`."""
-        # A pipe in its place must not be waited for.
+        """Reads a file that the user owns and whose mode has no bit of `foreign`."""
+        # O_NONBLOCK: do not wait if the file is a pipe.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(name, flags, dir_fd=self._folder), "rb") as file:
             status = os.fstat(file.fileno())
@@ -108,10 +108,10 @@ class PrivateFolder:
 
 
 def _open_folder(path: Path) -> int:
-    """Opens `path` from the root down, and makes what is missing; returns a descriptor."""
+    """Opens `path` from the root down and makes missing folders; returns a descriptor."""
     to_open = list(reversed((Path.cwd() / path).parts))
     opened, so_far, links = -1, Path("/"), 0
-    # To open a folder for its children alone needs no right to list it.
+    # O_PATH needs no permission to list the folder.
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     below: dict[str, int] = {}  # nothing before the root
     try:
@@ -120,7 +120,7 @@ def _open_folder(path: Path) -> int:
             try:
                 folder = _open_or_make(part, flags, below)
             except OSError as error:
-                # Linux says the one for a link, other systems say the other.
+                # For a link, Linux gives ENOTDIR, other systems ELOOP.
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP) or links == _MOST_LINKS:
                     raise
                 links += 1
@@ -141,14 +141,14 @@ def _open_or_make(part: str, flags: int, below: dict[str, int]) -> int:
     try:
         return os.open(part, flags, **below)
     except FileNotFoundError:
-        # Another process may have just made it, or it is a link to nothing.
+        # Another process may have just made it, or it is a broken link.
         with contextlib.suppress(FileExistsError):
             os.mkdir(part, 0o700, **below)
         return os.open(part, flags, **below)
 
 
 def _read_link(part: str, below: dict[str, int], path: Path) -> tuple[str, ...]:
-    """Returns the parts of a link's target; the link is the user's or root's."""
+    """Returns the parts of a link's target; the link must belong to the user or root."""
     status = os.stat(part, follow_symlinks=False, **below)
     if not stat.S_ISLNK(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "it is not a folder", str(path))
@@ -162,7 +162,7 @@ def _check(status: os.stat_result, path: Path, *, last: bool) -> None:
         raise PermissionError(errno.EACCES, "it belongs to another user", str(path))
     if not status.st_mode & 0o022:
         return
-    # As in /tmp, where nobody can exchange what is another's.
+    # Sticky, as /tmp: nobody can replace a folder of another user there.
     if last or not (status.st_mode & stat.S_ISVTX and status.st_uid == 0):
         advice = f"other users may write to it: chmod go-w {path}"
         raise PermissionError(errno.EACCES, advice, str(path))

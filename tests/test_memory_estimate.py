@@ -7,13 +7,15 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import psutil
 import pytest
 
-from jaxstyle import recipes, transfer
-from jaxstyle.app import memory
-from jaxstyle.app.cli import main
+from jaxstyle import compiled, recipes
+from jaxstyle.app import available_memory, memory_estimate
+from jaxstyle.app.cli.main import main
 from jaxstyle.io import InputError
 from jaxstyle.network.vgg import CONV_SHAPES
+from jaxstyle.problem import Problem
 
 
 def compiled_bytes(recipe, height, width, tile):
@@ -25,21 +27,21 @@ def compiled_bytes(recipe, height, width, tile):
             for name, (kernel, bias) in CONV_SHAPES.items()
         }
     }
-    problem = transfer.Problem(recipe.network, recipe.terms, tile)
+    problem = Problem(recipe.network, recipe.terms, tile)
     image, weights = shape(height, width, 3), {name: shape() for name in recipe.weights}
 
     def targets(params, image):
         arguments = (params, image, (image,), None, None, None)
-        return transfer._targets(problem, False, *arguments)
+        return compiled.compute_targets(problem, False, *arguments)
 
     def start(*arguments):
-        return transfer._start(problem, recipe.solver, False, *arguments)
+        return compiled.first_state(problem, recipe.solver, False, *arguments)
 
     target = jax.eval_shape(targets, params, image)
     state = jax.eval_shape(start, image, None, params, target, weights)
     stop = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (problem, recipe.solver, False, state, stop, params, target, weights)
-    account = transfer._advance_in_place.lower(*arguments).compile().memory_analysis()
+    account = compiled.advance_in_place.lower(*arguments).compile().memory_analysis()
     return account.argument_size_in_bytes + account.temp_size_in_bytes
 
 
@@ -55,35 +57,39 @@ def compiled_bytes(recipe, height, width, tile):
 )
 def test_the_estimate_is_near_what_the_compiler_says(name, height, width, tile):
     recipe = recipes.RECIPES[name]
-    found = memory.estimate_memory(recipe, height, width, tile=tile) - memory._PROGRAM
+    found = (
+        memory_estimate.estimate_memory(recipe, height, width, tile=tile) - memory_estimate._PROGRAM
+    )
     assert 0.9 < found / compiled_bytes(recipe, height, width, tile) < 1.3
 
 
 def test_windows_are_as_large_as_the_budget_allows():
     recipe = recipes.DEFAULT
-    assert memory.choose_tile(recipe, 384, 512, 16e9) is None
-    tile = memory.choose_tile(recipe, 3072, 4096, 16e9)
-    assert memory.estimate_memory(recipe, 3072, 4096, tile=tile) <= 16e9
-    assert memory.estimate_memory(recipe, 3072, 4096, tile=tile + 128) > 16e9
-    with pytest.raises(InputError, match=r"4096x3072 px need about .* --size [0-9]+ would"):
-        memory.choose_tile(recipe, 3072, 4096, 6e9)
+    assert memory_estimate.choose_tile(recipe, 384, 512, 16e9) is None
+    tile = memory_estimate.choose_tile(recipe, 3072, 4096, 16e9)
+    assert memory_estimate.estimate_memory(recipe, 3072, 4096, tile=tile) <= 16e9
+    assert memory_estimate.estimate_memory(recipe, 3072, 4096, tile=tile + 128) > 16e9
+    with pytest.raises(InputError, match=r"4096x3072 px need about .* try --size [0-9]+"):
+        memory_estimate.choose_tile(recipe, 3072, 4096, 6e9)
     # A style larger than the picture counts as well: in windows, or not at all.
     style = [(2560, 2560, 3)]
-    tile = memory.choose_tile(recipe, 96, 128, 4e9, style_shapes=style)
+    tile = memory_estimate.choose_tile(recipe, 96, 128, 4e9, style_shapes=style)
     assert tile is not None
-    assert memory.estimate_memory(recipe, 96, 128, tile=tile, style_shapes=style) <= 4e9
+    assert memory_estimate.estimate_memory(recipe, 96, 128, tile=tile, style_shapes=style) <= 4e9
     with pytest.raises(InputError, match="128x96 px need about"):
-        memory.choose_tile(recipe, 96, 128, 8e8, style_shapes=style)
+        memory_estimate.choose_tile(recipe, 96, 128, 8e8, style_shapes=style)
     # Less history, a larger picture; bfloat16 halves it.
     short = dataclasses.replace(recipe, solver=dataclasses.replace(recipe.solver, history_size=5))
-    assert memory.choose_tile(short, 3072, 4096, 6e9) is not None
+    assert memory_estimate.choose_tile(short, 3072, 4096, 6e9) is not None
     half = dataclasses.replace(
         recipe, solver=dataclasses.replace(recipe.solver, history_dtype="bfloat16")
     )
-    saved = memory.estimate_memory(recipe, 3072, 4096) - memory.estimate_memory(half, 3072, 4096)
+    saved = memory_estimate.estimate_memory(recipe, 3072, 4096) - memory_estimate.estimate_memory(
+        half, 3072, 4096
+    )
     assert saved == pytest.approx(2 * 30 * 2 * 3 * 3072 * 4096)
     # Terms that are no sums over positions take the picture whole.
-    assert not memory.can_be_tiled(dataclasses.replace(
+    assert not memory_estimate.can_be_tiled(dataclasses.replace(
         recipe,
         terms=tuple(dataclasses.replace(term, normalize_gradients=True) for term in recipe.terms),
     ))  # fmt: skip
@@ -94,19 +100,19 @@ def test_windows_are_as_large_as_the_budget_allows():
     [("4GB", 4e9), ("500 MB", 5e8), ("1.5g", 1.5e9), ("2GiB", 2**31), ("7kB", 7000)],
 )
 def test_memory_is_read_as_people_write_it(text, number):
-    assert memory.parse_memory(text) == number
+    assert memory_estimate.parse_memory(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "four", "4XB", "-1GB", "0", "1.2.3GB", "inf"])
 def test_other_texts_are_refused(text):
     with pytest.raises(InputError, match="such as 4GB"):
-        memory.parse_memory(text)
+        memory_estimate.parse_memory(text)
 
 
 @pytest.mark.parametrize("text", ["4", "16", "7b", "1.5"])
 def test_a_number_needs_its_unit(text):
     with pytest.raises(InputError, match=f"add a unit, such as {text.rstrip('b')}GB"):
-        memory.parse_memory(text)
+        memory_estimate.parse_memory(text)
 
 
 GB = 2**30
@@ -146,20 +152,27 @@ GB = 2**30
     ],
 )  # fmt: skip
 def test_the_smallest_limit_holds(tmp_path, monkeypatch, files, environment, limit):
-    monkeypatch.setattr(memory, "_limits_of_process", lambda: iter(()))
+    monkeypatch.setattr(available_memory, "_limits_of_process", lambda: iter(()))
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert memory.memory_limit(tmp_path, environment) == limit
+    assert available_memory.memory_limit(tmp_path, environment) == limit
+
+
+def test_the_system_tells_what_is_free(monkeypatch):
+    total = psutil.virtual_memory().total
+    assert 0 < available_memory.available_memory() <= total
+    monkeypatch.setattr(available_memory, "memory_limit", lambda: 5e8)
+    assert available_memory.available_memory() <= 5e8
 
 
 def test_limits_of_the_process(tmp_path):
     code = (
-        "import resource; from pathlib import Path; from jaxstyle.app import memory; "
+        "import resource; from pathlib import Path; from jaxstyle.app import available_memory; "
         "resource.setrlimit(resource.RLIMIT_DATA, (2**45, -1)); "
-        "print(memory.memory_limit(Path('none'), {})); "
+        "print(available_memory.memory_limit(Path('none'), {})); "
         "resource.setrlimit(resource.RLIMIT_AS, (2**44, -1)); "
-        "print(memory.memory_limit(Path('none'), {}))"
+        "print(available_memory.memory_limit(Path('none'), {}))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [str(2.0**45), str(2.0**44)]

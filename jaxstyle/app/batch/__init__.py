@@ -1,0 +1,1 @@
+"""`jaxstyle batch`: many pairs, planned whole and painted some at a time."""

@@ -1,0 +1,172 @@
+"""`jaxstyle batch`: many pairs."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from jaxstyle.app.cli.arguments import check_processes, command_line
+from jaxstyle.app.cli.options import Look, Machine, Messages, Size
+from jaxstyle.io.errors import InputError, check_positive
+
+if TYPE_CHECKING:
+    from jaxstyle.io.manifest import Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What is read and written.
+
+    Attributes:
+        manifest: CSV or JSON Lines: content, style and output in each row.
+        contents: Instead of a manifest: photos, such as 'photos/*.jpg'.
+        styles: Paintings; each photo is painted in each of them.
+        output_dir: For pictures, their JSON files and the journal.
+        init: Start from the photo, noise or the mean color [the recipe's].
+        root: Refuse pictures and recipes outside of this folder.
+    """
+
+    manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None
+    contents: str | None = None
+    styles: str | None = None
+    output_dir: str
+    init: Literal["content", "noise", "mean"] | None = None
+    root: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchSize(Size):
+    """How large the pictures are, and how long they take.
+
+    Attributes:
+        batch_size: Maximum number of pairs painted at once [what memory allows].
+    """
+
+    batch_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchMachine(Machine):
+    """What the run computes with.
+
+    Attributes:
+        memory: Memory limit of a batch, such as 4GB [what is available].
+        devices: Use this many devices [all].
+        processes: Number of processes that share manifest and output folder.
+        process: Index of this process, from 0.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchOutput:
+    """What else is written.
+
+    Attributes:
+        report: Write a page with all pictures, index.html, here.
+        force: Repaint pictures made with other settings, weights or photos.
+        retry_failed: Try pairs again that failed before.
+        overwrite: Replace existing files that jaxstyle did not write.
+    """
+
+    report: str | None = None
+    force: bool = False
+    retry_failed: bool = False
+    overwrite: bool = False
+
+
+def batch(
+    pictures: Pictures,
+    look: Look,
+    size_and_speed: BatchSize,
+    memory_and_devices: BatchMachine,
+    output: BatchOutput,
+    messages: Messages,
+) -> int:
+    """Paint many pairs, several at a time; the same command resumes a run that was stopped.
+
+    The settings are those of `jaxstyle stylize`, for all pairs; a row of the manifest can override
+    them. Recipes that run on SciPy, tiles and checkpoints are for single pictures. The journal is
+    in the output folder, next to the pictures. A pair that fails is recorded there with its error;
+    the other pairs continue.
+    """
+    command = command_line(batch, locals())
+    # These load JAX, which --help does not need.
+    import jax  # noqa: PLC0415
+
+    from jaxstyle.app.batch.plan import BatchJob, plan_pairs  # noqa: PLC0415
+    from jaxstyle.app.batch.runner import run_batch  # noqa: PLC0415
+    from jaxstyle.app.devices import join  # noqa: PLC0415
+    from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
+
+    machine = memory_and_devices
+    _check(size_and_speed, machine)
+    folder = Path(pictures.output_dir)
+    name, rows = _rows(pictures, folder)
+    common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "command": command}
+    del common["batch_size"]
+    pairs = plan_pairs(rows, name, folder, _job_maker({**common, "params": machine.params}))
+    join(machine.coordinator, machine.processes, machine.process)
+    together = machine.coordinator is not None
+    job = BatchJob(
+        output_dir=folder,
+        manifest=Path(pictures.manifest) if pictures.manifest else None,
+        batch_size=size_and_speed.batch_size,
+        devices=machine.devices,
+        memory=parse_memory(machine.memory) if machine.memory else None,
+        process=jax.process_index() if together else machine.process or 0,
+        processes=jax.process_count() if together else machine.processes or 1,
+        command=command,
+        **vars(messages),
+        **{**vars(output), "report": Path(output.report) if output.report else None},
+    )
+    return run_batch(pairs, job)
+
+
+def _check(size: BatchSize, machine: BatchMachine) -> None:
+    """Checks options that have a range or exclude each other.
+
+    Raises:
+        InputError: if they are wrong.
+    """
+    check_positive("--batch-size", size.batch_size)
+    check_positive("--devices", machine.devices)
+    processes, process = machine.processes, machine.process
+    if machine.coordinator is not None:
+        check_processes(machine.coordinator, processes, process)
+    elif (processes is None) != (process is None) or (
+        processes is not None and not 0 <= (process or 0) < processes
+    ):
+        raise InputError("give --processes N together with --process I, counted from 0")
+
+
+def _rows(pictures: Pictures, folder: Path) -> "tuple[str, Sequence[Row]]":
+    """Returns the name and the rows of the manifest, or of the patterns.
+
+    Raises:
+        InputError: if neither or both are given, or if the manifest is wrong.
+    """
+    from jaxstyle.io.manifest import cross_product, read_manifest  # noqa: PLC0415
+
+    manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
+    if not folder.parent.is_dir():
+        raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
+    if (manifest is None) == (contents is None) or (contents is None) != (styles is None):
+        raise InputError("give a MANIFEST, or both --contents and --styles")
+    if manifest is not None:
+        return manifest, read_manifest(manifest, output_dir=folder, root=pictures.root)
+    rows = cross_product(str(contents), str(styles), output_dir=folder)
+    return f"{contents} x {styles}", rows
+
+
+def _job_maker(common: dict[str, Any]) -> Callable[..., Any]:
+    """Returns a function that makes the job of a row, whose own settings override `common`."""
+    from jaxstyle.app.job import make_job  # noqa: PLC0415
+
+    def make(**own: Any) -> Any:
+        for name in ("settings", "weights"):  # those of the row come after the common ones
+            own[name] = (*common[name], *own.get(name, ()))
+        return make_job(**{**common, **own})
+
+    return make

@@ -1,0 +1,143 @@
+"""The command line: `jaxstyle COMMAND`; see `jaxstyle --help`."""
+
+import contextlib
+import functools
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tyro
+
+from jaxstyle.app.cli.arguments import Command, check_arguments, closest, one_line
+from jaxstyle.app.cli.batch import batch
+from jaxstyle.app.cli.help import commands_of, format_help
+from jaxstyle.app.cli.inspect import features, info, recipes
+from jaxstyle.app.cli.serve import serve
+from jaxstyle.app.cli.stylize import repeat, stylize
+from jaxstyle.app.cli.weights import convert, fetch, list_cached, verify
+from jaxstyle.app.console import discard, print_message
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import describe_error, describe_path
+
+_TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+
+_EXAMPLES = """usage: jaxstyle COMMAND
+
+Paint photos in the style of paintings.
+
+  jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
+  jaxstyle batch --contents 'photos/*.jpg' --styles 'paintings/*.jpg' --output-dir out
+  jaxstyle serve"""
+
+_COMMANDS: Mapping[str, Command] = {
+    "stylize": stylize,
+    "repeat": repeat,
+    "batch": batch,
+    "features": features,
+    "recipes": recipes,
+    "info": info,
+    "serve": serve,
+}
+_WEIGHTS_COMMANDS: Mapping[str, Command] = {
+    "fetch": fetch,
+    "convert": convert,
+    "verify": verify,
+    "list": list_cached,
+}
+
+
+def _weights() -> int:
+    """Fetch, convert, verify or list pretrained weights."""
+    raise InputError("name a command: jaxstyle weights fetch, convert, verify or list")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # for file names of any bytes
+    try:
+        if arguments[:1] == ["help"]:
+            arguments = [*arguments[1:], "--help"]
+        if arguments[:1] == ["weights"] and arguments[1:]:
+            code = _dispatch(_WEIGHTS_COMMANDS, arguments[1:], "jaxstyle weights")
+        else:
+            code = _dispatch({**_COMMANDS, "weights": _weights}, arguments, "jaxstyle")
+        _flush(code)
+        return code
+    except InputError as error:
+        print_message(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        print_message("interrupted")
+        return 130
+    except RuntimeError as error:
+        # JAX: out of memory, another process has ended, or JAX_PLATFORMS names a backend that is
+        # not available. Any other error is a bug.
+        reason = str(error).strip().partition("\n")[0]
+        absent = reason.startswith("Unable to initialize backend")
+        if not absent and type(error).__name__ != "JaxRuntimeError":
+            raise
+        from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
+
+        print_message(f"error: the run failed: {reason}{advice_for(error)}")
+        return 2 if absent else 1
+    except BrokenPipeError:
+        # The reader of our output is gone, so nothing can be printed.
+        discard(sys.stdout)
+        return 0
+    except OSError as error:  # a full disk behind stdout, a working folder that was removed
+        discard(sys.stdout)
+        name = f"{describe_path(error.filename)}: " if isinstance(error.filename, str) else ""
+        advice = "free some space, or change to a folder that exists"
+        print_message(f"error: {name}{describe_error(error)}; {advice}")
+        return 1
+
+
+def _flush(code: int) -> None:
+    """Flushes stdout. If this fails, a failed run keeps its exit code."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        if code == 0:
+            raise
+        discard(sys.stdout)
+
+
+def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) -> int:
+    """Parses `arguments` and runs the command."""
+    name, rest = (arguments or ["--help"])[0], arguments[1:]
+    if name in ("--help", "-h"):
+        print(_EXAMPLES if prog == "jaxstyle" else f"usage: {prog} COMMAND", end="\n\n")
+        print(f"commands ({prog} COMMAND --help):", *commands_of(commands), sep="\n")
+        return 0
+    if name in ("--version", "-V"):
+        from jaxstyle.io.ownership import GENERATOR  # noqa: PLC0415
+
+        print(GENERATOR)
+        return 0
+    if name not in commands:
+        what = "name a command before" if name.startswith("-") else "unknown command"
+        hint = closest(name, commands)
+        raise InputError(f"{what} {name!r}: choose from {', '.join(commands)}{hint}")
+    command, prog = commands[name], f"{prog} {name}"
+    if {"--help", "-h"} & {*rest}:
+        print(format_help(command, prog), end="")
+        return 0
+    rest = check_arguments(command, rest, prog)
+    calls: list[Callable[[], int]] = []
+
+    # Parsing only notes the call, so that output of the command is not taken for a message of
+    # the parser.
+    @functools.wraps(command)
+    def note(*args: Any, **kwargs: Any) -> None:
+        calls.append(functools.partial(command, *args, **kwargs))
+
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            tyro.cli(note, args=rest, prog=prog, config=_TYRO)
+    except SystemExit:
+        raise InputError(one_line(messages.getvalue(), prog)) from None
+    return calls[0]()

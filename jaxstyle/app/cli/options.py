@@ -1,0 +1,83 @@
+"""The options that commands share, in the groups that their help shows.
+
+A group's title is the name of the parameter that holds it.
+"""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+_Settings = Annotated[tuple[str, ...], tyro.conf.arg(name="set")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the picture looks like.
+
+    Attributes:
+        recipe: A recipe that `jaxstyle recipes` lists, or a file.
+        settings: Override settings of the recipe; see `jaxstyle recipes NAME`.
+        weights: Override loss weights, such as style=2; 0 removes a term.
+        style_scale: Size of the painting over --size; above 1: larger strokes.
+        color: luminance: the photo's colors; match: in its palette.
+        seed: Random seed, used when starting from noise.
+    """
+
+    recipe: str = "default"
+    settings: _Settings = ()
+    weights: tuple[str, ...] = ()
+    style_scale: float = 1.0
+    color: Literal["style", "luminance", "match"] | None = None
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large the picture is, and how long it takes.
+
+    Attributes:
+        size: Long edge in pixels [the recipe's].
+        steps: Maximum number of solver steps at each size [the recipe's].
+        coarsest: First size of the coarse-to-fine schedule; 0 disables it.
+        precision: Of the network; lower is faster on some devices.
+    """
+
+    size: int | None = None
+    steps: int | None = None
+    coarsest: int | None = None
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the run computes with.
+
+    Attributes:
+        params: Network weights in any format `weights convert` reads [cached].
+        memory: Memory limit, such as 4GB [what is available].
+        devices: Number of devices.
+        coordinator: Address of the first process; `auto` asks the cluster.
+        processes: Number of processes [the cluster's].
+        process: Index of this process, from 0 [the cluster's].
+    """
+
+    params: str | None = None
+    memory: str | None = None
+    devices: int | None = None
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Messages:
+    """What the run prints.
+
+    Attributes:
+        progress: A bar, lines, or for scripts JSON Lines on stdout.
+        quiet: Print errors and warnings only.
+    """
+
+    progress: Literal["auto", "plain", "json"] = "auto"
+    quiet: bool = False

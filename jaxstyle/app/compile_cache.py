@@ -1,0 +1,166 @@
+"""Compiled programs on disk, so that a second start neither traces nor lowers nor compiles.
+
+JAX's own cache needs a program that is traced and lowered, which takes longer than to load the
+compiled one. Here the name of a file is a hash of all that a program depends on: the source of
+this package, versions, settings and shapes. Loading a program runs its content, so files are
+authenticated first, see `private_folder`.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import platformdirs
+from jax.experimental.serialize_executable import deserialize_and_load, serialize
+
+import jaxstyle
+from jaxstyle.app.console import print_message
+from jaxstyle.app.private_folder import PrivateFolder
+from jaxstyle.compiled import call_jitted
+from jaxstyle.io import describe_versions
+from jaxstyle.io.files import describe_error
+from jaxstyle.io.network_weights.cache import cache_dir
+
+LOADED = "/jaxstyle/program_load_duration"
+"""The event of `jax.monitoring` for a program that was loaded."""
+
+_BYTES = 2**29  # beyond, the least recently used files are removed
+
+
+class KeptPrograms:
+    """Calls the compiled parts of runs, see `stylize_steps`, and caches them in a folder.
+
+    The `repr` of a static argument must be complete, as all of this package are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Takes a folder that only the user can write.
+
+        Raises:
+            OSError: if another user could write it, or it cannot be made.
+        """
+        self._folder = PrivateFolder(folder)
+        self._origin = _describe_origin()
+        self._programs: dict[str, Any] = {}
+
+    def __call__(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
+        """Returns `function(*static, *arrays)`."""
+        if jax.process_count() > 1:  # programs of several processes cannot be loaded one by one
+            return call_jitted(function, static, *arrays)
+        mesh = static[0].mesh
+        devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)
+        name = self._name(function, static, arrays, devices)
+        if name not in self._programs:
+            loaded = self._load(name, devices)
+            self._programs[name] = loaded or self._compile(name, function, static, arrays)
+        return self._programs[name](*arrays)
+
+    def _name(
+        self,
+        function: Any,
+        static: tuple[Any, ...],
+        arrays: tuple[Any, ...],
+        devices: list[jax.Device],
+    ) -> str:
+        leaves, tree = jax.tree.flatten(arrays)
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        kinds = [jax.typeof(leaf).str_short() + str(jax.typeof(leaf).weak_type) for leaf in leaves]
+        if len(devices) > 1:
+            kinds += [str(getattr(leaf, "sharding", None)) for leaf in leaves]
+        place = [device.id for device in devices]
+        content = (self._origin, function.__name__, static, precision, str(tree), kinds, place)
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def _load(self, name: str, devices: list[jax.Device] | None = None) -> Any:
+        begin = time.perf_counter()
+        # `read` accepts only files that this user wrote here.
+        try:
+            packed, in_tree, out_tree = pickle.loads(self._folder.read(name))  # noqa: S301
+            devices = devices or jax.devices()[:1]
+            program = deserialize_and_load(packed, in_tree, out_tree, execution_devices=devices)
+        except Exception:  # whatever is wrong with the file, the program is compiled again
+            return None
+        jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
+        return program
+
+    def _compile(
+        self, name: str, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]
+    ) -> Any:
+        program = function.lower(*static, *arrays).compile()
+        # A program that cannot be serialized or written is compiled again next time.
+        with contextlib.suppress(Exception):
+            self._folder.write(name, pickle.dumps(serialize(program)))
+            self._folder.make_room(_BYTES)
+        return program
+
+
+def _describe_source() -> tuple[str, Mapping[str, str]]:
+    source = hashlib.sha256()
+    package = Path(jaxstyle.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path.relative_to(package).parts[0] not in ("io", "app"):  # of no effect on a program
+            source.update(path.read_bytes())
+    return source.hexdigest(), describe_versions()
+
+
+# At import: by the time that a server compiles, a newer version may be on disk.
+_SOURCE = _describe_source()
+
+
+def _describe_origin() -> str:
+    """Returns a hash of what all programs depend on."""
+    device = jax.devices()[0]
+    origin = (
+        *_SOURCE,
+        [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")],
+        sorted((name, str(value)) for name, value in jax.config.values.items()),
+        (device.platform, device.device_kind, device.client.platform_version, len(jax.devices())),
+    )
+    return hashlib.sha256(repr(origin).encode()).hexdigest()
+
+
+def keep_compiled_programs() -> Callable[..., Any]:
+    """Caches compiled programs on disk, so that a second run at a size compiles nothing.
+
+    Their folder must be writable by this user alone, since its content is run: `JAXSTYLE_CACHE`,
+    or else the user's cache folder. Each kind of machine has its own, since a program for a CPU
+    uses all its instructions. Nothing is cached on Windows, nor if the user has set JAX's own
+    cache (`JAX_COMPILATION_CACHE_DIR`) or disabled it.
+
+    Returns:
+        A function that calls the compiled parts of a run, see `stylize_steps`.
+    """
+    config: Any = jax.config
+    chosen = not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir
+    if chosen or not hasattr(os, "geteuid"):
+        return call_jitted
+    return _keep_in(cache_dir(), Path(platformdirs.user_cache_dir("jaxstyle")))
+
+
+@functools.cache  # programs are loaded, and problems reported, once a process
+def _keep_in(*caches: Path) -> Callable[..., Any]:
+    machine = [platform.machine(), jax.__version__, jax.lib.__version__]
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
+    name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
+    for cache in dict.fromkeys(caches):
+        try:
+            # Without a home folder the path begins with `~`.
+            if cache.parts[:1] == ("~",):
+                raise FileNotFoundError(f"there is no {cache.parts[0]}; set JAXSTYLE_CACHE")
+            return KeptPrograms(cache / "compiled" / name / "programs")
+        except OSError as error:
+            where = error.filename or cache
+            print_message(
+                f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}"
+            )
+    return call_jitted

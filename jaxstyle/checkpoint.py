@@ -1,0 +1,67 @@
+"""Checkpoints: what a run is resumed from."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxstyle.inputs import put
+from jaxstyle.solvers.state import State
+
+
+class Checkpoint(NamedTuple):
+    """What `stylize_steps` goes on from; a pytree of arrays."""
+
+    stage: int | jax.Array
+    """Which size of the pyramid it is at, from 0; 0 without a pyramid."""
+    steps: int | jax.Array
+    """Steps made at that size."""
+    state: Any
+    """The solver's; its leaves in their order do, whatever holds them."""
+    traces: tuple[Any, ...]
+    """For each smaller size, loss and losses of the terms after each step, with room for at least
+    `num_steps` each, and its status `()`; as `state`."""
+    num_evaluations: jax.Array
+    """`()` those at the smaller sizes."""
+
+
+def restore_smaller(
+    checkpoint: Checkpoint, weights: Mapping[str, Any], num_sizes: int
+) -> tuple[tuple[Any, ...], jax.Array]:
+    """Returns traces and evaluations of the sizes before that of a checkpoint.
+
+    Raises:
+        ValueError: if the run has no such size, or other terms.
+    """
+    if checkpoint.stage >= num_sizes:
+        raise ValueError(
+            f"the checkpoint is of another run: of size {int(checkpoint.stage) + 1} of a pyramid, "
+            f"but here are {num_sizes}"
+        )
+    like = jax.tree.structure(((0, weights, 0),) * int(checkpoint.stage))
+    try:
+        traces = jax.tree.unflatten(like, jax.tree.leaves(checkpoint.traces))
+    except ValueError as error:
+        raise ValueError("the checkpoint is of another run: it has other terms") from error
+    found: Any = put((traces, checkpoint.num_evaluations), None, batched=False)
+    return found[0], found[1]
+
+
+def restore_state(saved: Any, state: State) -> State:
+    """Puts the leaves of a saved state on the devices of a new one.
+
+    Raises:
+        ValueError: if their shapes or dtypes differ.
+    """
+    old, new = jax.tree.leaves(saved), jax.tree.leaves(state)
+    if [(jnp.shape(leaf), leaf.dtype) for leaf in old] != [
+        (leaf.shape, leaf.dtype) for leaf in new
+    ]:
+        raise ValueError("the checkpoint is of another run: its state has other arrays")
+    placed = [
+        # A copy, since it is donated to the next step.
+        jax.device_put(leaf, like.sharding, may_alias=False)
+        for leaf, like in zip(old, new, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(state), placed)

@@ -1,0 +1,67 @@
+"""Operations on images that need no network: median filter and resizing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def median_filter(image: jax.Array, *, size: int = 3) -> jax.Array:
+    """Replaces each pixel by the median of the `size` x `size` pixels around it, per channel.
+
+    Args:
+        image: `(H, W, c)` of any scale. Its outermost pixels are repeated beyond its border.
+        size: odd; 1 returns the image.
+
+    Returns:
+        `(H, W, c)`.
+
+    Raises:
+        ValueError: if `size` is not odd and positive, or the image is not of rank 3.
+    """
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"the size of a median filter must be odd and positive, not {size}")
+    if image.ndim != 3:
+        raise ValueError(f"image must be (H, W, c), not {image.shape}; batch with jax.vmap")
+    if size == 1:
+        return image
+    height, width, _ = image.shape
+    border = size // 2
+    padded = jnp.pad(image, ((border, border), (border, border), (0, 0)), mode="edge")
+    window = jnp.stack(
+        [padded[i : i + height, j : j + width] for i in range(size) for j in range(size)]
+    )
+    return jnp.sort(window, axis=0)[size * size // 2]
+
+
+def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    """Returns the shape `(..., H, W, c)` with height and width scaled, at least 1 each."""
+    *batch, height, width, channels = shape
+    return (*batch, max(round(height * scale), 1), max(round(width * scale), 1), channels)
+
+
+def resize(image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Resizes `(..., H, W, c)` bicubically, with antialiasing where it becomes smaller."""
+    return image if image.shape == shape else jax.image.resize(image, shape, "cubic")
+
+
+_jitted_resize = jax.jit(resize, static_argnums=1)
+
+
+def shrink(image: jax.Array, scale: float) -> jax.Array:
+    """Scales `(..., H, W, c)` by at most 1, as `resize` does."""
+    return image if scale == 1 else _jitted_resize(image, scaled_shape(image.shape, scale))
+
+
+def shrink_mask(mask: jax.Array, scale: float) -> jax.Array:
+    """Scales `(..., H, W)` by at most 1, linearly.
+
+    So a mask stays in [0, 1], and is zero where all pixels that are merged are zero.
+    """
+    return mask if scale == 1 else _resize_mask(mask, scale)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _resize_mask(mask: jax.Array, scale: float) -> jax.Array:
+    *_, height, width, _ = scaled_shape((*mask.shape, 1), scale)
+    return jax.image.resize(mask, (*mask.shape[:-2], height, width), "linear")

@@ -1,0 +1,228 @@
+"""Targets: what the terms compare an image with, computed from the content and the styles."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxstyle.checks import Shape, as_array, as_factor, sum_dtype
+from jaxstyle.network.protocol import Network, Params, check_network
+from jaxstyle.regions import Guided, as_mask, at_layers, fit, product
+from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.terms.protocol import check_terms, layers_of
+from jaxstyle.tiling import (
+    Planes,
+    compute_features,
+    make_tiling,
+    smaller_tile,
+    sum_over_windows,
+    tiling_of,
+    whole_features,
+)
+
+Targets = Mapping[str, Any]
+
+Style = ArrayLike | Sequence[ArrayLike]
+
+StyleWeights = ArrayLike | Sequence[float] | Mapping[str, ArrayLike | Sequence[float]]
+
+IMAGE: Shape = ("H", "W", 3)
+
+
+def prepare_targets(
+    network: Network,
+    params: Params,
+    terms: Sequence[Term],
+    content: ArrayLike | None,
+    style: Style | None,
+    *,
+    style_weights: StyleWeights | None = None,
+    masks: ArrayLike | None = None,
+    style_masks: Sequence[ArrayLike | None] | None = None,
+    tile: int | None = None,
+) -> dict[str, Any]:
+    """Computes what each term compares the image with: its target.
+
+    Args:
+        network: the network; static under `jax.jit`.
+        params: its parameters; those of VGG19 from `jaxstyle.io.load_params`.
+        terms: a tuple of terms; static under `jax.jit`, except for arrays that they hold.
+        content: `(H, W, 3)` sRGB in [0, 1]; None if no term needs it.
+        style: `(h, w, 3)` sRGB in [0, 1], or a tuple of such of any sizes; None if no term
+            needs it.
+        style_weights: `(S,)`, the shares of several styles; or a mapping of layers to such, which
+            mixes styles by layer, for example fine strokes of one style and coarse ones of another
+            (Gatys et al. 2017, section 5). Shares are equal by default, and for layers that are
+            not named. They must not be negative and are divided by their sum, which must be
+            positive; traced shares cannot be checked under `jax.jit`.
+        masks: `(S, H, W)` floating point in [0, 1] or bool, the region of the image that each
+            style is for; by default every style applies everywhere. A position of a layer has the
+            mean of its pixels.
+        style_masks: for each style None, or `(h, w)` floating point in [0, 1] or bool, the region
+            of the style that counts.
+        tile: as in `evaluate`, for content and styles.
+
+    Returns:
+        Term name -> target, a dict to be passed to `evaluate`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype, an image that is too small or missing, terms that
+            are not a tuple of terms, unknown layers, parameters that are not the network's, or
+            style_weights that cannot be shares.
+    """
+    terms = check_terms(terms)
+    check_network(network, params, layers_of(terms))
+    targets: dict[str, Any] = {term.name: None for term in terms}
+    content_terms = [term for term in terms if term.target_image == "content"]
+    if content_terms:
+        _check_present(content_terms, "content", content)
+        features = _content_features(network, params, content_terms, content, tile)
+        for term in content_terms:
+            targets[term.name] = {layer: features[layer] for layer in term.layers}
+    style_terms = [term for term in terms if term.target_image == "style"]
+    if not style_terms:
+        return targets
+
+    styles = tuple(style) if isinstance(style, tuple | list) else (style,)
+    _check_present(style_terms, "style", *styles)
+    advice = "several styles are a tuple of such"
+    images = [as_array(each, "style", ("h", "w", 3), advice=advice) for each in styles]
+    dtype = sum_dtype(*images)
+    style_masks = (None,) * len(styles) if style_masks is None else tuple(style_masks)
+    if len(style_masks) != len(styles):
+        raise ValueError(f"{len(style_masks)} style_masks for {len(styles)} styles")
+    layers = layers_of(style_terms)
+    shares = _shares(style_weights, layers, len(styles), dtype)
+    of_styles = [
+        _style_statistics(network, params, style_terms, image, mask, tile)
+        for image, mask in zip(images, style_masks, strict=True)
+    ]
+    if masks is None:
+        for term in style_terms:
+            targets[term.name] = term.target([each[term.name] for each in of_styles], shares)
+        return targets
+
+    masks = as_mask(masks, "masks", ("S", "H", "W"), dtype)
+    _check_masks(masks, content, len(styles))
+    if isinstance(style_weights, Mapping):
+        raise ValueError("style_weights by layer mix styles, which masks keep apart")
+    weights = at_layers(network, masks, layers)
+    factors = shares[layers[0]] * len(styles) * jnp.mean(masks, (1, 2))
+    whole = {layer: jnp.ones(1, dtype) for layer in layers}
+    for term in style_terms:
+        each = tuple(term.target([of_style[term.name]], whole) for of_style in of_styles)
+        targets[term.name] = Guided(each, weights, factors)
+    return targets
+
+
+def _content_features(
+    network: Network,
+    params: Params,
+    terms: Sequence[Term],
+    content: ArrayLike | None,
+    tile: int | None,
+) -> Features:
+    image, layers = as_array(content, "content", IMAGE), layers_of(terms)
+    tile = smaller_tile(tile, image)
+    if tile is None:
+        return whole_features(network, params, image, layers)
+    tiling = make_tiling(network, image.shape, tile, layers, {})
+    return {"image": image} | compute_features(tiling, network, params, image)
+
+
+def _style_statistics(
+    network: Network,
+    params: Params,
+    terms: Sequence[Term],
+    image: jax.Array,
+    mask: ArrayLike | None,
+    tile: int | None,
+) -> dict[str, Any]:
+    """Returns term name -> statistics of one style."""
+    weights = _style_weights(network, image, mask, layers_of(terms))
+
+    def statistics(features: Features, weights: PositionWeights) -> dict[str, Any]:
+        return {term.name: term.statistics(features, None, weights) for term in terms}
+
+    tile = smaller_tile(tile, image)
+    if tile is None:
+        features = whole_features(network, params, image, layers_of(terms))
+        return statistics(features, None if weights is None else fit(weights, features))
+    for term in terms:
+        if not term.additive_target:
+            raise ValueError(
+                f"the target of {term.name} is not a sum over positions: leave out tile"
+            )
+
+    def of_window(features: Features, here: Any, owned: Planes) -> dict[str, Any]:
+        return statistics(features, product(here.get("mask"), owned))
+
+    maps = {} if weights is None else {"mask": weights}
+    tiling = tiling_of(network, image, tile, terms)
+    sums: dict[str, Any] = sum_over_windows(tiling, network, params, image, maps, of_window)
+    return sums
+
+
+def _style_weights(
+    network: Network, image: jax.Array, mask: ArrayLike | None, layers: Sequence[str]
+) -> PositionWeights:
+    if mask is None:
+        return None
+    mask = as_mask(mask, "a style mask", ("h", "w"), sum_dtype(image))
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
+    return at_layers(network, mask, layers)
+
+
+def _check_masks(masks: jax.Array, content: ArrayLike | None, number: int) -> None:
+    if len(masks) != number:
+        raise ValueError(f"masks of shape {masks.shape} for {number} styles, not (S, H, W)")
+    if content is not None and masks.shape[1:] != jnp.shape(content)[:2]:
+        raise ValueError(f"masks of shape {masks.shape} for a content of {jnp.shape(content)}")
+
+
+def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
+    if not images or any(image is None for image in images):
+        raise ValueError(f"{terms[0].name} needs a {source} image, but there is none")
+
+
+def _shares(
+    style_weights: StyleWeights | None, layers: Sequence[str], number: int, dtype: Any
+) -> dict[str, jax.Array]:
+    """Layer -> `(S,)`, which sum to 1."""
+    equal = jnp.full((number,), 1 / number, dtype)
+
+    def normalized(weights: Any) -> jax.Array:
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(weights)):
+            _check_shares(jax.device_get(weights))
+        share = as_factor(weights, f"style_weights of {number} styles", (number,), dtype)
+        return share / jnp.sum(share)
+
+    if style_weights is None:
+        return dict.fromkeys(layers, equal)
+    if not isinstance(style_weights, Mapping):
+        return dict.fromkeys(layers, normalized(style_weights))
+    if unknown := set(style_weights) - set(layers):
+        raise ValueError(
+            f"style_weights for {', '.join(sorted(unknown))}, but the style's layers are "
+            f"{', '.join(layers)}"
+        )
+    return {
+        layer: normalized(style_weights[layer]) if layer in style_weights else equal
+        for layer in layers
+    }
+
+
+def _check_shares(weights: Any) -> None:
+    """Checks shares whose values are known."""
+    try:
+        shares = np.asarray(weights, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"style_weights must be numbers, not {weights!r}") from None
+    if not np.all(np.isfinite(shares)) or np.any(shares < 0) or not np.any(shares > 0):
+        raise ValueError(
+            f"style_weights must be finite, none negative, and one of them positive, not {weights}"
+        )
