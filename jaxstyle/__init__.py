@@ -1,10 +1,10 @@
 """Neural style transfer in JAX.
 
-Everything in this package is pure: arrays in, arrays out. Images are `(H, W, 3)` sRGB in [0, 1],
-one at a time; batch with `jax.vmap`. Files are the business of `jaxstyle.io`.
+All functions are pure: arrays in, arrays out. Images are `(H, W, 3)` sRGB in [0, 1], one at a
+time; batch with `jax.vmap`. `jaxstyle.io` reads and writes files.
 
-What is named here is loaded when it is first used: the program decides what Ctrl-C does before JAX
-is loaded, and `jaxstyle.io` needs Pillow and more.
+Public names are loaded on first use. So the command line can handle Ctrl-C before JAX is loaded,
+and only programs that use `jaxstyle.io` load Pillow and other libraries for files.
 """
 
 import importlib.util

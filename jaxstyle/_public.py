@@ -1,4 +1,4 @@
-"""The public names of `jaxstyle`, which loads this module when one of them is first used."""
+"""The public names of `jaxstyle`, which loads this module on the first use of one of them."""
 
 from jaxstyle import color, losses, recipes, terms
 from jaxstyle.checkpoint import Checkpoint
@@ -8,10 +8,12 @@ from jaxstyle.image import median_filter
 from jaxstyle.losses import content_loss, gram_matrix, style_loss, total_variation
 from jaxstyle.network.protocol import Network
 from jaxstyle.network.vgg import LAYERS, VGG, VGG16, VGG19
+from jaxstyle.options import StylizeOptions
+from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import make_mesh
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.targets import prepare_targets
 from jaxstyle.transfer import (
     stylize,
@@ -20,7 +22,7 @@ from jaxstyle.transfer import (
     stylize_steps,
 )
 
-# Last: while it is missing, `jaxstyle` leaves its modules to the import that is under way.
+# Last: `jaxstyle.__getattr__` takes a module without `__all__` for one that is still being loaded.
 __all__ = [
     "LAYERS",
     "LBFGS",
@@ -30,11 +32,13 @@ __all__ = [
     "Adam",
     "Checkpoint",
     "Network",
+    "Optax",
     "Pyramid",
     "Recipe",
     "ScipyLBFGSB",
     "Status",
     "StyleResult",
+    "StylizeOptions",
     "Trace",
     "color",
     "content_loss",
@@ -44,6 +48,7 @@ __all__ = [
     "make_mesh",
     "median_filter",
     "minimize",
+    "objective",
     "prepare_targets",
     "recipes",
     "style_loss",

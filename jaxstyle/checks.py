@@ -34,16 +34,25 @@ def as_array(
     Raises:
         ValueError: for another shape, an empty array, or another dtype.
     """
-    array = _convert(value, what, shape)
+    array = convert(value, what, shape)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"{what} must be floating point, not {array.dtype}; convert with .astype(jnp.float32)"
         )
+    check_shape(array, what, shape, advice=advice)
+    return array
+
+
+def check_shape(array: Any, what: str, shape: Shape | None, *, advice: str) -> None:
+    """Checks the shape of an array, on a device or on the host.
+
+    Raises:
+        ValueError: for another shape, with `advice` at its end, or an empty array.
+    """
     if shape is not None and (len(array.shape) != len(shape) or not _fits(array.shape, shape)):
         raise ValueError(f"{what} must be {_text(shape)}, not of shape {array.shape}; {advice}")
     if 0 in array.shape:
         raise ValueError(f"{what} of shape {array.shape} is empty")
-    return array
 
 
 def as_factor(value: Any, what: str, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -58,7 +67,7 @@ def as_factor(value: Any, what: str, shape: tuple[int, ...], dtype: Any) -> jax.
     Raises:
         ValueError: for another shape, or numbers that are not real.
     """
-    array = _convert(float(value) if isinstance(value, int) else value, what, shape)
+    array = convert(float(value) if isinstance(value, int) else value, what, shape)
     if not jnp.issubdtype(array.dtype, jnp.bool_) and not (
         jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
     ):
@@ -100,7 +109,12 @@ def as_integer(value: Any, what: str) -> int:
     return operator.index(value)
 
 
-def _convert(value: Any, what: str, shape: Shape | None) -> jax.Array:
+def convert(value: Any, what: str, shape: Shape | None) -> jax.Array:
+    """Returns `value`, which should have `shape`, as an array on a device.
+
+    Raises:
+        ValueError: if it is not an array.
+    """
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Colours: keeping the content's, or giving the style the content's.
+"""Colors: keep those of the content, or give them to the style.
 
 Gatys, Bethge, Hertzmann & Shechtman, "Preserving Color in Neural Artistic Style Transfer", 2016.
 Images are `(H, W, 3)` sRGB in [0, 1].
@@ -21,8 +21,7 @@ _RGB_TO_YIQ = np.array(
         [0.211456, -0.522591, 0.311135],
     ]
 )
-# How far the diagonal of a covariance is from singular, in units of squared pixel values: half
-# a step of 8 bits.
+# Added to the diagonal of a covariance, so that it is not singular: half a step of 8 bits, squared.
 _FLAT = (0.5 / 255) ** 2
 _IMAGE = ("H", "W", 3)
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
@@ -46,7 +45,7 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
         raise ValueError(f"image of shape {image.shape}, but the content has {content.shape}")
     dtype = sum_dtype(image, content)
     wide = content.astype(dtype)
-    # Of all colours with that chroma the one with the luma of the image: grey is added.
+    # Adding grey changes the luma and keeps the chroma.
     luma = jnp.asarray(_RGB_TO_YIQ[0], dtype)
     change = _matmul(image.astype(dtype) - wide, luma)
     return (wide + change[..., None]).astype(image.dtype)
@@ -55,20 +54,20 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
 def match_color(
     style: jax.Array, content: jax.Array, *, method: Literal["pca", "cholesky"] = "pca"
 ) -> jax.Array:
-    """Gives `style` the mean and covariance of the colours of `content`, by a linear map.
+    """Gives `style` the mean and covariance of the colors of `content`, by a linear map.
 
-    Before their roots are taken, the covariances get half a step of 8 bits, squared, on their
-    diagonals. So the map and its derivatives are finite for grey and flat pictures too.
+    Half a step of 8 bits, squared, is added to the diagonals of the covariances. So the map and
+    its derivatives are finite for grey and flat pictures too.
 
     Args:
         style: `(h, w, 3)` floating-point sRGB in [0, 1].
         content: `(H, W, 3)` floating-point sRGB in [0, 1].
-        method: `pca` takes the symmetric square roots of the covariances, `cholesky` their
-            triangular ones. The former moves the colours less.
+        method: `pca` uses the symmetric square roots of the covariances, `cholesky` their
+            triangular ones. The former moves the colors less.
 
     Returns:
-        `(h, w, 3)`, of the dtype of `style`; not clipped, so that mean and covariance are those of
-        the content.
+        `(h, w, 3)`, of the dtype of `style`; not clipped, so that its mean and covariance are those
+        of the content.
 
     Raises:
         ValueError: for an unknown method, or a wrong shape or dtype.
@@ -85,7 +84,7 @@ def match_color(
         covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
         return flat, mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
 
-    # For the decompositions; products say it themselves.
+    # For the decompositions; `_matmul` sets its own precision.
     with jax.default_matmul_precision("highest"):
         (flat, style_mean, style_covariance), (_, mean, covariance) = map(moments, (style, content))
         transform = _matmul(root(covariance), jnp.linalg.inv(root(style_covariance)))
@@ -104,9 +103,10 @@ def _symmetric_root(matrix: jax.Array) -> jax.Array:
 def _symmetric_root_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """Solves `R dR + dR R = dA`; the derivative of `eigh` is infinite where eigenvalues are equal.
+    """Solves `R dR + dR R = dA`.
 
-    As of a grey or flat picture, or one whose channels have nothing to do with each other.
+    The derivative of `eigh` is infinite where eigenvalues are equal: for grey or flat pictures,
+    and where channels are independent.
     """
     root = _symmetric_root(*primals)
     identity = jnp.eye(3, dtype=root.dtype)

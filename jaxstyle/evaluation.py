@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxstyle.checks import as_array, as_factor, sum_dtype
+from jaxstyle.checks import as_factor, sum_dtype
+from jaxstyle.guidance import Weights
 from jaxstyle.losses import normalize_gradient
 from jaxstyle.network.protocol import Network, Params, check_network
+from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
-from jaxstyle.targets import IMAGE, Targets
+from jaxstyle.targets import Targets
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.tiling import Planes, smaller_tile, sum_over_windows, tiling_of, whole_features
-
-Weights = Mapping[str, Any]
 
 
 def evaluate(
@@ -53,11 +53,11 @@ def evaluate(
             network's.
     """
     terms = check_terms(terms)
-    _check_names("targets", targets, terms)
-    _check_names("weights", weights, terms)
+    check_names("targets", targets, terms)
+    check_names("weights", weights, terms)
     layers = layers_of(terms)
     check_network(network, params, layers)
-    image = as_array(image, "image", IMAGE)
+    image = as_picture(image, "image")
     dtype = sum_dtype(image)
     factors = {
         term.name: as_factor(weights[term.name], f"the weight of {term.name}", (), dtype)
@@ -86,7 +86,12 @@ def evaluate(
     return functools.reduce(operator.add, weighted), per_term
 
 
-def _check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
+def check_names(what: str, given: Any, terms: Sequence[Term]) -> None:
+    """Checks that `given`, named `what`, is a mapping of the names of `terms`.
+
+    Raises:
+        ValueError: if it is not.
+    """
     names = sorted(term.name for term in terms)
     if not isinstance(given, Mapping):
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Validated controls of a run: loss weights, style shares and masks."""
+"""Checks of what guides a run besides its pictures: loss weights, style shares and masks.
+
+`batch` is `()` for a single pair and `(B,)` for a batch. Arrays on the host stay there.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,126 +11,149 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import Weights
-from jaxstyle.pictures import check_range, to_numbers
-from jaxstyle.recipes import Recipe
-from jaxstyle.targets import StyleWeights
-from jaxstyle.terms.protocol import layers_of
+from jaxstyle.pictures import check_mask, to_array
+
+Weights = Mapping[str, Any]
+
+StyleWeights = ArrayLike | Sequence[float] | Mapping[str, ArrayLike | Sequence[float]]
 
 
 def merge_weights(
-    recipe: Recipe, weights: Weights | None, content: Any, batched: bool
+    defaults: Weights, weights: Weights | None, dtype: Any, batch: tuple[int, ...] = ()
 ) -> dict[str, Any]:
-    """Returns the recipe's loss weights, overridden by `weights`, as arrays.
+    """Returns the loss weights `defaults`, overridden by `weights`, as arrays of shape `batch`.
 
     Raises:
-        ValueError: for other names, other shapes than `()` or `(B,)`, or no numbers.
+        ValueError: for other names, other shapes than `()` or `batch`, or no numbers.
     """
     weights = {} if weights is None else weights
     if not isinstance(weights, Mapping):
         raise ValueError(f"weights must be a dict of term name -> factor, not {weights!r}")
-    if unknown := set(weights) - set(recipe.weights):
+    if unknown := set(weights) - set(defaults):
         raise ValueError(
-            f"weights for {', '.join(map(str, unknown))}, but the terms of recipe {recipe.name} "
-            f"are {', '.join(sorted(recipe.weights))}"
+            f"weights for {', '.join(map(str, unknown))}, but the terms are "
+            f"{', '.join(sorted(defaults))}"
         )
-    # Arrays of the pixels' dtype, so that other numbers do not compile again.
+    # Arrays, so that other numbers do not compile again.
     factors = {
-        name: to_numbers(weights.get(name, factor), content.dtype)
-        for name, factor in recipe.weights.items()
+        name: _to_numbers(weights.get(name, default), dtype) for name, default in defaults.items()
     }
-    shapes = [(), content.shape[:1]] if batched else [()]
     for name, factor in factors.items():
-        if factor.shape not in shapes:
+        if factor.shape not in ((), batch):
             raise ValueError(
-                f"the weight of {name} has shape {factor.shape} instead of "
-                f"{' or '.join(map(str, shapes))}"
+                f"the weight of {name} has shape {factor.shape} instead of {_either(((), batch))}"
             )
-    if not batched:
-        return factors
-    return {name: _broadcast(factor, (len(content),)) for name, factor in factors.items()}
+    return {name: _broadcast(factor, batch) for name, factor in factors.items()}
 
 
-def check_style_weights(
+def check_shares(
     style_weights: StyleWeights | None,
-    recipe: Recipe,
-    styles: Sequence[Any],
+    layers: Sequence[str],
+    number: int,
+    dtype: Any,
+    *,
     masked: bool,
-    batched: bool,
+    batch: tuple[int, ...] = (),
 ) -> Any:
-    """Returns the styles' shares, `(S,)` or in a batch `(B, S)`; by layer, a dict of these.
+    """Returns the shares of `number` styles, `(*batch, S)`; by layer, a dict of these.
 
     Raises:
-        ValueError: for another shape, other layers, or a sum that is not positive.
+        ValueError: for other layers than `layers`, another shape, or numbers that cannot be shares.
     """
     if style_weights is None:
         return None
-    if not styles:
+    if number == 0:
         raise ValueError("style_weights, but there is no style")
-    if isinstance(style_weights, Mapping):
-        layers = layers_of([term for term in recipe.terms if term.target_image == "style"])
-        if unknown := set(style_weights) - set(layers):
+    if not isinstance(style_weights, Mapping):
+        shares = _to_numbers(style_weights, dtype)
+        valid = ((number,), (*batch, number))
+        if shares.shape not in valid:
             raise ValueError(
-                f"style_weights for {', '.join(map(str, unknown))}, but the style's layers are "
-                f"{', '.join(layers)}"
+                f"style_weights of shape {shares.shape} for {number} styles instead of "
+                f"{_either(valid)}"
             )
-        if masked:
-            raise ValueError("style_weights by layer mix styles, which masks keep apart")
-        return {
-            layer: check_style_weights(shares, recipe, styles, masked, batched)
-            for layer, shares in style_weights.items()
-        }
-    shares = to_numbers(style_weights, styles[0].dtype)
-    valid = [(len(styles),)] + [(len(styles[0]), len(styles))] * batched
-    if shares.shape not in valid:
+        if not isinstance(shares, jax.core.Tracer):
+            _check_shares(jax.device_get(shares))
+        return _broadcast(shares, valid[-1])
+    if unknown := set(style_weights) - set(layers):
         raise ValueError(
-            f"style_weights of shape {shares.shape} for {len(styles)} styles instead of "
-            f"{' or '.join(map(str, valid))}"
+            f"style_weights for {', '.join(map(str, unknown))}, but the style's layers are "
+            f"{', '.join(layers)}"
         )
-    # In NumPy, which works inside of somebody's own jit too.
-    if not isinstance(shares, jax.core.Tracer) and not np.all(np.sum(np.asarray(shares), -1) > 0):
-        raise ValueError("style_weights must have a positive sum")
-    return _broadcast(shares, valid[-1])
+    if masked:
+        raise ValueError("style_weights by layer mix styles, which masks keep apart")
+    return {
+        layer: check_shares(shares, layers, number, dtype, masked=masked, batch=batch)
+        for layer, shares in style_weights.items()
+    }
+
+
+def _check_shares(shares: np.ndarray) -> None:
+    negative, none = np.any(shares < 0), not np.all(np.any(shares > 0, -1))
+    if not np.all(np.isfinite(shares)) or negative or none:
+        raise ValueError(
+            "style_weights must be finite, none negative, and one of them positive, so that they "
+            f"have a positive sum, not {shares}"
+        )
 
 
 def check_masks(
     masks: ArrayLike | None,
-    style_masks: Sequence[ArrayLike | None] | None,
-    content: Any,
-    styles: Sequence[Any],
-    batched: bool,
-) -> tuple[Any, tuple[Any, ...] | None]:
-    """Returns the masks `([B,] S, H, W)`, and those of the styles, `([B,] h, w)` or None.
+    number: int,
+    size: tuple[int, ...] | None,
+    dtype: Any,
+    *,
+    batch: tuple[int, ...] = (),
+) -> Any:
+    """Returns masks of `number` styles, `(*batch, S, H, W)`, of a picture of a `size`, if known.
 
     Raises:
-        ValueError: for another shape, or values outside [0, 1].
+        ValueError: for another shape, another dtype, or values that are not in [0, 1].
     """
+    if masks is None:
+        return None
+    found = check_mask(masks, "masks", dtype)
+    shape = (number, *(found.shape[-2:] if size is None else size))
+    valid = (shape, (*batch, *shape))
+    if len(shape) != 3 or found.shape not in valid:
+        wanted = " or ".join(dict.fromkeys(f"{'(B, ' if b else '('}S, H, W)" for b in ((), batch)))
+        raise ValueError(
+            f"masks of shape {found.shape} instead of {wanted}, for {number} styles"
+            + f" and a picture of {size}" * (size is not None)
+        )
+    return _broadcast(found, valid[-1])
 
-    def checked(mask: ArrayLike) -> Any:
-        array = to_numbers(mask, content.dtype)
-        check_range(array, "mask")
-        return array
 
-    found = None
-    if masks is not None:
-        found = checked(masks)
-        shape = (len(styles), *content.shape[-3:-1])
-        valid = [shape] + [(len(content), *shape)] * batched
-        if found.shape not in valid:
-            raise ValueError(
-                f"masks of shape {found.shape} instead of (S, H, W) = {shape}"
-                + f" or (B, S, H, W) = {valid[-1]}" * batched
-            )
-        found = _broadcast(found, valid[-1])
+def check_style_masks(
+    style_masks: Sequence[ArrayLike | None] | None, styles: Sequence[Any], dtype: Any
+) -> tuple[Any, ...] | None:
+    """Returns a mask for each of `styles`, or None for a style that counts everywhere.
+
+    Raises:
+        ValueError: for another number or shape, another dtype, or values that are not in [0, 1].
+    """
     if style_masks is None:
-        return found, None
+        return None
     if not isinstance(style_masks, tuple | list) or len(style_masks) != len(styles):
         raise ValueError(f"style_masks must be a list of {len(styles)}, one for each style")
-    of_styles = tuple(None if mask is None else checked(mask) for mask in style_masks)
-    for mask, image in zip(of_styles, styles, strict=True):
+    found = tuple(
+        None if mask is None else check_mask(mask, "a style mask", dtype) for mask in style_masks
+    )
+    for mask, image in zip(found, styles, strict=True):
         if mask is not None and mask.shape != image.shape[:-1]:
             raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
-    return found, of_styles
+    return found
+
+
+def _to_numbers(values: Any, dtype: Any) -> Any:
+    array = to_array(values)
+    if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != bool:
+        raise ValueError(f"numbers are needed, not {values!r}")
+    return array.astype(dtype)
+
+
+def _either(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " or ".join(map(str, dict.fromkeys(shapes)))
 
 
 def _broadcast(array: Any, shape: tuple[int, ...]) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +12,16 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.color import match_color
-from jaxstyle.evaluation import Weights
-from jaxstyle.guidance import check_masks, check_style_weights, merge_weights
+from jaxstyle.guidance import check_masks, check_shares, check_style_masks, merge_weights
 from jaxstyle.network.protocol import Params
-from jaxstyle.pictures import check_image, check_size, check_styles
-from jaxstyle.problem import Problem
+from jaxstyle.pictures import check_picture
+from jaxstyle.problem import Problem, check_tile
 from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
-from jaxstyle.targets import Style, StyleWeights
+from jaxstyle.targets import Style
+from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
 
 
@@ -42,62 +42,112 @@ class Inputs(NamedTuple):
     """In a batch, without the pairs that fill up the devices."""
 
 
-def prepare(
+def prepare_inputs(
     params: Params,
     content: ArrayLike | None,
     style: Style | None,
+    options: Mapping[str, Any],
     *,
-    recipe: Recipe,
-    solver: Solver,
     batched: bool,
-    weights: Weights | None = None,
-    style_weights: StyleWeights | None = None,
-    masks: ArrayLike | None = None,
-    style_masks: Sequence[ArrayLike | None] | None = None,
-    init: ArrayLike | str | None = None,
-    key: jax.Array | None = None,
-    tile: int | None = None,
-    mesh: Mesh | None = None,
 ) -> Inputs:
     """Validates the arguments of a run and places its arrays.
+
+    `options` are those of `resolve_options`.
 
     Raises:
         ValueError: if one of them is wrong; see `stylize`.
     """
+    recipe, init, mesh = options["recipe"], options["init"], options["mesh"]
+    _check_on_host(options["solver"], batched, mesh)
     # Arrays on the host stay there until each device gets its own part.
-    styles = check_styles(style, recipe, batched)
-    init = recipe.init if init is None else init
+    batch_axis = ("B",) * batched
+    styles = _check_styles(style, recipe, batch_axis)
     if content is None:
         _check_without_content(recipe, init)
     # Without a content, `init` takes its place: only its size is read.
     shown: Any = init if content is None else content
-    pixels = check_image(shown, "init" if content is None else "content", batched)
-    check_size(pixels, "content", recipe, recipe.terms)
+    pixels = check_picture(shown, "init" if content is None else "content", batch_axis)
+    _check_size(pixels, "content", recipe, recipe.terms)
     if batched and any(len(each) != len(pixels) for each in styles):
         raise ValueError(f"{len(pixels)} contents, but {[len(each) for each in styles]} styles")
     # Everything is computed in the dtype of the content.
     styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
-    start, keys, kind = check_init(init, pixels, key, batched)
-    factors = merge_weights(recipe, weights, pixels, batched)
-    shares = check_style_weights(style_weights, recipe, styles, masks is not None, batched)
-    guides = check_masks(masks, style_masks, pixels, styles, batched)
-    number = len(pixels)
+    start, keys, kind = check_init(init, pixels, options["key"], batched)
+    weights, shares, guides = _check_guidance(recipe, options, pixels, styles)
     terms, arrays = split_arrays(recipe.terms)
-    problem = Problem(recipe.network, terms, _check_tile(tile))
+    problem = Problem(recipe.network, terms, check_tile(options["tile"]))
     if mesh is not None:
-        problem = _split(problem, mesh, solver, pixels, batched)
+        problem = _split(problem, mesh, pixels, batched)
     recipe.network.check_params(params, layers_of(terms))
-    pairs = pixels, start, keys, factors, shares, guides, styles
+    num_pairs = len(pixels)
+    pairs = pixels, start, keys, weights, shares, guides, styles
     if batched and mesh is not None:
-        pairs = _fill(pairs, -number % mesh.shape.get("batch", 1))
-    pixels, start, keys, factors, shares, guides, styles = put(pairs, problem.mesh, batched)
+        pairs = _fill(pairs, -num_pairs % mesh.shape.get("batch", 1))
+    pixels, start, keys, weights, shares, guides, styles = put(pairs, problem.mesh, batched)
     params, arrays = put((params, arrays), problem.mesh, batched=False)
     if keys is not None:
         start = make_noise(problem, kind, batched, pixels, keys)
     start = pixels if start is None else start
     if recipe.color == "match":
         styles = tuple(_match_color(each, pixels, batched=batched) for each in styles)
-    return Inputs(problem, params, arrays, pixels, styles, start, factors, shares, guides, number)
+    return Inputs(
+        problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs
+    )
+
+
+def _check_on_host(solver: Solver, batched: bool, mesh: Mesh | None) -> None:
+    name = type(solver).__name__
+    if solver.on_host and batched:
+        raise ValueError(f"{name} runs on the host, one pair at a time: use `stylize`")
+    if solver.on_host and mesh is not None:
+        raise ValueError(f"{name} runs on the host: leave mesh out")
+
+
+def _check_styles(
+    style: Style | None, recipe: Recipe, batch_axis: tuple[str, ...]
+) -> tuple[Any, ...]:
+    """Returns the style pictures as arrays."""
+    styles = tuple(
+        check_picture(each, "style", batch_axis)
+        for each in (style if isinstance(style, tuple | list) else (style,))
+        if each is not None
+    )
+    reading = [term for term in recipe.terms if term.target_image == "style"]
+    if reading and not styles:
+        raise ValueError(f"{reading[0].name} needs a style image, but there is none")
+    for each in styles:
+        _check_size(each, "style", recipe, reading)
+    return styles
+
+
+def _check_size(image: Any, what: str, recipe: Recipe, terms: Sequence[Term]) -> None:
+    """Checks that `image` is large enough for the layers that `terms` read."""
+    layers = layers_of(terms)
+    minimum, (height, width) = recipe.network.minimum_size(layers), image.shape[-3:-1]
+    if min(height, width) < minimum:
+        raise ValueError(
+            f"{what} of {width}x{height} px is too small for {', '.join(layers)}: at least "
+            f"{minimum}x{minimum} px"
+        )
+
+
+def _check_guidance(
+    recipe: Recipe, options: Mapping[str, Any], content: Any, styles: Sequence[Any]
+) -> tuple[Any, Any, Any]:
+    """Returns loss weights, style shares, and the masks of content and styles."""
+    dtype, batch, number = content.dtype, content.shape[:-3], len(styles)
+    masks = check_masks(options["masks"], number, content.shape[-3:-1], dtype, batch=batch)
+    shares = check_shares(
+        options["style_weights"],
+        layers_of([term for term in recipe.terms if term.target_image == "style"]),
+        number,
+        dtype,
+        masked=masks is not None,
+        batch=batch,
+    )
+    style_masks = check_style_masks(options["style_masks"], styles, dtype)
+    weights = merge_weights(recipe.weights, options["weights"], dtype, batch)
+    return weights, shares, (masks, style_masks)
 
 
 def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
@@ -119,18 +169,8 @@ def _check_without_content(recipe: Recipe, init: Any) -> None:
         )
 
 
-def _check_tile(tile: Any) -> int | None:
-    if tile is not None and not (isinstance(tile, int | np.integer) and tile >= 1):
-        raise ValueError(f"tile must be a positive whole number of pixels, not {tile!r}")
-    return None if tile is None else int(tile)
-
-
-def _split(
-    problem: Problem, mesh: Mesh, solver: Solver, content: jax.Array, batched: bool
-) -> Problem:
+def _split(problem: Problem, mesh: Mesh, content: jax.Array, batched: bool) -> Problem:
     mesh = check_mesh(mesh, batched)
-    if solver.on_host:
-        raise ValueError(f"{type(solver).__name__} runs on the host: leave mesh out")
     if problem.tile is not None and mesh.shape.get("rows", 1) > 1:
         raise ValueError(
             "windows of a picture cannot be split over devices: leave out tile or mesh"

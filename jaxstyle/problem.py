@@ -1,17 +1,22 @@
-"""The static part of an objective: network, terms, windows and devices."""
+"""The objective of a run: its static part, and as a function of the image alone."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
-from jaxstyle.evaluation import Weights, evaluate
+from jaxstyle.evaluation import Weights, check_names, evaluate
+from jaxstyle.guidance import merge_weights
 from jaxstyle.network.protocol import Network, Params, common_stride
+from jaxstyle.recipes import Recipe
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Term
-from jaxstyle.terms.protocol import fill_arrays, layers_of
+from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,3 +63,70 @@ class Problem:
         """
         image, terms = self.turn(x), fill_arrays(self.terms, arrays)
         return evaluate(self.network, params, terms, targets, weights, image, tile=self.tile)
+
+
+def objective(
+    recipe: Recipe,
+    params: Params,
+    targets: Targets,
+    *,
+    weights: Weights | None = None,
+    tile: int | None = None,
+) -> Callable[[ArrayLike], tuple[jax.Array, dict[str, jax.Array]]]:
+    """Returns a recipe's objective as a function of the image alone.
+
+    For `minimize` with `has_aux=True`, for optax, or for a loop of your own::
+
+        targets = jaxstyle.prepare_targets(recipe.network, params, recipe.terms, content, style)
+        fun = jaxstyle.objective(recipe, params, targets)
+        (value, per_term), gradient = jax.value_and_grad(fun, has_aux=True)(image)
+
+    Style shares and masks are part of the targets: pass them to `prepare_targets`. The recipe's
+    solver, start, pyramid, color and median filter are not part of the objective.
+
+    The function is pure, and can be compiled, batched and differentiated. It is also a pytree
+    (a `jax.tree_util.Partial`) of `params`, `targets`, `weights` and the arrays of the terms. Pass
+    it to a jitted function as an argument: in a closure its arrays become constants of the
+    compiled program.
+
+    Args:
+        recipe: its network, terms and weights are used.
+        params: the network's parameters.
+        targets: from `prepare_targets`, for the recipe's network and terms.
+        weights: term name -> `()`, overrides those of the recipe; names that are left out keep
+            theirs.
+        tile: see `evaluate`.
+
+    Returns:
+        A function of an image, `(H, W, 3)` sRGB in [0, 1], that returns what `evaluate` does: the
+        value `()`, and a dict of term name -> `()` its loss.
+
+    Raises:
+        ValueError: for no recipe, or for weights or targets of other terms. The function raises it
+            for the reasons of `evaluate`.
+    """
+    check_recipe(recipe)
+    check_names("targets", targets, recipe.terms)
+    factors = merge_weights(recipe.weights, weights, jnp.result_type(float))
+    terms, arrays = split_arrays(recipe.terms)
+    problem = Problem(recipe.network, terms, check_tile(tile))
+    return jax.tree_util.Partial(
+        problem, params=params, targets=targets, weights=factors, arrays=arrays
+    )
+
+
+def check_recipe(recipe: Any) -> None:
+    """Raises a `ValueError` for what is no recipe."""
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
+
+
+def check_tile(tile: Any) -> int | None:
+    """Returns `tile` as an int, or None.
+
+    Raises:
+        ValueError: if it is not a positive whole number.
+    """
+    if tile is not None and not (isinstance(tile, int | np.integer) and tile >= 1):
+        raise ValueError(f"tile must be a positive whole number of pixels, not {tile!r}")
+    return None if tile is None else int(tile)

@@ -1,7 +1,7 @@
-"""Coarse to fine: a picture is painted small first, and the change is carried to larger sizes.
+"""Coarse-to-fine schedules: paint small first, then carry the change to larger sizes.
 
-Steps at half the size cost a quarter, large strokes are laid out where the network's receptive
-field still spans them, and the loss at the full size ends lower than from a start at that size.
+A step at half the size costs a quarter. The receptive field of the network covers large strokes
+there, and the final loss at the full size is lower than without smaller sizes.
 """
 
 import dataclasses
@@ -11,20 +11,20 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Pyramid:
-    """A schedule of smaller sizes that come before the full size; frozen, without arrays.
+    """A schedule of smaller sizes before the full size; frozen, without arrays.
 
-    The sizes are the full size divided by `factor`, `factor^2`, ..., as long as the long edge has
-    at least `coarsest` pixels. Contents, styles and start shrink together. The solver's own
+    The sizes are the full size divided by `factor`, `factor^2`, ..., while the long edge has at
+    least `coarsest` pixels. Contents, styles and start shrink together. The solver's own
     `num_steps` are the steps at the full size.
 
     Attributes:
-        coarsest: the long edge of the smallest size is at least so many pixels. Below 128 the
-            network sees the whole picture at once, and copies the layout of the painting too.
+        coarsest: the smallest long edge, in pixels. Below 128 the network sees the whole picture
+            at once, and copies the layout of the painting too.
         factor: ratio of one size to the one before; above 1.
-        steps: steps at each smaller size, beginning with the smallest; the last number stands for
+        steps: steps at each smaller size, from the smallest one; the last number is repeated for
             all further sizes.
-        carry: what goes on to the next size: the `change` made to the start, which is added to
-            the next size's start, so that fine detail of the photo is not lost; or the `image`
+        carry: what the next size takes over: `change` adds the change made so far to the start at
+            the next size, which keeps the fine detail of the photo; `image` takes the picture
             itself, as most programs do.
 
     Raises:
@@ -52,7 +52,7 @@ class Pyramid:
 
         Args:
             height: of the picture at full size, in pixels.
-            width: likewise.
+            width: of the picture at full size, in pixels.
         """
         long_edge, number = max(height, width), 0
         # In whole pixels: 512 / sqrt(2)^4 is 128, whatever the rounding of the root.

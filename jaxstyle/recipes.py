@@ -1,7 +1,7 @@
 """Recipes: complete, named, citable settings.
 
 Each constant here is a `Recipe`; `RECIPES` holds them by name. Change one with
-`dataclasses.replace(recipe, ...)`, or over the arguments of `stylize`.
+`dataclasses.replace(recipe, ...)`, or override it by the arguments of `stylize`.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
-from jaxstyle.solvers.protocol import check_solver
+from jaxstyle.solvers.optax import as_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -28,25 +28,25 @@ from jaxstyle.terms.protocol import layers_of, split_arrays
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A setting of everything but the pictures; frozen, and hashable unless terms hold arrays.
+    """All settings of a run but its pictures; frozen, and hashable unless terms hold arrays.
 
     Attributes:
-        name: as on the command line.
+        name: its name on the command line.
         source: what it reproduces.
         description: one line.
         network: the network.
-        terms: terms of the objective.
-        weights: term name -> factor.
-        solver: solver and number of steps.
+        terms: the terms of the objective.
+        weights: loss weights, term name -> factor.
+        solver: the solver, with its number of steps; an optax transformation becomes an `Optax`.
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
-            [0, 1]; or `mean`, the mean colour of the network's training images, with next to no
+            [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
             noise (as jcjohnson/neural-style's `random`).
-        pyramid: smaller sizes to begin with; None for none.
-        size: long edge of the content in pixels, where nothing else is said.
-        median_filter: side of the median filter that the *returned* image passes, in pixels;
-            1 is none. The iteration never sees it.
-        color: `style` takes colours as they come; `luminance` gives the *returned* image the
-            content's chroma; `match` gives the styles the content's colours before. See
+        pyramid: smaller sizes to paint first; None for none.
+        size: default long edge of the content, in pixels.
+        median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
+            it. The iteration never sees the filtered image.
+        color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
+            chroma of the content; `match` first gives the styles the colors of the content. See
             `jaxstyle.color`.
 
     Raises:
@@ -72,7 +72,7 @@ class Recipe:
         return "change" if self.pyramid is None else self.pyramid.carry
 
     def __post_init__(self) -> None:
-        """Freezes the weights, so that the recipe can be hashed, and checks the settings."""
+        """Freezes the weights, which makes the recipe hashable, and validates the settings."""
         self._check_terms()
         if not isinstance(self.weights, Mapping):
             raise ValueError(
@@ -80,7 +80,7 @@ class Recipe:
                 f"{self.weights!r}"
             )
         object.__setattr__(self, "weights", FrozenDict(self.weights))
-        check_solver(self.solver)
+        object.__setattr__(self, "solver", as_solver(self.solver))
         names = {term.name for term in self.terms}
         if len(names) < len(self.terms):
             raise ValueError(f"recipe {self.name}: two terms have the same name")
@@ -158,8 +158,8 @@ GATYS_NOTEBOOK = Recipe(
     solver=LBFGS(num_steps=500, history_size=100),
 )
 
-# The paper's section 4.2 names the two weights the other way round; section 1.2, which gives
-# alpha / beta = 0.025 / 1.0 and agrees with the program it grew from, is followed here.
+# The paper's section 4.2 swaps the two weights. This follows section 1.2, alpha / beta =
+# 0.025 / 1.0, which agrees with the program that the paper is based on.
 GOKALP_KIM = Recipe(
     name="gokalp-kim",
     source="Gokalp & Kim, Painting the Starry Night (after the Keras example)",
@@ -171,7 +171,7 @@ GOKALP_KIM = Recipe(
     median_filter=3,
 )
 
-# Its total variation is of pixels in 0-255, which are its variables too.
+# Its total variation is computed on pixels in 0-255, which are also the variables it optimizes.
 KERAS_EXAMPLE = Recipe(
     name="keras-example",
     source="keras.io/examples/generative/neural_style_transfer, as it was with L-BFGS",
@@ -185,9 +185,9 @@ KERAS_EXAMPLE = Recipe(
     solver=ScipyLBFGSB(num_steps=10, maxfun=20),
 )
 
-# Departures: the value includes the total variation, of which the program has only the gradient;
-# the first step is ours, since its 1 / |g|_1 is below the resolution of float32 pixels. The Gram
-# matrix is divided by C h w there and by h w here, hence 1 / C^2.
+# Departures: the value includes the total variation, where the program has only its gradient. The
+# first step is ours, since the program's 1 / |g|_1 is below the resolution of float32 pixels. The
+# program divides the Gram matrix by C h w, this one by h w: hence the weights 1 / C^2.
 JOHNSON = Recipe(
     name="johnson",
     source="jcjohnson/neural-style",
@@ -203,7 +203,7 @@ JOHNSON = Recipe(
     init="mean",
 )
 
-# The 1e-2 in front of all of the notebook's objective is pastiche's.
+# Pastiche multiplies the whole objective of the notebook by 1e-2.
 PASTICHE = Recipe(
     name="pastiche",
     source="dstein64/pastiche",
@@ -216,8 +216,8 @@ PASTICHE = Recipe(
 _CROWSON_ADAM = Adam(num_steps=500, b2=0.99, clip=True, average=0.99, keep_moments=True)
 _CROWSON_WEIGHTS = tuple(w / 341 for w in (256, 64, 16, 4, 1))
 
-# Departures: sizes are made from the picture at full size by an antialiased cubic, rather than
-# from the file; Keys' cubic (a = -0.5) takes iterates to the next size, rather than a = -0.75.
+# Departures: smaller sizes are made of the picture at full size by an antialiased cubic, instead
+# of from the file. Iterates are resized by Keys' cubic with a = -0.5, instead of a = -0.75.
 CROWSON_W2 = Recipe(
     name="crowson-w2",
     source="crowsonkb/style-transfer-pytorch, 2023",
@@ -247,9 +247,9 @@ CROWSON_GRAM = dataclasses.replace(
     solver=dataclasses.replace(_CROWSON_ADAM, b2=0.999),
 )
 
-# Chosen by looking (see the README): average pooling and replicate padding give cleaner strokes
-# and truer colours than the notebook's max pooling and zeros, and none of its checkered ripples;
-# all losses are means, so the weights carry from size to size.
+# Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
+# truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
+# are means, so that the same weights serve for all sizes.
 DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
@@ -275,4 +275,4 @@ RECIPES: Mapping[str, Recipe] = {
         CROWSON_GRAM,
     )
 }
-"""All recipes by their names."""
+"""All recipes by name."""

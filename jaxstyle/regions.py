@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxstyle.checks import Shape, as_array, sum_dtype
+from jaxstyle.checks import sum_dtype
 from jaxstyle.network.protocol import Network
 from jaxstyle.terms import Features, PositionWeights
 
@@ -24,13 +23,6 @@ class Guided(NamedTuple):
     """Layer -> `(S, h, w)`, the weight of each position in each region."""
     factors: jax.Array
     """`(S,)` of the losses: shares times areas, so that no region is painted more strongly."""
-
-
-def as_mask(mask: Any, what: str, shape: Shape, dtype: Any) -> jax.Array:
-    """Returns a mask as an array of `dtype`, in which its means over pixels are taken."""
-    if isinstance(mask, np.ndarray | jax.Array) and mask.dtype == bool:
-        mask = jnp.asarray(mask, dtype)
-    return as_array(mask, what, shape, advice="with values in [0, 1]").astype(dtype)
 
 
 def at_layers(network: Network, mask: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:

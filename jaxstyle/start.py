@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.pictures import check_image
+from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import run_on_mesh
 
@@ -26,7 +26,7 @@ def check_init(
         ValueError: for another start, a picture of another shape, or a key that is missing.
     """
     if not isinstance(init, str):
-        image = check_image(init, "init", batched)
+        image = check_picture(init, "init", ("B",) * batched)
         if image.shape != content.shape:
             raise ValueError(f"init has shape {image.shape}, content {content.shape}")
         return image.astype(content.dtype), None, None

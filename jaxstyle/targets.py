@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from jaxstyle.checks import Shape, as_array, as_factor, sum_dtype
+from jaxstyle.checks import sum_dtype
+from jaxstyle.guidance import StyleWeights, check_masks, check_shares, check_style_masks
 from jaxstyle.network.protocol import Network, Params, check_network
-from jaxstyle.regions import Guided, as_mask, at_layers, fit, product
+from jaxstyle.pictures import as_picture
+from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.tiling import (
@@ -26,10 +27,6 @@ from jaxstyle.tiling import (
 Targets = Mapping[str, Any]
 
 Style = ArrayLike | Sequence[ArrayLike]
-
-StyleWeights = ArrayLike | Sequence[float] | Mapping[str, ArrayLike | Sequence[float]]
-
-IMAGE: Shape = ("H", "W", 3)
 
 
 def prepare_targets(
@@ -88,29 +85,24 @@ def prepare_targets(
 
     styles = tuple(style) if isinstance(style, tuple | list) else (style,)
     _check_present(style_terms, "style", *styles)
-    advice = "several styles are a tuple of such"
-    images = [as_array(each, "style", ("h", "w", 3), advice=advice) for each in styles]
-    dtype = sum_dtype(*images)
-    style_masks = (None,) * len(styles) if style_masks is None else tuple(style_masks)
-    if len(style_masks) != len(styles):
-        raise ValueError(f"{len(style_masks)} style_masks for {len(styles)} styles")
-    layers = layers_of(style_terms)
-    shares = _shares(style_weights, layers, len(styles), dtype)
+    images = [as_picture(each, "style", shape=("h", "w", 3)) for each in styles]
+    dtype, layers, number = sum_dtype(*images), layers_of(style_terms), len(images)
+    size = None if content is None else jnp.shape(content)[:2]
+    regions = check_masks(masks, number, size, dtype)
+    shares = check_shares(style_weights, layers, number, dtype, masked=regions is not None)
+    shares = _normalize(shares, layers, number, dtype)
+    style_masks = check_style_masks(style_masks, images, dtype) or (None,) * number
     of_styles = [
         _style_statistics(network, params, style_terms, image, mask, tile)
         for image, mask in zip(images, style_masks, strict=True)
     ]
-    if masks is None:
+    if regions is None:
         for term in style_terms:
             targets[term.name] = term.target([each[term.name] for each in of_styles], shares)
         return targets
 
-    masks = as_mask(masks, "masks", ("S", "H", "W"), dtype)
-    _check_masks(masks, content, len(styles))
-    if isinstance(style_weights, Mapping):
-        raise ValueError("style_weights by layer mix styles, which masks keep apart")
-    weights = at_layers(network, masks, layers)
-    factors = shares[layers[0]] * len(styles) * jnp.mean(masks, (1, 2))
+    weights = at_layers(network, regions, layers)
+    factors = shares[layers[0]] * number * jnp.mean(regions, (1, 2))
     whole = {layer: jnp.ones(1, dtype) for layer in layers}
     for term in style_terms:
         each = tuple(term.target([of_style[term.name]], whole) for of_style in of_styles)
@@ -125,7 +117,7 @@ def _content_features(
     content: ArrayLike | None,
     tile: int | None,
 ) -> Features:
-    image, layers = as_array(content, "content", IMAGE), layers_of(terms)
+    image, layers = as_picture(content, "content"), layers_of(terms)
     tile = smaller_tile(tile, image)
     if tile is None:
         return whole_features(network, params, image, layers)
@@ -138,11 +130,11 @@ def _style_statistics(
     params: Params,
     terms: Sequence[Term],
     image: jax.Array,
-    mask: ArrayLike | None,
+    mask: Any,
     tile: int | None,
 ) -> dict[str, Any]:
     """Returns term name -> statistics of one style."""
-    weights = _style_weights(network, image, mask, layers_of(terms))
+    weights = None if mask is None else at_layers(network, mask, layers_of(terms))
 
     def statistics(features: Features, weights: PositionWeights) -> dict[str, Any]:
         return {term.name: term.statistics(features, None, weights) for term in terms}
@@ -166,63 +158,19 @@ def _style_statistics(
     return sums
 
 
-def _style_weights(
-    network: Network, image: jax.Array, mask: ArrayLike | None, layers: Sequence[str]
-) -> PositionWeights:
-    if mask is None:
-        return None
-    mask = as_mask(mask, "a style mask", ("h", "w"), sum_dtype(image))
-    if mask.shape != image.shape[:2]:
-        raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
-    return at_layers(network, mask, layers)
-
-
-def _check_masks(masks: jax.Array, content: ArrayLike | None, number: int) -> None:
-    if len(masks) != number:
-        raise ValueError(f"masks of shape {masks.shape} for {number} styles, not (S, H, W)")
-    if content is not None and masks.shape[1:] != jnp.shape(content)[:2]:
-        raise ValueError(f"masks of shape {masks.shape} for a content of {jnp.shape(content)}")
-
-
 def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
     if not images or any(image is None for image in images):
         raise ValueError(f"{terms[0].name} needs a {source} image, but there is none")
 
 
-def _shares(
-    style_weights: StyleWeights | None, layers: Sequence[str], number: int, dtype: Any
-) -> dict[str, jax.Array]:
-    """Layer -> `(S,)`, which sum to 1."""
+def _normalize(shares: Any, layers: Sequence[str], number: int, dtype: Any) -> dict[str, jax.Array]:
+    """Returns layer -> `(S,)`, which sum to 1; equal where `shares` has none."""
     equal = jnp.full((number,), 1 / number, dtype)
-
-    def normalized(weights: Any) -> jax.Array:
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(weights)):
-            _check_shares(jax.device_get(weights))
-        share = as_factor(weights, f"style_weights of {number} styles", (number,), dtype)
-        return share / jnp.sum(share)
-
-    if style_weights is None:
+    if shares is None:
         return dict.fromkeys(layers, equal)
-    if not isinstance(style_weights, Mapping):
-        return dict.fromkeys(layers, normalized(style_weights))
-    if unknown := set(style_weights) - set(layers):
-        raise ValueError(
-            f"style_weights for {', '.join(sorted(unknown))}, but the style's layers are "
-            f"{', '.join(layers)}"
-        )
+    if not isinstance(shares, Mapping):
+        return dict.fromkeys(layers, jnp.asarray(shares / jnp.sum(shares)))
     return {
-        layer: normalized(style_weights[layer]) if layer in style_weights else equal
+        layer: jnp.asarray(shares[layer] / jnp.sum(shares[layer])) if layer in shares else equal
         for layer in layers
     }
-
-
-def _check_shares(weights: Any) -> None:
-    """Checks shares whose values are known."""
-    try:
-        shares = np.asarray(weights, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"style_weights must be numbers, not {weights!r}") from None
-    if not np.all(np.isfinite(shares)) or np.any(shares < 0) or not np.any(shares > 0):
-        raise ValueError(
-            f"style_weights must be finite, none negative, and one of them positive, not {weights}"
-        )

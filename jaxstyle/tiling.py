@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxstyle.checks import as_integer
 from jaxstyle.network.protocol import Network, common_stride
-from jaxstyle.sharding import split
+from jaxstyle.sharding import in_auto_mode, split
 from jaxstyle.terms.protocol import Term, layers_of
 
 Planes = Mapping[str, jax.Array]
@@ -197,7 +197,7 @@ def compute_features(
         start, owned = window[:2], window[2:]
         for layer, features in of_window(window).items():
             at = _corner(start // strides[layer], features.ndim)
-            before = jax.lax.dynamic_slice(maps[layer], at, features.shape)
+            before = _read(maps[layer], at, features.shape)
             mine = _owned(features.shape[:2], strides[layer], start, owned)[..., None] > 0
             written = jnp.where(mine, features, before)
             maps = {**maps, layer: jax.lax.dynamic_update_slice(maps[layer], written, at)}
@@ -218,7 +218,7 @@ def compute_features(
 def _features(
     tiling: Tiling, network: Network, params: Any, image: jax.Array, start: jax.Array
 ) -> dict[str, jax.Array]:
-    crop = jax.lax.dynamic_slice(image, _corner(start, 3), (*tiling.window, 3))
+    crop = _read(image, _corner(start, 3), (*tiling.window, 3))
     return network.apply(params, crop, tiling.layers)
 
 
@@ -259,7 +259,19 @@ def _owned(shape: Sequence[int], stride: int, start: jax.Array, owned: jax.Array
 
 def _slice(plane: jax.Array, shape: Sequence[int], stride: int, start: jax.Array) -> jax.Array:
     at = _corner(start // stride, plane.ndim)
-    return jax.lax.dynamic_slice(plane, at, (*shape, *plane.shape[2:]))
+    return _read(plane, at, (*shape, *plane.shape[2:]))
+
+
+def _read(plane: jax.Array, at: Sequence[jax.Array], shape: Sequence[int]) -> jax.Array:
+    """Returns the part of `plane` that begins at `at`.
+
+    JAX 0.12 has no derivative of it in a batch that is split over Explicit axes.
+    """
+
+    def read(plane: jax.Array, *at: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(plane, at, shape)
+
+    return in_auto_mode(read, plane, *at)
 
 
 def _corner(start: jax.Array, ndim: int) -> tuple[jax.Array, ...]:

@@ -1,4 +1,4 @@
-"""Converts a file of VGG19 weights to safetensors. The same as `jaxstyle weights convert`."""
+"""Converts a VGG19 file to safetensors; the same as `jaxstyle weights convert`."""
 
 import sys
 

@@ -1,19 +1,19 @@
-"""Ends runs at random moments, and looks whether anything was lost.
+"""Stops runs at random moments and checks that nothing is lost.
 
     python scripts/drill.py --trials 200
 
 Each trial starts `jaxstyle stylize`, with or without a checkpoint, or `jaxstyle batch`, in a folder
-full of other people's files, and ends it: by a signal at a random moment, a disk that is full from
-some write on, a single write that fails, or an error of XLA's. Then it starts the same command
+full of other people's files. It stops the run by a signal at a random moment, a disk that is full
+from some write on, a single write that fails, or an XLA error. Then it starts the same command
 again. It checks that
 
-- every file that was there before has its bytes, mode and time of change,
-- every picture that was reported can be read, and is the one that was reported,
-- after an end that a program can answer the best picture is there, if a step had been reported,
+- every existing file keeps its bytes, mode and modification time,
+- every reported picture can be read, and is the one that was reported,
+- the best picture is saved if a step had been reported, unless the run was killed by SIGKILL,
 - the exit code says how the run ended,
-- the second start ends well, and leaves no temporary file behind.
+- the second start succeeds and leaves no temporary file behind.
 
-It prints a line for each trial and a table of all; the exit code is 1 if one failed.
+It prints a line for each trial and a table of all trials. The exit code is 1 if a trial failed.
 """
 
 import argparse
@@ -51,9 +51,9 @@ SIGNALS = {
 }
 FAULTS = ("full disk", "failed write", "XLA error")
 CODES = {"term": 143, "hangup": 129, "interrupt": 130, "interrupt twice": 130}
-SECONDS = 240  # after which a run hangs
+SECONDS = 240  # after which a run counts as hanging
 
-# Replaces a function of the program's by one that fails, then runs the program.
+# Replaces one function by one that fails, then runs the program.
 FAULTY = """
 import errno, os, sys
 fault, number, folder = sys.argv[1], int(sys.argv[2]), os.path.realpath(sys.argv[3])
@@ -88,18 +88,18 @@ sys.exit(main())
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What to run, and how to end it."""
+    """What to run, and how to stop it."""
 
     number: int
     kind: str
     end: str
-    moment: float  # share of an undisturbed run; of a fault, which call fails
+    moment: float  # in [0, 1): when the signal is sent, or which call fails
     seed: int
 
 
 @dataclasses.dataclass
 class Run:
-    """What a process has told."""
+    """What a process printed, and how it ended."""
 
     code: int
     entries: list[tuple[float, dict[str, Any]]]  # seconds, and an object from stdout
@@ -108,7 +108,7 @@ class Run:
 
 
 def write_recipe(path: Path, steps: int) -> None:
-    """A recipe of one layer, which compiles and runs fast."""
+    """Writes a recipe of one layer, which compiles and runs fast."""
     layers = ["relu1_1"]
     content = {"type": "Content", "name": "content", "layers": layers, "reduction": "mean"}
     style = {"type": "GramStyle", "name": "style", "layers": layers, "layer_weights": [1.0]}
@@ -124,7 +124,7 @@ def write_recipe(path: Path, steps: int) -> None:
 
 
 def fill(folder: Path, rng: random.Random) -> None:
-    """Other people's files: photos and notes, some under names much like the program's own."""
+    """Writes other people's files; some names resemble those that jaxstyle writes."""
     (folder / "checkpoint").mkdir()
     (folder / "out").mkdir()
     photo = (SAMPLES / "style.png").read_bytes()
@@ -144,7 +144,7 @@ def fill(folder: Path, rng: random.Random) -> None:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Content, mode and time of change of everything in a folder, by name."""
+    """Returns content, mode and modification time of every file in a folder, by name."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -157,7 +157,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def command_of(kind: str, folder: Path) -> list[str]:
-    """The arguments of the program, which runs in `folder`."""
+    """Returns the arguments of the program, which runs in `folder`."""
     common = ["--recipe", "recipe.json", "--progress", "json"]
     if kind == "batch":
         return ["batch", "pairs.csv", "--output-dir", "out", "--batch-size", "2", *common]
@@ -167,19 +167,19 @@ def command_of(kind: str, folder: Path) -> list[str]:
 
 
 def prepare(folder: Path, trial: Trial, steps: int) -> None:
-    """Everything that is there before the run."""
+    """Writes all files that exist before the run."""
     rng = random.Random(trial.seed)  # noqa: S311
     fill(folder, rng)
     for name in ("content.png", "style.png"):
         shutil.copy(SAMPLES / name, folder / name)
-    # A batch has three programs that run one after the other.
+    # A batch runs three compiled programs, one after the other.
     write_recipe(folder / "recipe.json", steps // 10 if trial.kind == "batch" else steps)
     rows = [f"content.png,style.png,o{number}.png,{64 + 32 * (number // 3)}" for number in range(6)]
     (folder / "pairs.csv").write_text("\n".join(["content,style,output,size", *rows, ""]))
 
 
 def start(folder: Path, arguments: list[str], trial: Trial | None, at: float, calls: int) -> Run:
-    """Runs the program, and ends it as the trial says."""
+    """Runs the program, and stops it as the trial says."""
     program = [sys.executable, "-m", "jaxstyle"]
     if trial is not None and trial.end in FAULTS:
         number = 1 + int(trial.moment * calls)
@@ -196,7 +196,7 @@ def start(folder: Path, arguments: list[str], trial: Trial | None, at: float, ca
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As a shell starts it: a background job of a script may have SIGINT ignored.
+        # As in an interactive shell: a script may start background jobs with SIGINT ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     entries: list[tuple[float, dict[str, Any]]] = []
@@ -232,7 +232,7 @@ def start(folder: Path, arguments: list[str], trial: Trial | None, at: float, ca
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a picture can be read, and shows something."""
+    """Returns whether a picture can be read and is not of one color."""
     try:
         with Image.open(path) as image:
             return float(np.asarray(image, np.float32).std()) > 1
@@ -241,7 +241,7 @@ def is_picture(path: Path) -> bool:
 
 
 def check_first(trial: Trial, folder: Path, run: Run) -> list[str]:
-    """What is wrong after a run that was ended."""
+    """Returns what is wrong after a run that was stopped."""
     wrong = []
     if "Traceback" in run.stderr and trial.end != "kill":
         wrong.append(f"a traceback: {run.stderr.strip().splitlines()[-1]}")
@@ -260,14 +260,14 @@ def check_first(trial: Trial, folder: Path, run: Run) -> list[str]:
                 wrong.append(f"{entry['output']} was reported and is missing or broken")
     began = steps and (run.ended is None or steps[0] < run.ended)
     finished = any("status" in entry for entry in reported)
-    # Before a run listens, and after it has ended, Ctrl-C ends the process: 130 for a shell.
+    # Before its handler is installed and after it is removed, SIGINT ends the process itself.
     codes = (0, CODES.get(trial.end), -signal.SIGINT if "interrupt" in trial.end else 0)
     if trial.end in CODES and run.ended is not None and began and run.code not in codes:
         wrong.append(f"exit code {run.code} after {trial.end}")
     if trial.end in FAULTS and run.code not in (0, 1):
         wrong.append(f"exit code {run.code} after {trial.end}")
     if trial.kind != "batch" and trial.end != "kill" and began and not finished:
-        # The fault may have hit its usual place: then the last line tells another.
+        # If the write to the usual place failed, the last line names another.
         named = re.findall(r"'([^']+\.png)'", run.stderr)
         if not any(is_picture(folder / name) for name in ["out.png", *named]):
             wrong.append(
@@ -277,7 +277,7 @@ def check_first(trial: Trial, folder: Path, run: Run) -> list[str]:
 
 
 def check_second(trial: Trial, folder: Path, run: Run) -> list[str]:
-    """What is wrong after the same command was started again."""
+    """Returns what is wrong after the second start."""
     wrong = []
     if run.code != 0:
         wrong.append(f"the second start ends with {run.code}: {run.stderr.strip()!r:.300}")
@@ -301,7 +301,7 @@ def check_second(trial: Trial, folder: Path, run: Run) -> list[str]:
 
 
 def attempt(trial: Trial, duration: float, steps: int) -> list[str]:
-    """Makes one trial; returns what is wrong."""
+    """Runs one trial; returns what is wrong."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve() / "work"
         folder.mkdir()
@@ -311,7 +311,7 @@ def attempt(trial: Trial, duration: float, steps: int) -> list[str]:
         at = trial.moment * duration * 1.05
         first = start(folder, arguments, trial, at, calls=12)
         wrong = check_first(trial, folder, first)
-        # Pairs that a broken device has failed are painted again when that is asked for.
+        # Pairs that failed with an XLA error are only painted again with --retry-failed.
         retry = trial.kind == "batch" and trial.end == "XLA error"
         second = start(folder, [*arguments, *["--retry-failed"] * retry], None, 0, 0)
         wrong += check_second(trial, folder, second)
@@ -326,13 +326,13 @@ def attempt(trial: Trial, duration: float, steps: int) -> list[str]:
 
 
 def main() -> int:
-    """Makes all trials."""
+    """Runs all trials."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000, help="of each run")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at once")
-    parser.add_argument("--only", type=int, help="the number of one trial, to look at again")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of each run")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel trials")
+    parser.add_argument("--only", type=int, help="run only the trial with this number")
     arguments = parser.parse_args()
 
     rng = random.Random(arguments.seed)  # noqa: S311
@@ -341,7 +341,7 @@ def main() -> int:
         Trial(number, KINDS[number % 3], ends[number // 3 % len(ends)], rng.random(), number)
         for number in range(arguments.trials)
     ]
-    # Twice: the first one compiles.
+    # Twice: the first run compiles.
     durations = {}
     for kind in KINDS:
         for _ in range(2):

@@ -1,10 +1,11 @@
-"""Flips bits in every kind of file that jaxstyle reads back, and counts what comes of it.
+"""Flips bits in every kind of file that jaxstyle reads back, and counts the outcomes.
 
     python scripts/flip_bits.py --flips 10000
 
-Checkpoints, the JSON next to a picture, journals, compiled programs and cached network weights are
-written, damaged in 1 to 4 places, and read. A damaged file must be refused, or give exactly what
-was written, where the flip changed only its layout. Anything else is a wrong result: exit code 1.
+It writes checkpoints, the JSON next to a picture, journals, compiled programs and cached network
+parameters, damages them in 1 to 4 places, and reads them. A reader must refuse a damaged file, or
+return exactly what was written if the flip changed only the layout. Any other outcome is wrong, and
+the exit code is 1.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from jaxstyle.io.journal import Journal, journal_path
 from jaxstyle.io.json_file import read_json, write_json
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
-_LARGE = 2**24  # bytes, from which on fewer flips are made: each hashes the whole file
+_LARGE = 2**24  # bytes; larger files get fewer flips, since each read hashes the whole file
 
 
 def _checkpoint(folder: Path) -> tuple[Path, Callable[[], Any]]:
@@ -68,11 +69,11 @@ def _program(folder: Path) -> tuple[Path, Callable[[], Any]]:
 def _weights(folder: Path) -> tuple[Path, Callable[[], Any]]:
     source = next(iter(list_weights()), None)
     if source is None:
-        load_params()  # fetches them
+        load_params()  # downloads them
         source = list_weights()[0]
     path = folder / "vgg19.safetensors"
     path.write_bytes(source.path.read_bytes())
-    # Its hash is that of all numbers.
+    # The hash of all numbers stands for the numbers.
     return path, lambda: verify(path).sha256
 
 
@@ -86,7 +87,7 @@ KINDS = {
 
 
 def flip(kind: str, flips: int, seed: int) -> Counter[str]:
-    """Damages a file of that kind so many times; returns how often what came of it."""
+    """Damages a file of that kind `flips` times; returns the number of each outcome."""
     rng = np.random.default_rng(seed)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
@@ -95,7 +96,7 @@ def flip(kind: str, flips: int, seed: int) -> Counter[str]:
         for _ in range(flips if len(whole) < _LARGE else max(flips // 50, 1)):
             damaged = bytearray(whole)
             for _ in range(rng.choice((1, 1, 2, 4))):
-                # Half of them in the first kilobytes, where headers are.
+                # Half of all flips hit the first kilobytes, which hold the headers.
                 end = len(whole) if rng.random() < 0.5 else min(len(whole), 4096)
                 damaged[rng.integers(end)] ^= 1 << rng.integers(8)
             if bytes(damaged) == whole:
@@ -106,7 +107,7 @@ def flip(kind: str, flips: int, seed: int) -> Counter[str]:
                 if found == expected:
                     counts["same"] += 1
                 elif kind == "journal" and found.items() <= expected.items():
-                    counts["last line dropped"] += 1  # as if cut off: its picture is painted again
+                    counts["last line dropped"] += 1  # its picture is painted again
                 else:
                     counts["WRONG"] += 1
             except (InputError, OSError, ValueError) as error:
@@ -118,9 +119,9 @@ def flip(kind: str, flips: int, seed: int) -> Counter[str]:
 
 
 def main() -> int:
-    """Damages all kinds of files."""
+    """Damages files of all kinds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}; by default all")
+    parser.add_argument("kinds", nargs="*", help=f"some of {', '.join(KINDS)} [all]")
     parser.add_argument("--flips", type=int, default=10_000, help="of each kind; fewer of weights")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

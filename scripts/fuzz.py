@@ -1,12 +1,13 @@
-"""Feeds the readers of files with rubbish: whatever comes in, an array or an InputError comes out.
+"""Fuzzes every file reader: it must return a value or raise InputError, whatever the file holds.
 
     python scripts/fuzz.py                          # all readers, 100,000 inputs each
     python scripts/fuzz.py image torch --runs 1000
 
-Small valid files are changed at random: bits, bytes, numbers, pieces copied, cut out or taken from
-another one. Another exception than InputError is a crash; so is an input that takes over 2 s. The
-first input of each kind of crash is left in the current folder, and the exit code is then 1. Should
-a library end the process, the input stands in the folder that was printed.
+Small valid files are changed at random: bits, bytes and numbers are replaced, and pieces are
+copied, cut out or taken from another file. Any exception other than InputError is a crash; so is
+an input that takes more than 2 s. The first input of each kind of crash is saved in the current
+folder, and the exit code is 1. If a library ends the process, the input is in the folder printed at
+the start.
 """
 
 import argparse
@@ -86,14 +87,14 @@ def _images() -> list[bytes]:
             file = io.BytesIO()
             try:
                 image.save(file, kind, **({"exif": exif} if kind != "BMP" else {}))
-            except (OSError, ValueError):  # JPEG has no transparency, and so on
+            except (OSError, ValueError):  # for example, JPEG has no transparency
                 continue
             found.append(file.getvalue())
     return found
 
 
 def _torch() -> list[bytes]:
-    # Protocol 2 pickles with the words that occur in torch's files; made without torch.
+    # Pickles of protocol 2 with the globals of torch's files, made without torch.
     words = b"".join(
         b"X" + len(word).to_bytes(4, "little") + word for word in (b"storage", b"0", b"cpu")
     )
@@ -106,7 +107,7 @@ def _torch() -> list[bytes]:
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", tensor)
         archive.writestr("archive/data/0", bytes(16))
-    parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})  # of torch before 1.6
+    parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})  # torch before 1.6
     legacy = b"".join(pickle.dumps(part, 2) for part in parts) + tensor
     return [legacy + pickle.dumps(["0"], 2) + (4).to_bytes(8, "little") + bytes(16),
             file.getvalue()]  # fmt: skip
@@ -174,13 +175,13 @@ def _outputs() -> list[bytes]:
         path = Path(folder) / "out.json"
         write_json(path, {"recipe": describe_recipe(recipes.DEFAULT), "trace": trace, "seed": 0})
         whole = path.read_bytes()
-    # Without mark and checksum it is read on, whatever was changed.
+    # Without generator and checksum, an edited file is read too.
     plain = {k: v for k, v in json.loads(whole).items() if k not in ("generator", "checksum")}
     return [whole, json.dumps(plain).encode()]
 
 
 def _repeated() -> list[bytes]:
-    # Files that are there, with their hashes: what comes after they are compared is read too.
+    # Existing files with their hashes, so that the fields checked after the hashes are read too.
     here = {"path": str(Path(__file__).resolve()), "sha256": sha256_of(Path(__file__))}
     files = {"content": here, "styles": [here, here], "init": None, "params": None}
     files |= {"masks": [], "style_masks": []}
@@ -195,7 +196,7 @@ def _repeated() -> list[bytes]:
 
 
 def _repeat(path: Path) -> Any:
-    with mock.patch.object(repeat, "_find_params"):  # it reads 80 MB
+    with mock.patch.object(repeat, "_find_params"):  # reads 80 MB
         return repeat.job_of(path)
 
 
@@ -222,7 +223,7 @@ def _ours() -> list[bytes]:
 
 
 class Reader(NamedTuple):
-    """What is read, out of a file of which name, and how."""
+    """A reader: its valid files, the file name it gets, and the function."""
 
     seeds: Callable[[], list[bytes]]
     name: str
@@ -251,7 +252,7 @@ READERS: dict[str, Reader] = {
 
 
 def mutate_json(data: bytes, rng: np.random.Generator) -> bytes:
-    """Puts something else in the place of one value of a JSON file; others are left alone."""
+    """Replaces one value of a JSON file; returns other files unchanged."""
     try:
         value = json.loads(data)
     except ValueError:
@@ -269,7 +270,7 @@ def mutate_json(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def mutate(data: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
-    """Changes a file at 1 to 8 places; half of all near its begin, where formats are decided."""
+    """Changes a file in 1 to 8 places; half of them are near its start, where formats differ."""
     changed = bytearray(data)
     for kind in rng.integers(0, 8, rng.integers(1, 9)):
         reach = len(changed) if rng.integers(0, 2) else min(len(changed), 200)
@@ -299,7 +300,7 @@ def mutate(data: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
 
 
 def fuzz(name: str, runs: int, folder: Path, seed: int) -> bool:
-    """Gives a reader that many inputs, prints what came of them; returns whether all is well."""
+    """Runs a reader on `runs` inputs, prints the outcomes, and returns whether none was a crash."""
     reader, rng = READERS[name], np.random.default_rng(seed)
     seeds = reader.seeds()
     path = folder / reader.name
@@ -317,7 +318,7 @@ def fuzz(name: str, runs: int, folder: Path, seed: int) -> bool:
             reader.read(path)
             accepted += 1
         except InputError as error:
-            # One line, but for the list of a manifest's bad rows.
+            # Only a manifest has messages of several lines: one for each bad row.
             if not str(error).isprintable() and name not in ("csv", "jsonl"):
                 problem = "a message that is not one printable line"
         except Exception as error:
@@ -353,10 +354,10 @@ def main() -> int:
         if name not in READERS:
             parser.error(f"no reader {name}: choose from {', '.join(READERS)}")
     logging.getLogger("jaxstyle").setLevel(logging.ERROR)
-    # A changed header may promise any number of pixels; these take no seconds.
+    # A changed header may declare any number of pixels; this limit keeps decoding fast.
     images_module.MAX_PIXELS = 10**6
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    print(f"the input is always in {folder}", flush=True)
+    print(f"the current input is in {folder}", flush=True)
     well = [fuzz(name, options.runs, folder, options.seed) for name in options.readers or READERS]
     return 0 if all(well) else 1
 

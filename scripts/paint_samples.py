@@ -1,7 +1,7 @@
 """Paints the two bundled samples: a tower over a waterfront at dusk, and a night sky of strokes.
 
-No third-party picture is in this repository, so these are painted by the program below, from a
-seed and without anything random otherwise. Everything is drawn at twice the size and reduced.
+This repository has no third-party pictures, so this program paints the samples. They depend on the
+seed only. Everything is drawn at twice the size and then reduced.
 
     python scripts/paint_samples.py [--output-dir DIR] [--width N] [--seed N]
 """
@@ -21,14 +21,14 @@ SAMPLES = Path(__file__).parent.parent / "jaxstyle" / "app" / "samples"
 
 
 def mix(a: Array, b: Array | Color, share: Array | float) -> Array:
-    """Returns `a` where `share` is 0 and `b` where it is 1; a share of `(h, w)` is per pixel."""
+    """Returns `a` where `share` is 0 and `b` where it is 1; `(h, w)` shares are per pixel."""
     part = np.asarray(share, float)
     part = part[..., None] if part.ndim == 2 else part
     return a * (1 - part) + np.asarray(b, float) * part
 
 
 def gradient(position: Array, stops: list[tuple[float, Color]]) -> Array:
-    """Interpolates colours; `(...)` -> `(..., 3)`."""
+    """Interpolates colors; `(...)` -> `(..., 3)`."""
     at, colors = [stop for stop, _ in stops], np.array([color for _, color in stops], float)
     return np.stack([np.interp(position, at, colors[:, c]) for c in range(3)], -1)
 
@@ -36,7 +36,7 @@ def gradient(position: Array, stops: list[tuple[float, Color]]) -> Array:
 def fractal_noise(
     rng: np.random.Generator, shape: tuple[int, int], scale: float, stretch: float = 1.0
 ) -> Array:
-    """Sum of five octaves of smooth noise in [0, 1]; `scale` is the largest feature, in pixels."""
+    """Returns five octaves of smooth noise in [0, 1]; `scale` is the largest feature in pixels."""
     total = np.zeros(shape)
     for octave in range(5):
         sigma = scale / 2**octave
@@ -51,7 +51,7 @@ def fractal_noise(
 
 
 def reduce(image: Array, width: int) -> NDArray[np.uint8]:
-    """Rounds and brings a picture of twice the width to `width`."""
+    """Rounds a picture of twice the width and reduces it to `width`."""
     picture = Image.fromarray(np.clip(image + 0.5, 0, 255).astype(np.uint8))
     height = round(width * picture.height / picture.width)
     return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
@@ -61,7 +61,7 @@ def reduce(image: Array, width: int) -> NDArray[np.uint8]:
 
 
 def paint_content(width: int = 640, seed: int = 0) -> NDArray[np.uint8]:
-    """A tower over a waterfront at dusk: `(3/4 width, width, 3)`."""
+    """Paints a tower over a waterfront at dusk: `(3/4 width, width, 3)`."""
     rng = np.random.default_rng(seed)
     w, h = 2 * width, 3 * width // 2
     unit = w / 1536
@@ -131,7 +131,7 @@ def _draw_houses(
     draw, glow = ImageDraw.Draw(picture), ImageDraw.Draw(lights)
     rows = 9
     for row in range(rows):
-        share = row / (rows - 1)  # 0 is the farthest, on top of the hill
+        share = row / (rows - 1)  # 0 is the farthest row, on top of the hill
         left = -60 * unit
         while left < picture.width:
             wide = unit * rng.uniform(34, 74) * (0.62 + 0.5 * share)
@@ -174,7 +174,7 @@ def _draw_tower(
     base: float,
     unit: float,
 ) -> None:
-    """A round tower: courses of stone shaded as a cylinder, a gallery, a cone."""
+    """Draws a round tower: courses of stone shaded as a cylinder, a gallery, a cone."""
     draw, glow = ImageDraw.Draw(picture), ImageDraw.Draw(lights)
     radius, tall = 62 * unit, 270 * unit
     stone, low = np.array([196, 158, 132.0]), base + 120 * unit
@@ -251,7 +251,7 @@ def _draw_quay(
 
 
 def _reflect(rng: np.random.Generator, land: Array, horizon: int, unit: float) -> Array:
-    """The land upside down, broken by waves that grow towards the viewer."""
+    """Returns the land upside down, broken by waves that grow toward the viewer."""
     h, w, _ = land.shape
     y, x = np.mgrid[:h, :w].astype(float)
     depth = np.clip((y - horizon) / (h - horizon), 0, 1)
@@ -300,7 +300,7 @@ def _draw_boats(rng: np.random.Generator, scene: Array, horizon: int, unit: floa
 
 # ----------------------------------------------------------------------------------- the painting
 
-# x and y in units of the width, radius of the swirl, its turn, and the colour of its heart.
+# x, y and radius of each swirl in units of the width, and the direction in which it turns.
 _STARS = (
     (0.13, 0.13, 0.060, 1.0),
     (0.27, 0.075, 0.045, -1.0),
@@ -315,7 +315,7 @@ _SWIRLS = ((0.43, 0.325, 0.135, 1.0), (0.595, 0.375, 0.105, -1.0), (0.80, 0.40, 
 
 
 def paint_style(width: int = 640, seed: int = 0) -> NDArray[np.uint8]:
-    """A night sky of swirling strokes: `(3/4 width, width, 3)`."""
+    """Paints a night sky of swirling strokes: `(3/4 width, width, 3)`."""
     rng = np.random.default_rng(seed)
     w, h = 2 * width, 3 * width // 2
     y, x = np.mgrid[:h, :w] / w
@@ -338,7 +338,7 @@ def paint_style(width: int = 640, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def _plan(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
-    """Where strokes go, an angle per pixel, and the colour that they carry."""
+    """Returns the direction of the strokes, an angle per pixel, and their colors."""
     h, w = x.shape
     flow_x = np.ones_like(x)
     flow_y = 0.28 * np.cos(7 * x + 1.2) + 0.10 * np.sin(17 * x + 9 * y)
@@ -385,7 +385,7 @@ def _plan(rng: np.random.Generator, x: Array, y: Array) -> tuple[Array, Array]:
 def _foreground(
     noise: Array, x: Array, y: Array, angle: Array, color: Array
 ) -> tuple[Array, Array]:
-    """Hills, a village and a cypress; their strokes follow their shapes."""
+    """Adds hills, a village and a cypress, with strokes along their shapes."""
     for base, swing, phase, tint in (
         (0.520, 0.030, 0.4, (54, 88, 142)),
         (0.565, 0.026, 2.1, (38, 74, 112)),
@@ -400,7 +400,7 @@ def _foreground(
         color = mix(color, shade, inside)
         slope = np.arctan(swing * 6.2 * np.cos(6.2 * x + phase))
         angle = np.where(inside > 0.5, slope + 0.5 * (noise - 0.5), angle)
-    rng = np.random.default_rng(7)  # the village does not depend on the seed of the strokes
+    rng = np.random.default_rng(7)  # the village is the same for every seed
     for _ in range(34):
         cx, cy = rng.uniform(0.36, 0.90), rng.uniform(0.595, 0.685)
         half, tall = rng.uniform(0.010, 0.019), rng.uniform(0.014, 0.026)
@@ -438,11 +438,11 @@ def _stroke_layer(
     length: float,
     density: float,
 ) -> None:
-    """Covers the canvas with strokes of one brush; each is a bundle of bristles."""
+    """Covers the canvas with strokes of one brush; a stroke is a bundle of bristles."""
     draw, heights = ImageDraw.Draw(canvas), ImageDraw.Draw(relief)
     h, w = angle.shape
     number = int(density * w * h / (breadth * length * 0.42))
-    # From outside the picture too, else its left edge stays bare.
+    # Strokes also start outside of the picture; otherwise its left edge stays bare.
     starts = rng.uniform((-length, -length), (w, h), (number, 2))
     steps, bristles = 7, 5
     for start in starts:
@@ -471,7 +471,7 @@ def _stroke_layer(
 
 
 def main() -> None:
-    """Paints both into a folder."""
+    """Paints both samples into a folder."""
     parser = argparse.ArgumentParser(description="Paint the bundled sample pair.")
     parser.add_argument("--output-dir", type=Path, default=SAMPLES)
     parser.add_argument("--width", type=int, default=640)

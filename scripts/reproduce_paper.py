@@ -1,9 +1,9 @@
-"""Makes the figures of "Painting the Starry Night" (Gokalp & Kim) again, as one HTML page.
+"""Reproduces the figures of "Painting the Starry Night" (Gokalp & Kim) as one HTML page.
 
-`python scripts/reproduce_paper.py` takes the bundled samples; `--content photo.jpg --styles a.jpg
-b.jpg --size 384` other pictures. The paper's own pictures are lost: its figures are made with its
-settings, recipe `gokalp-kim`, not with its photos. Sweeps run all their pictures in lockstep,
-hence by `LBFGS` instead of SciPy's L-BFGS-B. The last figure is that of Gatys et al. 2016.
+`python scripts/reproduce_paper.py` uses the bundled samples; for other pictures, add `--content
+photo.jpg --styles a.jpg b.jpg --size 384`. The paper's own photos are lost, so the figures have its
+settings, the recipe `gokalp-kim`, but not its photos. Sweeps run all their pictures in lockstep, so
+they use `LBFGS` instead of SciPy's L-BFGS-B. The last figure is that of Gatys et al. 2016.
 """
 
 import dataclasses
@@ -35,26 +35,26 @@ Panel = tuple[str, Any]  # a title and a picture
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Makes every figure of the paper again."""
+    """Reproduces every figure of the paper."""
 
     content: Path = SAMPLES / "content.png"
     """The photo."""
     styles: tuple[Path, ...] = (SAMPLES / "style.png",)
-    """Paintings; the first is used throughout, all of them for the grid of results."""
+    """Paintings; the first is used throughout, and all of them in the grid of results."""
     out: Path = Path("out/paper")
-    """Where index.html and its pictures go."""
+    """Folder for index.html and its pictures."""
     size: int = 128
     """Long edge in pixels."""
     iterations: int = 20
     """Outer iterations, as in the paper."""
     maxfun: int = 20
-    """Evaluations in each, as in the paper."""
+    """Evaluations per iteration, as in the paper."""
     steps: int = 100
     """Steps of the sweeps."""
 
 
 class Page:
-    """Figures, as they are made: each is written at once, so that nothing is lost."""
+    """The page of figures; it is written again after each figure, so that nothing is lost."""
 
     def __init__(self, options: Options) -> None:
         self.options, self.body = options, ""
@@ -69,10 +69,11 @@ class Page:
         self.body += f'<figure><img src="{name}.png" alt="{caption}">'
         self.body += f"<figcaption>{caption}</figcaption></figure>\n"
         (self.options.out / "index.html").write_text(
-            "<!doctype html><meta charset='utf-8'><title>Painting the Starry Night, again</title>"
+            "<!doctype html><meta charset='utf-8'>"
+            "<title>Painting the Starry Night, reproduced</title>"
             "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto}"
             "img{max-width:100%}figure{margin:2em 0}</style>"
-            "<h1>Painting the Starry Night, again</h1>\n" + self.body,
+            "<h1>Painting the Starry Night, reproduced</h1>\n" + self.body,
             encoding="utf-8",
         )
         print_message(f"{time.perf_counter() - self.begin:5.0f} s  {name}")
@@ -103,11 +104,11 @@ def main(options: Options) -> None:
     content = jaxstyle.io.load_image(options.content, size=options.size)
     styles = [jaxstyle.io.load_image(path, size=options.size) for path in options.styles]
     solver = jaxstyle.ScipyLBFGSB(num_steps=options.iterations, maxfun=options.maxfun)
-    # The filter is laid over what is shown, as the paper does, so that both can be shown.
+    # The paper applies the filter to the saved picture; without it here, both can be shown.
     recipe = dataclasses.replace(GOKALP_KIM, solver=solver, median_filter=1)
 
     def paint(recipe: jaxstyle.Recipe, style: Any, **more: Any) -> list[Any]:
-        """The result after each iteration."""
+        """Returns the result after each iteration."""
         steps = jaxstyle.stylize_steps(
             params,
             content,
@@ -124,7 +125,7 @@ def main(options: Options) -> None:
         return jaxstyle.median_filter(result.image, size=GOKALP_KIM.median_filter)
 
     def in_lockstep(recipe: jaxstyle.Recipe, factors: Sequence[float]) -> Any:
-        """Pictures of all content weights, and a style weight of 1."""
+        """Returns one picture for each content weight, all with a style weight of 1."""
         number = len(factors)
         return jaxstyle.stylize_batch(
             params,
@@ -140,12 +141,12 @@ def main(options: Options) -> None:
     last = len(runs[0]) - 1
     page.panels(
         "figure-2",
-        "Figure 2: before and after the 3x3 median filter on what is saved.",
+        "Figure 2: before and after the 3x3 median filter on the saved picture.",
         [("before", runs[0][-1].image), ("after", filtered(runs[0][-1]))],
     )
     page.panels(
         "figure-9",
-        f"Figure 9: after some of {last} outer iterations of {options.maxfun} evaluations.",
+        f"Figure 9: during {last} outer iterations of {options.maxfun} evaluations each.",
         [
             (f"iteration {i}", filtered(runs[0][i]))
             for i in sorted({min(i, last) for i in (0, 10, 15, 20)})
@@ -185,7 +186,7 @@ def main(options: Options) -> None:
     noise = paint(recipe, styles[0], init="noise")
     page.panels(
         "white-noise",
-        "Section 1.2: a start from white noise.",
+        "Section 1.2: starting from white noise.",
         [(f"iteration {i}", filtered(noise[i])) for i in sorted({0, last // 4, last})],
     )
     ratios = (2.5e-4, 2.5e-3, 2.5e-2, 2.5e-1, 2.5)
@@ -203,7 +204,7 @@ def feature_maps(page: Page, params: Any, content: Any) -> None:
     features: Any = GOKALP_KIM.network.apply(params, content, layers)
     page.panels(
         "figure-7",
-        "Figure 7: feature maps of the photo, 16 of each layer.",
+        "Figure 7: 16 feature maps of the photo from each layer.",
         [
             (layer, jaxstyle.io.contact_sheet(np.asarray(features[layer])[:, :, :16], columns=4))
             for layer in layers
@@ -216,7 +217,7 @@ def trade_off(
     recipe: jaxstyle.Recipe,
     in_lockstep: Callable[[jaxstyle.Recipe, Sequence[float]], Any],
 ) -> None:
-    """Each row has the style's layers up to one more depth; ratios are those of that paper."""
+    """Adds style layers from row to row; the ratios are those of Gatys et al."""
     ratios = (1e-5, 1e-4, 1e-3, 1e-2)
     panels: list[Panel] = []
     for depth in range(1, 6):
@@ -233,8 +234,7 @@ def trade_off(
     page.panels(
         "trade-off",
         "Gatys et al., Texture Synthesis and the Creation of Images in the Style of Paintings: "
-        "layers of the style, deeper from row to row, and alpha / beta, larger to the right; "
-        "average pooling.",
+        "deeper style layers from row to row, larger alpha / beta to the right; average pooling.",
         panels,
         columns=len(ratios),
     )

@@ -1,4 +1,4 @@
-"""Stylises a photo; without parameters, the bundled pair. The same as `jaxstyle stylize`."""
+"""Paints a photo in the style of a painting; the same as `jaxstyle stylize`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Stylises many pairs. The same as `jaxstyle batch`."""
+"""Paints many pairs; the same as `jaxstyle batch`."""
 
 import sys
 

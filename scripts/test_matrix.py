@@ -1,10 +1,11 @@
-"""Runs the tests on every Python that is found, on older CPUs' instructions, with old packages.
+"""Runs the tests on every supported Python, with older CPUs' instructions and with old packages.
 
     python scripts/test_matrix.py [--folder FOLDER] [--only TEXT]... [PYTEST ARGUMENT]...
 
-`--only` chooses the configurations whose name contains the text, such as 3.13, AVX2 or lowest.
-Each Python has a virtual environment of its own in FOLDER; a Python that is not found is skipped,
-and listed as such. What follows goes to pytest, for example `tests/test_solvers.py`.
+`--only` selects the configurations whose name contains the text, such as 3.13, AVX2 or lowest.
+Each Python has a virtual environment of its own in FOLDER. A Python that is not installed is
+skipped, and the table says so. Other arguments are passed to pytest, for example
+`tests/test_solvers.py`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from xml.etree import ElementTree
 REPOSITORY = Path(__file__).parent.parent
 VERSION = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
 LOWEST = "lowest versions"
-# pip's settings that uv does not read, and its own names for them.
+# Settings of pip that uv does not read, and uv's names for them.
 UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -34,7 +35,7 @@ UV_NAMES = {
 
 
 class Configuration(NamedTuple):
-    """A Python version, the newest instructions that XLA may use, and whether packages are old."""
+    """A Python version, the newest instructions of XLA, and whether packages are old."""
 
     python: str
     isa: str | None
@@ -62,7 +63,7 @@ def run(command: list, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def promised_versions() -> list[str]:
-    """The Python versions in the classifiers of pyproject.toml."""
+    """Returns the Python versions in the classifiers of pyproject.toml."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     found = [
         each.rpartition(" :: ")[2] for each in project["classifiers"] if "Python :: 3." in each
@@ -71,7 +72,7 @@ def promised_versions() -> list[str]:
 
 
 def candidates(version: str) -> list[str]:
-    """Where a Python of that version may be: this one, on the PATH, pyenv's, uv's."""
+    """Returns where a Python of that version may be: this one, on the PATH, in pyenv, in uv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     paths = [sys.executable, f"python{version}"]
     paths += map(str, sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True))
@@ -82,7 +83,7 @@ def candidates(version: str) -> list[str]:
 
 
 def find_python(version: str) -> str | None:
-    """The first candidate that starts and is a CPython of that version."""
+    """Returns the first candidate that starts and is a CPython of that version."""
     for path in candidates(version):
         try:
             said = run([path, "-c", VERSION], capture_output=True).stdout
@@ -94,7 +95,7 @@ def find_python(version: str) -> str | None:
 
 
 def uv_environment(python: Path) -> dict[str, str]:
-    """This environment, with the package indexes that pip is configured to use."""
+    """Returns this environment, with the package indexes that pip is configured to use."""
     environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **os.environ}
     command = [python, "-m", "pip", "config", "list"]
     for line in run(command, capture_output=True).stdout.splitlines():
@@ -173,7 +174,7 @@ def main() -> int:
         version, _, lowest = configuration
         python = find_python(version)
         if python is None:
-            outcomes.append(Outcome(configuration.name, note="not run: no such Python is found"))
+            outcomes.append(Outcome(configuration.name, note="not run: it is not installed"))
             continue
         folder = options.folder.resolve() / (f"{version}-lowest" if lowest else version)
         try:
@@ -184,7 +185,7 @@ def main() -> int:
             continue
         outcomes.append(run_tests(ready[folder], configuration, arguments))
     if not outcomes:
-        parser.error(f"no configuration is called {' or '.join(only)}")
+        parser.error(f"no configuration has a name with {' or '.join(only)}")
     print_table(outcomes)
     ran = any(outcome.passed for outcome in outcomes)
     broken = any(outcome.failed or "ended" in outcome.note for outcome in outcomes)

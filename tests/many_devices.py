@@ -15,6 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from networks import make_encoder, make_recipe
@@ -40,6 +41,12 @@ SMALL = jaxstyle.Recipe(
 )
 PLAIN = dataclasses.replace(
     SMALL, pyramid=None, solver=dataclasses.replace(SMALL.solver, smoothness=0.0)
+)
+# The norm is of all pixels, and the schedule's count belongs to no pixel.
+CHAIN = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.scale_by_adam(),
+    optax.scale_by_schedule(optax.linear_schedule(-0.03, 0.0, 4)),
 )
 
 
@@ -131,8 +138,33 @@ def small(which):
     pair = contents[0].swapaxes(0, 1), styles[0][:13, :27]
     expected = jaxstyle.stylize(params, *pair, recipe=adam)
     found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)
+    found |= with_optax(which, params, contents, styles)
     found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 32, 64), mesh)
     found["activation"] = 32 * 64 * 64
+    return found
+
+
+def with_optax(which, params, contents, styles):
+    """A transformation, the state of which is split like the picture."""
+    recipe = dataclasses.replace(PLAIN, solver=jaxstyle.Optax(CHAIN, num_steps=3))
+    pair, parts = (contents[0], styles[0]), []
+
+    def keep(checkpoint):
+        adam = checkpoint.state.inner.transformation[1]
+        parts.extend(each.sharding.shard_shape(each.shape) for each in (adam.mu, adam.nu))
+
+    options = {"recipe": recipe, "mesh": jaxstyle.make_mesh(rows=8), "every": None, "keep": keep}
+    *_, (_, result) = jaxstyle.stylize_steps(params, *pair, **options)
+    expected = jaxstyle.stylize(params, *pair, recipe=recipe)
+    found = {
+        "optax, rows": difference(result, expected),
+        "part of a moment": max(map(np.prod, parts)) / contents[0].size,
+    }
+    if which != "quick":
+        mesh = jaxstyle.make_mesh(batch=2, rows=4)
+        batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe, mesh=mesh)
+        expected = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe)
+        found["optax, both"] = difference(batch, expected)
     return found
 
 

@@ -38,7 +38,7 @@ import flax.linen  # noqa: E402, F401  (what these libraries do is not ours)
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import optax  # noqa: E402, F401
+import optax  # noqa: E402
 
 
 def world() -> dict:
@@ -112,6 +112,7 @@ def calls(size: int) -> dict:
         for solver in (
             jaxstyle.LBFGS(num_steps=3),
             jaxstyle.Adam(num_steps=3),
+            jaxstyle.Optax(optax.adam(0.1), num_steps=3),
             jaxstyle.ScipyLBFGSB(num_steps=1, maxfun=3),
         ):
             jaxstyle.minimize(fun, content, style, solver=solver)
@@ -131,6 +132,7 @@ def calls(size: int) -> dict:
         "prepare_targets": lambda: jaxstyle.prepare_targets(
             network, params, recipe.terms, content, (style, content), masks=jnp.stack([weight] * 2)
         ),
+        "objective": lambda: jaxstyle.objective(recipe, params, targets)(content),
         "minimize": minimize,
         "make_mesh": jaxstyle.make_mesh,
         "median_filter": lambda: jaxstyle.median_filter(content),

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import pickle
+import pydoc
 import re
 import runpy
 import subprocess
@@ -224,6 +225,56 @@ def test_names_in_docstrings_are_public(name):
     assert set(re.findall(r"\b[Ss]ee `([\w.]+)`", text)) <= known
 
 
+STYLIZE = [each for name, each in FUNCTIONS.items() if "stylize" in name]
+
+
+@pytest.mark.parametrize("function", STYLIZE, ids=lambda function: function.__name__)
+def test_the_options_are_shown_whole(function):
+    """By `help`, which shows signature and docstring, as if they were written out."""
+    hints = typing.get_type_hints(jaxstyle.StylizeOptions)
+    shown = inspect.signature(function).parameters
+    names = list(shown)
+    assert names[3 : 3 + len(hints)] == list(hints)
+    for name, hint in hints.items():
+        assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert shown[name].annotation == hint
+        assert shown[name].default is (recipes.DEFAULT if name == "recipe" else None)
+    written = entries(sections(jaxstyle.StylizeOptions)["Attributes"])
+    told = entries(sections(function)["Args"])
+    assert {name: " ".join(told[name].split()) for name in hints} == {
+        name: " ".join(text.split()) for name, text in written.items()
+    }
+    text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+    assert all(f"{name}: {written[name].splitlines()[0]}" in text for name in hints)
+
+
+@pytest.mark.slow
+def test_mypy_checks_the_options(tmp_path):
+    code = """
+        from typing import Any, Unpack
+        import jaxstyle
+
+        def wrapped(x: Any, **options: Unpack[jaxstyle.StylizeOptions]) -> jaxstyle.StyleResult:
+            return jaxstyle.stylize(x, x, x, **options)
+
+        def calls(x: Any) -> None:
+            wrapped(x, tile=64)
+            jaxstyle.stylize_batch(x, x, x, recipe=jaxstyle.recipes.GATYS, weights={"style": 2.0})
+            jaxstyle.stylize_batch_steps(x, x, x, every=2, tile=64)
+            jaxstyle.stylize(x, x, x, tiles=64)
+            jaxstyle.stylize_steps(x, x, x, tile="64")
+            wrapped(x, mash=None)
+    """
+    file = tmp_path / "calls.py"
+    file.write_text(textwrap.dedent(code))
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path), str(file)]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
+    errors = [line for line in found.stdout.splitlines() if "error" in line and "calls.py" in line]
+    assert len(errors) == 3
+    for error, text in zip(errors, ("tiles", '"tile" has incompatible type', "mash"), strict=True):
+        assert text in error
+
+
 def test_the_package_is_typed():
     assert (Path(jaxstyle.__file__).parent / "py.typed").exists()
 
@@ -342,7 +393,8 @@ CHANGES = {
 def test_all_values_are_known():
     made = {jaxstyle.StyleResult, jaxstyle.Trace, jaxstyle.Checkpoint, jaxstyle.Status}
     others = {jaxstyle.io.InputError, jaxstyle.io.WeightsInfo, terms.Term}
-    others |= {jaxstyle.Network, jaxstyle.VGG}
+    others |= {jaxstyle.Optax}  # its functions are equal only to themselves, see test_optax.py
+    others |= {jaxstyle.Network, jaxstyle.VGG, jaxstyle.StylizeOptions}
     assert set(CHANGES) == set(CLASSES.values()) - made - others
 
 

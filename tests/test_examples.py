@@ -38,8 +38,8 @@ def test_only_public_names_are_used(path):
     assert check_public_names(code_of(path))
 
 
-def test_the_readme_tells_of_every_example():
-    text = (REPOSITORY / "README.md").read_text()
+def test_the_guide_lists_every_example():
+    text = (REPOSITORY / "scripts" / "docs" / "examples.md").read_text()
     for path in (*SCRIPTS, NOTEBOOK):
         assert f"| `{path.name}` |" in text
 

@@ -175,6 +175,53 @@ def test_steps_are_refused_at_the_call(pair):
         jaxstyle.stylize_batch_steps(NOTHING, *batch, recipe=RECIPE, evry=3)
 
 
+ALL = {
+    jaxstyle.stylize: "",
+    jaxstyle.stylize_steps: "every, checkpoint, keep, call",
+    jaxstyle.stylize_batch: "",
+    jaxstyle.stylize_batch_steps: "every, call",
+}
+
+
+@pytest.mark.parametrize("run", ALL, ids=lambda run: run.__name__)
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"recipe": "gatys"}, "must be a Recipe"),
+        ({"solver": "adam"}, "solver must be"),
+        ({"weights": {"styles": 1.0}}, "content, style"),
+        ({"style_weights": (1.0, 2.0)}, "style_weights of shape"),
+        ({"masks": np.ones((2, 32, 40))}, "masks of shape"),
+        ({"style_masks": (np.ones((2, 2)),)}, "a style mask of shape"),
+        ({"init": "random"}, "noise, mean or an image"),
+        ({"init": "noise"}, r"jax\.random\.key"),
+        ({"tile": 0}, "tile must be"),
+        ({"mesh": jax.make_mesh((1,), ("columns",))}, "batch and rows"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_every_function_validates_when_it_is_called(run, options, hint, pair):
+    """Also those that return an iterator, before anybody asks it for anything."""
+    images = [image[None] for image in pair] if "batch" in run.__name__ else pair
+    with pytest.raises(ValueError, match=hint):
+        run(NOTHING, *images, **({"recipe": RECIPE} | options))
+    with pytest.raises(ValueError, match="divide by 255"):
+        run(NOTHING, 255 * images[0], images[1], recipe=RECIPE)
+
+
+@pytest.mark.parametrize("run", ALL, ids=lambda run: run.__name__)
+def test_a_misspelt_argument_is_named_with_the_valid_ones(run, pair):
+    valid = "recipe, weights, solver, style_weights, masks, style_masks, init, key, tile, mesh"
+    with pytest.raises(TypeError) as caught:
+        run(NOTHING, *pair, style_weight=(1.0,))
+    message = str(caught.value)
+    assert message.startswith(f"{run.__name__}() got an unexpected keyword argument 'style_weight'")
+    assert "did you mean 'style_weights'?" in message
+    assert message.endswith(", ".join(filter(None, (valid, ALL[run]))))
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        run(NOTHING, pair[0], recipe=RECIPE)
+
+
 def test_parameters_that_are_none(pair):
     for params in ({}, None, {"conv1_1": {}}, [1, 2]):
         with pytest.raises(ValueError, match="load_params"):
@@ -350,6 +397,7 @@ PLACEMENT = """
 import json
 import dataclasses, jax, numpy as np, jaxstyle
 from jaxstyle import inputs, recipes
+from jaxstyle.options import resolve_options
 
 put, whole = jax.device_put, []
 
@@ -365,13 +413,14 @@ contents, styles = (rng.uniform(size=(14, 8, 8, 3)).astype(np.float32) for _ in 
 shapes = set()
 for init in ("content", "noise", "mean", contents[::-1]):
     with jax.transfer_guard("disallow"):
-        found = inputs.prepare(
-            {"params": {"conv1_1": conv1_1}}, contents, (styles, styles), recipe=SHALLOW,
-            solver=SHALLOW.solver, batched=True, init=init,
-            key=jax.device_put(jax.random.key_data(KEY)),
+        options = resolve_options(jaxstyle.stylize_batch, dict(
+            recipe=SHALLOW, init=init, key=jax.device_put(jax.random.key_data(KEY)),
             masks=np.ones((14, 2, 8, 8)), style_masks=(None, np.ones((14, 8, 8))),
             mesh=jaxstyle.make_mesh(),
-        )
+        ))
+        pair = contents, (styles, styles)
+        params = {"params": {"conv1_1": conv1_1}}
+        found = inputs.prepare_inputs(params, *pair, options, batched=True)
     for array in jax.tree.leaves(found[2:-1]):
         shapes.add((len(array.sharding.device_set), array.addressable_shards[0].data.shape[0]))
 print(json.dumps([whole, sorted(shapes)]))

@@ -85,9 +85,10 @@ def test_embedding_guide(run):
 
 
 def test_recipes_and_commands_are_those_of_the_program():
-    text = README.read_text()
+    text = (GUIDES / "recipes.md").read_text()
     for name in jaxstyle.recipes.RECIPES:
         assert f"| `{name}` |" in text
+    text = README.read_text()
     for command in (
         "stylize",
         "batch",
@@ -103,7 +104,8 @@ def test_recipes_and_commands_are_those_of_the_program():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_options_and_links(document):
     text = document.read_text()
-    source = (REPOSITORY / "jaxstyle" / "app" / "cli.py").read_text() + "loss_weights"
+    commands = (REPOSITORY / "jaxstyle" / "app" / "cli").glob("*.py")
+    source = "".join(path.read_text() for path in commands) + "loss_weights"
     for option in re.findall(r"--([a-z-]+)", text):
         assert option.replace("-", "_") in source, option
     if document == README:  # `make docs` follows the others
@@ -115,6 +117,16 @@ def test_options_and_links(document):
         assert name in jaxstyle.recipes.RECIPES
     for path in re.findall(r"--set ([\w.]+)=", text):
         functools.reduce(getattr, path.split("."), jaxstyle.recipes.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, REPOSITORY / "CONTRIBUTING.md"], ids=lambda path: path.name
+)
+def test_files_that_are_named_exist(document):
+    for path in re.findall(
+        r"`((?:jaxstyle|scripts|tests|weights)/[\w./-]*)`", document.read_text()
+    ):
+        assert (REPOSITORY / path).exists(), path
 
 
 def test_statuses_are_all_explained():

@@ -44,15 +44,16 @@ def finish(program):
 def test_eight_devices_paint_what_one_paints():
     """Batches over both axes of a mesh, not evenly; single pairs along columns and rows."""
     found = finish(start("small", "quick"))
-    for how in ("both", "columns", "rows"):
+    for how in ("both", "columns", "rows", "optax, rows"):
         assert found[how] < 1e-9, (how, found[how])
     assert found["largest"] <= found["activation"] / 4
+    assert found["part of a moment"] == 1 / 8
 
 
 @pytest.mark.slow
 def test_eight_devices_paint_batches_alone():
     found = finish(start("small", "all"))
-    for how in ("batch", "both", "columns", "rows"):
+    for how in ("batch", "both", "columns", "rows", "optax, rows", "optax, both"):
         assert found[how] < 1e-9, (how, found[how])
 
 

@@ -50,7 +50,7 @@ def save_image(path: PathType, image: ArrayLike) -> None:
     write_atomically(path, encode_image(path, image))
 
 
-def encode_image(path: PathType, image: ArrayLike) -> memoryview:
+def encode_image(path: PathType, image: ArrayLike) -> bytes:
     """Returns the bytes that `save_image` writes.
 
     Args:
@@ -86,7 +86,7 @@ def encode_image(path: PathType, image: ArrayLike) -> memoryview:
         raise InputError(
             f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
         ) from error
-    return buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def _mark(kind: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ exploding value is undone and tried again shorter.
 from jaxstyle.solvers.adam import Adam
 from jaxstyle.solvers.lbfgs import LBFGS
 from jaxstyle.solvers.minimize import minimize
+from jaxstyle.solvers.optax import Optax
 from jaxstyle.solvers.protocol import Solver
 from jaxstyle.solvers.scipy import ScipyLBFGSB
 from jaxstyle.solvers.state import Status, Trace
 
-__all__ = ["LBFGS", "Adam", "ScipyLBFGSB", "Solver", "Status", "Trace", "minimize"]
+__all__ = ["LBFGS", "Adam", "Optax", "ScipyLBFGSB", "Solver", "Status", "Trace", "minimize"]

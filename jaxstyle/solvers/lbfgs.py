@@ -23,17 +23,17 @@ from jaxstyle.solvers.state import (
     vary_with,
 )
 
-# On accelerators the default precision of products is a few digits.
+# By default, products on accelerators have only a few digits of precision.
 _dot = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
-    """Puts `new` into a slot of `history`, in place, on a condition."""
+    """Puts `new` into a slot of `history` if `condition` holds; XLA does this in place."""
     return history.at[slot].set(jnp.where(condition, new.astype(history.dtype), history[slot]))
 
 
 class _Operator(NamedTuple):
-    """What jaxopt multiplies with in the place of a number."""
+    """A linear operator, which jaxopt multiplies with as with a number."""
 
     apply: Callable[[jax.Array], jax.Array]
 
@@ -42,11 +42,11 @@ class _Operator(NamedTuple):
 
 
 class _LBFGSState(NamedTuple):
-    pairs: jax.Array  # () curvature pairs that were written
+    pairs: jax.Array  # () curvature pairs written so far
     grad: jax.Array  # at x, of the scaled objective
     scale: jax.Array  # () of the objective
     gamma: jax.Array  # () the inverse Hessian without history is gamma S^2
-    length: jax.Array  # () mean absolute size of the next step, without history; 0: what gamma says
+    length: jax.Array  # () mean absolute size of the next step, if not 0; otherwise gamma decides
     s_history: jax.Array
     y_history: jax.Array
     rho_history: jax.Array  # 1 / s.y, 0 where there is no pair
@@ -57,17 +57,18 @@ class LBFGS(Solver):
     """Limited-memory BFGS without a line search: jaxopt's product, guarded.
 
     Nocedal & Wright, "Numerical Optimization", 2nd edition, algorithm 7.4, with unit steps.
-    What is not in the book:
+    Departures from the book:
 
-    - the first step, along the gradient, has mean absolute size `first_step`; and the objective is
-      scaled, per problem, which keeps absurd loss weights in floating-point range;
-    - the inverse Hessian that the product starts from is `gamma S^2`, where S scales the
-      frequencies of a picture by `frequency^-smoothness`. These are the steps of L-BFGS in Fourier
-      coordinates, as in Olah et al., "Feature Visualization", Distill 2017 (there with exponent
-      1): large, smooth changes then take fewer steps;
-    - a curvature pair with `s.y` not clearly positive is left out;
-    - a step to a non-finite value, or to one that more than doubles the lowest loss so far, is
-      undone, the history dropped, and the next step goes a tenth as far along the gradient.
+    - The first step, along the gradient, has mean absolute size `first_step`. The objective of
+      each problem is scaled, which keeps extreme loss weights in floating-point range.
+    - The product starts from the inverse Hessian `gamma S^2`, where S scales the frequencies of a
+      picture by `frequency^-smoothness`. These are the steps of L-BFGS in Fourier coordinates, as
+      in Olah et al., "Feature Visualization", Distill 2017 (there with exponent 1). Large, smooth
+      changes then take fewer steps.
+    - A curvature pair is left out if its `s.y` is not clearly positive.
+    - A step is undone if it leads to a non-finite value, or to one that more than doubles the
+      lowest loss so far. The history is then dropped, and the next step goes a tenth as far along
+      the gradient.
 
     `first_step` and `tolerance` may be traced arrays `()`; see `minimize`.
 
@@ -75,12 +76,12 @@ class LBFGS(Solver):
         num_steps: steps, each one evaluation (one more is made at the start).
         history_size: curvature pairs kept; two arrays like `x` each.
         first_step: mean absolute change of `x` in the first step.
-        smoothness: see above; 0 is none. Only for `x` of shape `(H, W, c)`.
+        smoothness: the exponent above; 0 turns scaling off. Only for `x` of shape `(H, W, c)`.
         tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
-            change is below this, in units of `x`; 0 never does.
+            change is below this, in units of `x`; 0 never stops.
         patience: see `tolerance`.
-        history_dtype: of the curvature pairs, by default that of `x`; `bfloat16` takes half the
-            memory. Products with them are in the dtype of `x`.
+        history_dtype: the dtype of the curvature pairs, by default that of `x`; `bfloat16` halves
+            their memory. Products with them are computed in the dtype of `x`.
 
     Raises:
         ValueError: for a setting that is out of range; the message says what is valid.
@@ -134,7 +135,7 @@ class LBFGS(Solver):
             smooth = self._is_smooth(r)
             return inner.gamma * (scale_frequencies(r, -2 * self.smoothness) if smooth else r)
 
-        # A history of another dtype is promoted.
+        # This promotes a history of another dtype.
         with jax.numpy_dtype_promotion("standard"):
             product: jax.Array = load_jaxopt()._src.lbfgs.inv_hessian_product(
                 inner.grad,
@@ -150,10 +151,10 @@ class LBFGS(Solver):
         """Makes one step: one evaluation."""
         fresh, old = is_fresh(state), state.inner
         tiny = jnp.finfo(state.x.dtype).tiny
-        # At first the gradient is zero, and so is the step.
+        # Before the first evaluation the gradient is zero, and so is the step.
         direction = self._times_inverse_hessian(old)
         size = jnp.mean(jnp.abs(direction))
-        # All divisions are by what cannot be zero, lest the derivative of a step is not a number.
+        # No division is by zero, also where its result is not used: the derivative would be NaN.
         resized = (old.length > 0) & (size >= tiny)
         factor = jnp.where(resized, old.length / jnp.where(resized, size, 1), 1)
         x = state.x - factor * direction
@@ -164,7 +165,7 @@ class LBFGS(Solver):
         largest = jnp.max(jnp.abs(new.grad))
         positive = largest >= tiny
         scale = jnp.where(fresh & positive, 1 / jnp.where(positive, largest, 1), old.scale)
-        # A direction that is not finite was evaluated at a point that is not.
+        # If the direction is not finite, neither is the point of this evaluation.
         finite = new.finite & jnp.isfinite(size) & jnp.isfinite(scale * largest)
         new = new._replace(grad=scale * new.grad, finite=finite)
         predicted = jnp.abs(_dot(old.grad, s)) / scale
@@ -187,7 +188,7 @@ class LBFGS(Solver):
         accepted: jax.Array,
         gamma: jax.Array,
     ) -> _LBFGSState:
-        """The state with another pair; without history, where the step was not accepted."""
+        """Adds a curvature pair; drops the history if the step was not accepted."""
         dtype = s.dtype
         y = grad - old.grad
         norms = [jnp.linalg.norm(jax.lax.stop_gradient(each).ravel()) for each in (s, y)]
@@ -196,7 +197,7 @@ class LBFGS(Solver):
         curved = accepted & (product > jnp.finfo(dtype).eps * norms[0] * norms[1])
         square = energy(y, -2 * self.smoothness) if self._is_smooth(y) else _dot(y, y)
         product, square = (jnp.where(curved, each, 1) for each in (product, square))
-        # One that is left out leaves the oldest one where it is; only the counter says so.
+        # A pair that is left out overwrites nothing, and does not advance the counter.
         slot = old.pairs % self.history_size
         write = functools.partial(_write, slot=slot, condition=curved)
         rho = write(old.rho_history, 1 / product)

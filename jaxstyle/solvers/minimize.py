@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxstyle.solvers.lbfgs import LBFGS
-from jaxstyle.solvers.protocol import Solver, check_solver, split_settings, with_settings
+from jaxstyle.solvers.optax import as_solver
+from jaxstyle.solvers.protocol import Solver, split_settings, with_settings
 from jaxstyle.solvers.state import Objective, Trace
 
 
@@ -18,53 +20,54 @@ def minimize(
     fun: Callable[..., Any],
     init: jax.Array,
     *args: Any,
-    solver: Solver | None = None,
+    solver: Solver | optax.GradientTransformation | None = None,
     has_aux: bool = False,
 ) -> tuple[jax.Array, Trace]:
-    """Minimises `fun(x, *args)` over `x`, from `init`.
+    """Minimizes `fun(x, *args)` over `x`, starting from `init`.
 
-    Compiled once for a function, shapes and the static settings of a solver: define `fun` outside
-    of a loop that calls this, since each new function compiles again. The number settings of
-    `LBFGS` and `Adam` (`first_step`, `learning_rate`, ...) are arguments of the compiled program,
-    so another value does not compile again, and may be traced:
+    A program is compiled for each function, shape and set of static settings of a solver. Define
+    `fun` outside of a loop that calls this, since each new function compiles again. The number
+    settings of `LBFGS` and `Adam` (`first_step`, `learning_rate`, ...) and the `hyperparams` of
+    `Optax` are arguments of the program. Another value does not compile again, and may be traced:
     `jax.vmap(lambda rate: minimize(fun, init, solver=Adam(learning_rate=rate)))(rates)`.
 
-    Can be called under `jax.jit` and `jax.vmap` (not with `ScipyLBFGSB`).
+    Runs under `jax.jit` and `jax.vmap` (except with `ScipyLBFGSB`).
 
     Args:
         fun: returns a scalar, or with `has_aux` a pair of a scalar and anything; pure, as for
-            `jax.jit`. Pass arrays through `args` rather than in a closure, where XLA takes them
-            for constants.
-        init: one array of floating point, any shape.
+            `jax.jit`. Pass arrays through `args`, or in a `jax.tree_util.Partial` such as
+            `jaxstyle.objective` returns; in a closure they become constants of the program.
+        init: one floating-point array, any shape.
         *args: further arguments of `fun`.
-        solver: by default `LBFGS()`.
+        solver: a solver, or an optax transformation, see `Optax`; by default `LBFGS()`.
         has_aux: whether `fun` returns a pair.
 
     Returns:
-        The point of the lowest loss that was seen, never above that of `init` (with
-        `Adam(average=...)` the mean of the iterates), of any shape that `init` has; and a `Trace`.
+        The point with the lowest loss that was seen, never above that of `init` (with an
+        `average`, the mean of the iterates), of any shape that `init` has; and a `Trace`.
 
     Raises:
-        ValueError: if `init` is not one array of floating point with at least one element, if
-            `fun` does not return what is said above, or for `ScipyLBFGSB` under a transformation.
+        ValueError: if `init` is not one floating-point array with at least one element, if `fun`
+            returns something else than described above, if `solver` is not a solver, or for
+            `ScipyLBFGSB` under a transformation.
     """
-    solver = LBFGS() if solver is None else solver
-    check_solver(solver)
+    solver = LBFGS() if solver is None else as_solver(solver)
     x = _check_init(init)
+    fun, held = _split_arrays(fun)
     objective = _WithoutAux(fun, has_aux)
     compiled, settings = split_settings(solver, x.dtype)
     run: Callable[..., tuple[jax.Array, Trace]] = functools.partial(_minimize, objective)
     if not solver.on_host and _can_be_kept(fun):
         run = _jitted_minimize(objective)
     stop = jax.device_put(np.int32(solver.num_steps))
-    found, trace = run(compiled, settings, stop, x, *args)
+    found, trace = run(compiled, settings, stop, x, held, *args)
     return found, trace._replace(loss=_first(trace.loss, solver.num_steps))
 
 
 def _minimize(
     objective: Objective,
     solver: Solver,
-    settings: dict[str, jax.Array],
+    settings: dict[str, Any],
     stop: jax.Array,
     x: jax.Array,
     *args: Any,
@@ -74,7 +77,7 @@ def _minimize(
     return state.best_x, Trace(state.trace[0], state.num_evaluations, state.status)
 
 
-@functools.lru_cache(maxsize=64)  # programs of functions that are gone must not fill the memory
+@functools.lru_cache(maxsize=64)  # programs of functions no longer used must not fill the memory
 def _jitted_minimize(objective: Objective) -> Callable[..., tuple[jax.Array, Trace]]:
     return jax.jit(functools.partial(_minimize, objective), static_argnums=0)
 
@@ -82,10 +85,22 @@ def _jitted_minimize(objective: Objective) -> Callable[..., tuple[jax.Array, Tra
 _first = jax.jit(lambda trace, number: trace[:number], static_argnums=1)
 
 
-def _can_be_kept(fun: Any) -> bool:
-    """Whether programs of `fun` can be kept: if it can be hashed, and holds no tracers.
+def _split_arrays(fun: Any) -> tuple[Any, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Splits the arrays off a `jax.tree_util.Partial`, such as those of `jaxstyle.objective`.
 
-    Tracers in a closure belong to a transformation of the caller's, and must end with it.
+    They are arguments of the compiled program, instead of constants.
+    """
+    if isinstance(fun, jax.tree_util.Partial) and all(
+        isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(fun)
+    ):
+        return fun.func, (fun.args, fun.keywords)
+    return fun, ((), {})
+
+
+def _can_be_kept(fun: Any) -> bool:
+    """Whether programs of `fun` can be cached: if it can be hashed and holds no tracers.
+
+    Tracers in a closure belong to a transformation of the caller, and must not outlive it.
     """
     try:
         hash(fun)
@@ -115,13 +130,14 @@ def _check_init(init: Any) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _WithoutAux:
-    """An objective made of `fun`; equal to others of it, so that jit knows it again."""
+    """An objective made of `fun`. All that are made of one `fun` are equal, for jit's cache."""
 
     fun: Callable[..., Any]
     has_aux: bool
 
-    def __call__(self, x: jax.Array, *args: Any) -> Any:
-        value = self.fun(x, *args)
+    def __call__(self, x: jax.Array, held: Any, *args: Any) -> Any:
+        first, keywords = held
+        value = self.fun(*first, x, *args, **keywords)
         if self.has_aux and not (isinstance(value, tuple | list) and len(value) == 2):
             raise ValueError("with has_aux, fun must return a pair of a scalar and anything")
         return value[0] if self.has_aux else value, ()

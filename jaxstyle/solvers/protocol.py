@@ -91,12 +91,6 @@ def _on_device(value: Any, dtype: Any) -> jax.Array:
     return jax.device_put(np.asarray(value, dtype))
 
 
-def check_solver(solver: Any) -> None:
-    """Raises a `ValueError` for what is no solver."""
-    if not isinstance(solver, Solver):
-        raise ValueError(f"solver must be an LBFGS, Adam or ScipyLBFGSB, not {solver!r}")
-
-
 def check_settings(
     solver: Solver, *, whole: tuple[str, ...] = (), positive: tuple[str, ...] = ()
 ) -> None:

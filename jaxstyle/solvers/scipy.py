@@ -16,12 +16,12 @@ _evaluate = jax.jit(evaluate, static_argnums=0)
 class ScipyLBFGSB(Solver):
     """SciPy's L-BFGS-B (through jaxopt), restarted: each step is a run of its own.
 
-    It has a line search and runs on the host: one problem at a time, not under `jit` or `vmap`.
+    It has a line search and runs on the host: one problem at a time, and not under `jit` or `vmap`.
 
     Attributes:
-        num_steps: outer iterations; each starts anew from the last one's end, without history.
-        maxfun: evaluations after which an outer iteration ends (SciPy finishes the iteration
-            that it is in, so there may be a few more).
+        num_steps: outer iterations; each starts where the last one ended, without history.
+        maxfun: evaluations after which an outer iteration ends. SciPy completes its current
+            iteration first, which may take a few more.
         history_size: curvature pairs kept.
 
     Raises:
@@ -40,7 +40,7 @@ class ScipyLBFGSB(Solver):
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Evaluates at `x` and returns the state before the first step."""
-        # All of it is on the host, and nothing of it is a transfer that a guard should look for.
+        # Everything is on the host: no transfer here is one that a guard should report.
         with jax.transfer_guard("allow"):
             state = initial_state(fun, x, args, self.num_steps)
         first = _evaluate(fun, x, *args)
@@ -53,7 +53,7 @@ class ScipyLBFGSB(Solver):
             return record(state, first, first.finite)
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
-        """Makes one outer iteration: about `maxfun` evaluations, and one to report its end."""
+        """Makes one outer iteration: about `maxfun` evaluations, and one of its result."""
 
         def value_and_grad(x: jax.Array, *args: Any) -> tuple[jax.Array, jax.Array]:
             evaluation = _evaluate(fun, x, *args)
@@ -73,7 +73,7 @@ class ScipyLBFGSB(Solver):
 
     def advance(self, fun: Objective, state: State, stop: int | jax.Array, *args: Any) -> State:
         """Steps until `stop` steps are made in all, or the problem has stopped."""
-        # Scalars go to and fro here, and in jaxopt.
+        # Here and in jaxopt, scalars move between host and device.
         with jax.transfer_guard("allow"):
             while state.step < stop and is_active(state.status):
                 state = self.step(fun, state, *args)

@@ -1,7 +1,7 @@
-"""Sphinx's settings, for `make docs`: guides in Markdown, the reference from the docstrings.
+"""Sphinx settings for `make docs`: guides in Markdown, the reference from the docstrings.
 
-Every warning is an error: a link or an anchor that leads nowhere, a type in a signature that is
-not explained, a public name that is not in the reference.
+Every warning is an error: a broken link or anchor, an unknown type in a signature, a public name
+that is missing in the reference.
 """
 
 import re
@@ -26,7 +26,7 @@ version = release = jaxstyle.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["*.py"]
 
-highlight_language = "none"  # where a guide names none
+highlight_language = "none"  # for blocks that name no language
 
 html_theme = "furo"
 html_title = f"jaxstyle {version}"
@@ -35,7 +35,7 @@ html_show_copyright = False
 html_show_sphinx = False
 
 myst_heading_anchors = 3
-# What stands in backticks in a docstring is a link where it is a public name, and code otherwise.
+# Text in backticks in a docstring is a link if it is a public name, and code otherwise.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
@@ -44,24 +44,27 @@ nitpick_ignore_regex = [
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 napoleon_use_rtype = False
-napoleon_attr_annotations = False  # the signature has them
+napoleon_attr_annotations = False  # they are in the signature
 
 
 def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
-    """Gives names in signatures to what Python has written out."""
+    """Replaces long type unions and defaults in signatures by their names."""
     signature, returned = arguments[-2:]
     if signature is None:
         return signature, returned
     for union in (ArrayLike, numpy.typing.ArrayLike):
         for mode in ("smart", "fully-qualified"):
             signature = signature.replace(stringify_annotation(union, mode), "ArrayLike")
-    for default in (jaxstyle.VGG19(), jaxstyle.LBFGS()):
-        text = repr(default).replace("\n", " ")
-        signature = signature.replace(text, f"{type(default).__name__}()")
-    # Flax's own two arguments of every module, and what a protocol is made with, are not for users.
+    for default, text in (
+        (jaxstyle.recipes.DEFAULT, "recipes.DEFAULT"),
+        (jaxstyle.VGG19(), "VGG19()"),
+        (jaxstyle.LBFGS(), "LBFGS()"),
+    ):
+        signature = signature.replace(repr(default).replace("\n", " "), text)
+    signature = re.sub(r"=<(?:class|function) '?(?:\w+\.)*(\w+)'?>", r"=\1", signature)
+    # Two arguments of every Flax module, and the arguments of a protocol, are not for users.
     signature = re.sub(r", parent: .*", ")", signature)
     return signature.replace("(*args, **kwargs)", ""), returned
 
@@ -69,7 +72,7 @@ def _shorten(*arguments: Any) -> tuple[str | None, str | None]:
 def _describe(
     app: Sphinx, what: str, name: str, documented: Any, options: Any, lines: list[str]
 ) -> None:
-    """A recipe is documented by its own fields."""
+    """Documents a recipe by its own fields."""
     if isinstance(documented, jaxstyle.Recipe):
         lines[:] = [f"{documented.description} ({documented.source})"]
 
@@ -79,7 +82,7 @@ def _check_complete(app: Sphinx, environment: Any) -> None:
     present = {id(public.get(name)) for name in environment.domaindata["py"]["objects"]}
     for name, each in public.items():
         if id(each) not in present and not isinstance(each, ModuleType):
-            logging.getLogger(__name__).warning("%s is public, but not in the reference", name)
+            logging.getLogger(__name__).warning("%s is public but missing in the reference", name)
 
 
 def setup(app: Sphinx) -> None:

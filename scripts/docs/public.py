@@ -1,4 +1,4 @@
-"""What is public: for the reference, which must have all of it, and for tests/test_api.py."""
+"""Lists all public names, for the reference, which must be complete, and tests/test_api.py."""
 
 import ast
 import inspect
@@ -9,7 +9,7 @@ import jaxstyle
 
 
 def _names(module: ModuleType) -> list[str]:
-    """`__all__`; in a module that has none, what it defines without an underscore."""
+    """Returns `__all__`, or all names that a module defines without an underscore."""
     if hasattr(module, "__all__"):
         return list(module.__all__)
     names: list[str] = []
@@ -24,7 +24,7 @@ def _names(module: ModuleType) -> list[str]:
 
 
 def public_names() -> dict[str, Any]:
-    """Returns what `jaxstyle.__all__` names, and the modules among it: full name -> object."""
+    """Returns the names of `jaxstyle` and of its public modules: full name -> object."""
     found = {f"jaxstyle.{name}": getattr(jaxstyle, name) for name in _names(jaxstyle)}
     for module in [each for each in found.values() if isinstance(each, ModuleType)]:
         found |= {f"{module.__name__}.{name}": getattr(module, name) for name in _names(module)}

@@ -1,4 +1,4 @@
-"""Adds a term of one's own to a recipe, the README's: it keeps the edges of the photo."""
+"""Adds the README's term to a recipe; it keeps the edges of the photo."""
 
 import dataclasses
 from pathlib import Path
@@ -44,15 +44,15 @@ def main(
     size: int = 256,
     steps: int = 100,
 ) -> None:
-    """Paints a photo without the term, and, beside it, with it.
+    """Paints a photo without the term and with it, side by side.
 
     Args:
         content: The photo.
         style: The painting.
         output: The two pictures.
-        weight: The weight of the edges in the second one.
-        size: Long edge of each, in pixels.
-        steps: Steps of the solver at the full size.
+        weight: Loss weight of the edges in the second picture.
+        size: Long edge of each picture, in pixels.
+        steps: Solver steps at full size.
     """
     jaxstyle.io.check_writable(output)
     params = jaxstyle.io.load_params()

@@ -1,9 +1,9 @@
-"""Trains a small network that paints any photo in one style, and paints one with it.
+"""Trains a small network that paints any photo in one style, and paints one photo with it.
 
-Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer", ECCV 2016, with
-instance normalisation (Ulyanov et al. 2017); smaller, for training on a CPU, and what it paints is
-a change of the photo, nothing at first, so that it need not learn to copy. Their total
-variation is left out: it made the strokes coarser and took no ripple away.
+Johnson, Alahi & Fei-Fei, "Perceptual Losses for Real-Time Style Transfer", ECCV 2016, with instance
+normalization (Ulyanov et al. 2017). This network is smaller, so that it trains on a CPU. It outputs
+a change of the photo, initially zero, so it does not have to learn to copy. The paper's total
+variation is left out: it made the strokes coarser and removed no ripples.
 """
 
 from functools import partial
@@ -38,7 +38,7 @@ class Painter(nn.Module):
 
         def conv(x: jax.Array, channels: int, size: int = 3, stride: int = 1) -> jax.Array:
             x = nn.Conv(channels, (size, size), stride, padding="REFLECT", use_bias=False)(x)
-            return nn.LayerNorm(reduction_axes=(0, 1))(x)  # of an instance: over its positions
+            return nn.LayerNorm(reduction_axes=(0, 1))(x)  # instance normalization
 
         fine = nn.relu(conv(rgb, 16, 9))
         half = nn.relu(conv(fine, 32, stride=2))
@@ -61,17 +61,17 @@ def main(
     steps: int = 2000,
     content_weight: float = 20.0,
 ) -> None:
-    """Trains a network that paints any photo in one style, and paints one with it.
+    """Trains a network that paints any photo in one style, and paints one photo with it.
 
     Args:
-        photos: What it is trained with; dozens are better than a few.
+        photos: Photos for training; dozens are better than a few.
         style: The painting.
         content: The photo to paint.
-        output: What it is painted to; the network's parameters are saved beside it, as `.msgpack`.
+        output: The painted photo; the trained parameters are saved next to it, as `.msgpack`.
         size: Long edge of all pictures, in pixels.
-        crop: Edge of the squares that it is trained with, in pixels; a narrower photo fills less.
-        steps: Steps of the training; parameters and picture are saved ten times on the way.
-        content_weight: Weight of the content; the style's is 1.
+        crop: Edge of the training squares, in pixels; a narrower photo gives rectangles.
+        steps: Training steps; parameters and picture are saved ten times during training.
+        content_weight: Loss weight of the content; that of the style is 1.
     """
     jaxstyle.io.check_writable(output)
     jaxstyle.io.check_target(output.with_suffix(".msgpack"))

@@ -1,7 +1,7 @@
-"""Paints one photo on its way from one style to another and back: all frames in one batched run.
+"""Makes a film of one photo, from one style to another and back; all frames are one batch.
 
-Pairs of a batch may have their own shares of the styles, so a film is a batch. Its frames belong
-together since all of them start from the photo and make the same steps.
+Each pair of a batch may have its own style shares, so a film is a batch. Its frames match because
+all of them start from the photo and make the same number of steps.
 """
 
 import dataclasses
@@ -26,20 +26,20 @@ def main(
     size: int = 256,
     steps: int = 100,
 ) -> None:
-    """Makes a film of pictures between two styles.
+    """Makes a film from one style to another and back.
 
     Args:
         content: The photo.
         styles: Two paintings.
         output: A GIF or WebP file.
-        number: Pictures from one style to the other.
-        seconds: How long that takes.
+        number: Number of pictures from one style to the other.
+        seconds: Duration of the way from one style to the other.
         size: Long edge, in pixels.
-        steps: Steps of the solver at the full size.
+        steps: Solver steps at full size.
     """
     kind = output.suffix[1:].upper()
     if kind not in ("GIF", "WEBP"):
-        raise InputError(f"{str(output)!r} is no film; use .gif or .webp")
+        raise InputError(f"{str(output)!r} is not a film format; use .gif or .webp")
     jaxstyle.io.check_target(output)
     recipe = jaxstyle.recipes.DEFAULT
     photo, *paintings = (jaxstyle.io.load_image(path, size=size) for path in (content, *styles))
@@ -61,7 +61,7 @@ def main(
     duration = round(1000 * seconds / number)
     film = io.BytesIO()
     frames[0].save(film, kind, save_all=True, append_images=others, duration=duration, loop=0)
-    jaxstyle.io.write_atomically(output, film.getbuffer())
+    jaxstyle.io.write_atomically(output, film.getvalue())
 
 
 if __name__ == "__main__":

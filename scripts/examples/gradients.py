@@ -1,9 +1,9 @@
-"""Differentiates in the painting, and in a loss weight, through all that happens after it.
+"""Differentiates with respect to the painting, and with respect to a loss weight.
 
-The first is an ordinary gradient, backwards through `prepare_targets` and `evaluate`. The second
-goes forwards, by `jax.jacfwd`, through the whole of `stylize`, every step of L-BFGS: how the
-finished picture, and each of its losses, changes with the weight of the style. (Backwards, JAX
-cannot go through a loop that stops when it is done, and would have to keep every step.)
+The first derivative is an ordinary gradient, in reverse mode through `prepare_targets` and
+`evaluate`. The second is in forward mode, by `jax.jacfwd`, through all of `stylize` and every step
+of L-BFGS: how the finished picture and each of its losses change with the loss weight of the style.
+(JAX has no reverse mode for a loop with a data-dependent end, and would have to store every step.)
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ def main(
     size: int = 192,
     steps: int = 20,
 ) -> None:
-    """Saves both derivatives, each beside what it is of; grey is none.
+    """Saves both derivatives, each next to the differentiated picture; gray is zero.
 
     Args:
         content: The photo.
         style: The painting.
-        of_painting: The painting, and the gradient of the photo's style loss in it.
-        of_weight: What is painted, and its derivative in the logarithm of the style's weight.
+        of_painting: The painting, and the gradient of the photo's style loss with respect to it.
+        of_weight: The picture, and its derivative with respect to the log of the style weight.
         size: Long edge, in pixels.
-        steps: Steps of the solver.
+        steps: Solver steps.
     """
     for path in (of_painting, of_weight):
         jaxstyle.io.check_writable(path)

@@ -1,7 +1,7 @@
-"""Trains a network that doubles the size of pictures, on VGG19's features as perceptual loss.
+"""Trains a network that doubles the size of pictures, with a perceptual loss on VGG19's features.
 
-A training loop of Flax NNX that has its own model, data and optimiser: jaxstyle is two functions
-in it, of one picture each, and `jax.vmap` makes a batch of them.
+This is a Flax NNX training loop with its own model, data and optimizer. It calls two functions of
+jaxstyle, each for one picture; `jax.vmap` makes a batch of them.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from jaxstyle.io import SAMPLES
 from jaxstyle.terms import Content
 
 VGG = jaxstyle.VGG19()
-# Squared errors of pixels in 0-1, and of features in hundreds: brought to one scale.
+# Pixels are in [0, 1] and features in the hundreds; the weights bring their errors to one scale.
 TERM = Content(layers=("image", "relu2_2"), layer_weights=(1e3, 1e-4), reduction="mean")
 
 
@@ -30,7 +30,7 @@ def resize(images: Any, scale: float) -> jax.Array:
 
 
 class Doubler(nnx.Module):
-    """`(B, h, w, 3)` -> `(B, 2 h, 2 w, 3)`: what bicubic interpolation leaves out is learned."""
+    """`(B, h, w, 3)` -> `(B, 2 h, 2 w, 3)`: bicubic interpolation plus a learned residual."""
 
     def __init__(self, rngs: nnx.Rngs, width: int = 32) -> None:
         self.first = nnx.Conv(3, width, (5, 5), rngs=rngs)
@@ -69,15 +69,15 @@ def main(
     crop: int = 64,
     steps: int = 300,
 ) -> None:
-    """Trains the network, and shows it on a picture that it has not seen.
+    """Trains the network and applies it to a picture that it has not seen.
 
     Args:
-        photos: What it is trained with.
-        picture: What it is tried on.
-        output: The picture doubled by bicubic interpolation, by the network, and the original.
+        photos: Photos for training.
+        picture: The picture to double.
+        output: The doubled picture, by bicubic interpolation and by the network, and the original.
         size: Long edge of photos and picture, in pixels.
-        crop: Edge of the squares that it is trained with, in pixels; even.
-        steps: Steps of the training, with eight squares each.
+        crop: Edge of the training squares, in pixels; even.
+        steps: Training steps, with eight squares each.
     """
     jaxstyle.io.check_writable(output)
     vgg = jaxstyle.io.load_params()

@@ -1,7 +1,7 @@
-"""Paints one photo with every pair of two loss weights, all of them in one program.
+"""Paints one photo with every combination of two loss weights, in one compiled program.
 
-Loss weights are traced, and `stylize` can be batched, so a sweep is a `jax.vmap`, and one over two
-weights a `jax.vmap` of that. Nothing compiles again for another weight.
+Loss weights are traced and `stylize` works under `jax.vmap`, so a sweep is a `jax.vmap`, and a
+sweep over two loss weights is a `jax.vmap` of a `jax.vmap`. Other loss weights do not recompile.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ def main(
     size: int = 192,
     steps: int = 100,
 ) -> None:
-    """Makes a sheet: a row for each weight of the content, a column for each of the smoothness.
+    """Makes a sheet of pictures: a row per content weight, a column per smoothness weight.
 
     Args:
         content: The photo.
         style: The painting.
         output: The sheet.
-        content_weights: Weights of the content.
-        smoothness: Weights of the total variation.
+        content_weights: Loss weights of the content.
+        smoothness: Loss weights of the total variation.
         size: Long edge of each picture, in pixels.
-        steps: Steps of the solver at the full size.
+        steps: Solver steps at full size.
     """
     jaxstyle.io.check_writable(output)
     params = jaxstyle.io.load_params()

@@ -1,7 +1,7 @@
-"""Makes a texture out of a painting: its statistics, and nothing of any photo.
+"""Makes a texture with the style statistics of a painting, without a photo.
 
-Gatys, Ecker & Bethge, "Texture Synthesis Using Convolutional Neural Networks", NIPS 2015: without
-a content term no content is needed, and the start is noise, of any size.
+Gatys, Ecker & Bethge, "Texture Synthesis Using Convolutional Neural Networks", NIPS 2015. Without a
+content term, `stylize` needs no content; it starts from noise of any size.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ def main(
     """Makes a texture.
 
     Args:
-        style: The picture that it looks like.
+        style: The painting.
         output: The texture.
-        height: Its height, in pixels.
-        width: Its width, in pixels.
-        style_size: Long edge that the style is resized to, in pixels; with it grows what is on it.
-        steps: Steps of the solver at the full size.
-        seed: Of the noise.
+        height: Height of the texture, in pixels.
+        width: Width of the texture, in pixels.
+        style_size: Long edge of the painting, in pixels; larger means larger details.
+        steps: Solver steps at full size.
+        seed: Seed of the noise.
     """
     jaxstyle.io.check_writable(output)
     recipe = dataclasses.replace(

@@ -134,7 +134,7 @@ class Recorder:
             if not self._job.overwrite:  # something may have come there since the start
                 outputs.check_replaceable(path)
 
-    def _write(self, pair: Pair, metadata: dict[str, Any], data: memoryview) -> None:
+    def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
         sha256 = hashlib.sha256(data).hexdigest()
         write_json(pair.job.metadata_path, {**metadata, "sha256": sha256})

@@ -95,7 +95,7 @@ def embed(image: np.ndarray, edge: int) -> str:
     picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88, subsampling="4:4:4")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getbuffer()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

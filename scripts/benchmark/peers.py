@@ -1,4 +1,4 @@
-"""The same objective in PyTorch, for `benchmark.py`; needs the extra `bench`."""
+"""The same objective in PyTorch, for the benchmarks; needs the extra `bench`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +14,9 @@ _MEAN_BGR = (103.939, 116.779, 123.68)
 
 
 class TorchObjective:
-    """The objective of `gatys-notebook`, written as people write it in PyTorch.
+    """The objective of `gatys-notebook`, as it is usually written in PyTorch.
 
-    Channels-last throughout, which is the faster layout; weights without gradients.
+    The layout is channels last, which is faster. Network parameters have no gradients.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TorchObjective:
         value = functional.mse_loss(features[CONTENT_LAYERS[0]].float(), self.content.float())
         for name, target, weight in zip(STYLE_LAYERS, self.grams, self.layer_weights, strict=True):
             gram = self.gram(features[name])
-            value = value + weight / 4 * functional.mse_loss(gram, target)
+            value = value + weight * functional.mse_loss(gram, target)
         return value
 
     def evaluation(self, *, compiled: bool = False) -> Callable[[torch.Tensor], tuple[Any, Any]]:
