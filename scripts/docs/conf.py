@@ -40,7 +40,8 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", "(?s).*"),
-    ("py:class", r"(jax|jaxlib|numpy|collections|os|typing|pathlib)\..*|ArrayLike"),
+    ("py:class", r"(jax|jaxlib|numpy|optax|collections|os|typing|pathlib)\..*|ArrayLike"),
+    ("py:class", r"jaxstyle\.solvers\.protocol\.Solver"),  # the base of the documented solvers
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

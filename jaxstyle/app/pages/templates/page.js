@@ -15,7 +15,7 @@ for (const cell of document.querySelectorAll("a.cell")) {
     after.src = thumbnail.src;
     before.parentElement.style.setProperty("--width", thumbnail.naturalWidth);
     before.parentElement.style.setProperty("--height", thumbnail.naturalHeight);
-    // The picture itself, if the page still lies where it was made.
+    // Show the full picture if the page is still in its place.
     const whole = new Image();
     whole.onload = () => { if (dialog.dataset.of === cell.href) after.src = whole.src; };
     dialog.dataset.of = whole.src = cell.href;
