@@ -51,8 +51,8 @@ class Term(abc.ABC):
     """The names of the layers that are read. `image` is the picture itself."""
 
     target_image: ClassVar[TargetImage] = None
-    """What the target is made of: with `content`, it is the content's features, layer ->
-    `(h, w, c)`; with `style`, it is what `target` returns; with None, it is None."""
+    """What the target is made of. With `content` it is the content's features, layer ->
+    `(h, w, c)`; with `style` it is what `target` returns; with None it is None."""
 
     reach: ClassVar[int] = 1
     """How many positions around each one `statistics` reads; 0 if it reads no neighbors."""

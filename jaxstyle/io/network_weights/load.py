@@ -30,7 +30,8 @@ class WeightsInfo:
     preprocessing: str
     """The preprocessing that they were trained with, `caffe` or `torchvision`."""
     sha256: str
-    """SHA-256 of the numbers, not of the file: little-endian float32, kernel and bias by layer."""
+    """SHA-256 of the numbers as little-endian float32, kernel and bias by layer. The file has
+    another one."""
     license: str
     """The license of the weights."""
     num_parameters: int
