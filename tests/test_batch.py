@@ -487,6 +487,11 @@ WRONG = {
     "recipe": (["m.jsonl", "--recipe", "monet"], "line 1: unknown recipe 'monet'"),
     "devices": (["m.jsonl", "--devices", "99"], "--devices 99"),
     "no folder": (["m.jsonl", "--output-dir", "no/where/at/all"], "make its folder first"),
+    "no output folder": (
+        ["m.jsonl", "--output-dir", "m.jsonl"],
+        "m.jsonl is a file; name a folder",
+    ),
+    "a folder of photos": (["--contents", ".", "--styles", "s*.png"], "'.' is a folder; write"),
 }
 
 
@@ -653,7 +658,7 @@ def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
         with pytest.raises(RuntimeError, match="killed"):
             paint()
     assert picture.is_file()
-    assert journal_of(folder) == []
+    assert not (folder / "out" / "journal.jsonl").exists()
     code, said = paint()
     assert code == 0, said
     assert "1 painted" in said
@@ -753,6 +758,19 @@ def test_what_is_not_ours_is_not_replaced(folder, paint):
     assert code == 2
     assert "1.json' exists, and jaxstyle did not write it" in said
     assert foreign.with_suffix(".json").read_text() == '{"my": "notes"}'
+
+
+def test_a_refused_batch_leaves_the_folder_as_it_was(folder, params_file, paint):
+    """Also without a journal and locks."""
+    (output, _) = write_manifest(folder, 2)
+    picture = folder / "out" / output
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes((folder / "c0.png").read_bytes())
+    code, said = paint()
+    assert code == 2
+    assert "did not write" in said
+    assert [path for path in (folder / "out").rglob("*") if path.is_file()] == [picture]
+    assert picture.read_bytes() == (folder / "c0.png").read_bytes()
 
 
 def test_what_is_read_is_not_replaced(folder, params_file, paint):

@@ -385,7 +385,8 @@ BAD_CALLS = {
     "network weights": (["--weights", "a.safetensors"], "use --params a.safetensors"),
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
     "one picture": (["GOOD"], "jaxstyle stylize PHOTO PAINTING"),
-    "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "not both"),
+    "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "are given twice"),
+    "styles twice": (["GOOD", "GOOD", "--style", "GOOD"], "are given twice"),
     "no terms": (["--weights", "style=0", "content=0"], "nothing to optimize"),
     "texture from content": (["--style", "GOOD", "--weights", "content=0"], "--init noise"),
     "set": (["--set", "solver.steps=3"], "num_steps"),
@@ -536,17 +537,19 @@ def test_short_spellings_are_the_long_ones(monkeypatch, pair):
     monkeypatch.setattr("jaxstyle.app.painting.paint", lambda job: jobs.append(job) or 0)
     content, style = pair
     long = ["--output", "x.png", "--quiet", "--weights", "style=2", "--steps", "200"]
-    for pictures in (["--content", content, "--style", style], [content, style]):
+    spellings = (["--content", content, "--style", style], [content, style],
+                 [content, "--style", style])  # fmt: skip
+    for pictures in spellings:
         for options in (long, ["-o", "x.png", "-q", "--loss-weights=style=2", "--steps=2e2"]):
             assert main(["stylize", *pictures, *options]) == 0
     assert main(["stylize", "-q", content, style, style]) == 0
     *jobs, mixed = jobs
-    assert len(jobs) == 4
+    assert len(jobs) == 6
     for job in jobs:
         assert dataclasses.replace(job, command="") == dataclasses.replace(jobs[0], command="")
     assert jobs[0].recipe.weights["style"] == 2
     assert len(mixed.styles) == 2
-    assert jobs[-1].command.startswith(f"jaxstyle stylize {content} {style} --output x.png ")
+    assert jobs[3].command.startswith(f"jaxstyle stylize {content} {style} --output x.png ")
     assert main(shlex.split(jobs[-1].command)[1:]) == 0
 
 

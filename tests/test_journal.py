@@ -87,7 +87,8 @@ def test_removed_during_a_run(empty, tmp_path):
     path = journal_path(tmp_path)
     if not empty:
         journal.add({"output": "a.png", "loss": 1.5})
-    path.unlink()
+        path.unlink()
+    assert not path.exists()
     journal.add({"output": "b.png"})
     journal.add({"output": "c.png"})
     again = open_journal(tmp_path)
@@ -98,6 +99,14 @@ def test_removed_during_a_run(empty, tmp_path):
     with pytest.raises(InputError, match="another program has changed"):
         journal.add({"output": "d.png"})
     assert path.read_text() == "mine\n"
+
+
+def test_a_file_that_comes_during_a_run_stays(tmp_path):
+    journal = open_journal(tmp_path)
+    journal_path(tmp_path).write_text("mine\n")
+    with pytest.raises(InputError, match="another program has changed"):
+        journal.add({"output": "a.png"})
+    assert journal_path(tmp_path).read_text() == "mine\n"
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):
@@ -112,7 +121,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
         other = open_journal(tmp_path, 0, 2)  # another process does not touch it
         assert path.read_bytes() == whole[:end]
         assert set(other.entries) == {"a.png", "b.png"}
-        journal_path(tmp_path, 0, 2).unlink()
+        assert not journal_path(tmp_path, 0, 2).exists()
         again = open_journal(tmp_path)
         assert path.read_bytes() == whole[:start]
         again.add({"output": "c.png"})

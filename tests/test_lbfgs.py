@@ -90,9 +90,8 @@ def test_steps_have_derivatives_in_both_modes(solver, undone):
 
     def run(target):
         state = solver.start(fun, jnp.ones(shape, target.dtype), target)
-        for _ in range(4):
-            state = solver.step(fun, state, target)
-        return jnp.sum(state.best_x**2)
+        step = lambda state, _: (solver.step(fun, state, target), None)  # noqa: E731
+        return jnp.sum(jax.lax.scan(step, state, length=4)[0].best_x ** 2)
 
     with jax.enable_x64(True):
         target = jnp.asarray([0.1, 0.2, 0.3, 0.4]).reshape(shape)

@@ -128,6 +128,11 @@ class CheckpointFile:
         self._last = time.monotonic()
         self._pause = max(_SECONDS, (self._last - begin) / _SHARE)
 
+    def print_advice(self) -> None:
+        """Says how to resume the run, if a checkpoint was saved."""
+        if self._path.exists() and not self._quiet:
+            print_message(f"run the same command again to resume, from {describe_path(self._path)}")
+
     def _write(self, checkpoint: Checkpoint, trace: Sequence[Any]) -> None:
         leaves = jax.device_get(jax.tree.leaves(checkpoint.state))
         arrays = {f"leaf_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}

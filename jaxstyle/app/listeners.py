@@ -261,6 +261,7 @@ class Checkpoints(Listener):
             self._file.remove()
         else:
             self._file.save(quiet=code == 1)
+            self._file.print_advice()
 
 
 def _check(job: Job, path: Path) -> None:

@@ -175,6 +175,8 @@ def contact_sheet(
 def _writer(path: PathType) -> tuple[str, int, dict[str, Any]]:
     name = describe_path(path)
     extension = os.path.splitext(os.fsdecode(path))[1].lower()
+    if extension not in _WRITERS and os.path.isdir(path):
+        raise InputError(f"{name} is a folder, with no known extension; name a file in it")
     if extension not in _WRITERS:
         raise InputError(f"{name} has no known extension; use one of {', '.join(_WRITERS)}")
     return _WRITERS[extension]

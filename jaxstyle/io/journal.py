@@ -32,6 +32,11 @@ def journal_path(folder: Path, process: int = 0, processes: int = 1) -> Path:
     return folder / f"journal{share}.jsonl"
 
 
+def has_journal(folder: Path) -> bool:
+    """Whether a batch has recorded anything in `folder`."""
+    return any(_NAMES.fullmatch(path.name) for path in folder.iterdir())
+
+
 class Journal:
     """A journal to which `add` writes, and the entries of all journals in its folder.
 
@@ -40,7 +45,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads `path` and the other journals in its folder; creates `path` if missing.
+        """Reads `path` and the other journals in its folder; `add` creates `path` if missing.
 
         Args:
             path: from `journal_path`.
@@ -55,8 +60,6 @@ class Journal:
         self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
         self._read_all(own=True)
-        if self._size == 0:
-            self._create()
 
     def refresh(self) -> None:
         """Reads the journals of other processes again.
@@ -127,7 +130,8 @@ class Journal:
         # The time orders the entries of several journals.
         before = _time(self.entries.get(entry["output"], {}))
         entry = {**entry, "time": round(max(time.time(), before + 1e-6), 6)}
-        if not os.path.lexists(self._path):  # somebody has removed it during the run
+        # It is new, or somebody has removed it during the run.
+        if not os.path.lexists(self._path) or os.lstat(self._path).st_size == self._size == 0:
             self._create()
         self._append(_line(entry))
         self.entries[entry["output"]] = self._own[entry["output"]] = entry

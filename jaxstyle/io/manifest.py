@@ -99,8 +99,14 @@ def cross_product(
                 len(found) - len(files),
                 describe_path(output_dir),
             )
+        if not files and os.path.isdir(pattern):
+            raise InputError(
+                f"{describe_path(pattern)} is a folder; write '{describe_path(pattern)}/*.jpg'"
+            )
         if not files:
-            raise InputError(f"no file matches {describe_path(pattern)}; quote the pattern")
+            raise InputError(
+                f"no file matches {describe_path(pattern)}; check the path, and quote the pattern"
+            )
         matched.append([Path(path) for path in files])
     rows = [
         Row(number, content, (style,), f"{content.stem}-{style.stem}{suffix}", (), {})

@@ -147,6 +147,8 @@ def _read_csv(
 def _check_header(header: Sequence[str], name: str) -> None:
     choices = ", ".join(COLUMNS)
     for column in header:
+        if column not in COLUMNS and ";" in column:
+            raise InputError(f"{name} separates its columns by semicolons; use commas")
         if column not in COLUMNS:
             raise InputError(f"{name} has a column {column!r:.60}; choose from {choices}")
         if header.count(column) > 1:

@@ -31,7 +31,7 @@ from jaxstyle.app.pages import batch_page
 from jaxstyle.app.pages.html import check_folder, page_path, write_page
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
-from jaxstyle.io.journal import journal_path
+from jaxstyle.io.journal import has_journal, journal_path
 from jaxstyle.io.network_weights.load import load_params_and_info
 
 _THREADS = 4  # to read and write pictures
@@ -60,9 +60,17 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
+    if not has_journal(folder):  # a folder that is refused stays as it was
+        mine = pairs[job.process :: job.processes]
+        resume.check_replaceable(mine, _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
     with resume.lock_folder(folder, *share):
         return _Runner(pairs, job, call).run()
+
+
+def _name(job: BatchJob) -> str:
+    """Returns the name of the manifest, for messages."""
+    return str(job.manifest or job.output_dir)
 
 
 class _StoppedError(Exception):
@@ -184,8 +192,7 @@ class _Runner:
             resume.refuse_changes(self.job.output_dir, states)
         self.recorder.missing = {output for output, state in states.items() if state in wanted}
         mine = [pair for pair in self._share() if self.recorder.is_missing(pair)]
-        name = str(self.job.manifest or self.job.output_dir)
-        resume.check_replaceable(mine, name, self.job.overwrite)
+        resume.check_replaceable(mine, _name(self.job), self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
         mine, shapes = self._read_shapes(threads)

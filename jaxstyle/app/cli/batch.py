@@ -152,6 +152,8 @@ def _rows(pictures: Pictures, folder: Path) -> "tuple[str, Sequence[Row]]":
     manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {pictures.output_dir} is a file; name a folder")
     if (manifest is None) == (contents is None) or (contents is None) != (styles is None):
         raise InputError("give a MANIFEST, or both --contents and --styles")
     if manifest is not None:

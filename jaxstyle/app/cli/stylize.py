@@ -83,7 +83,7 @@ class StylizeOutput:
 
     Attributes:
         preview_every: Save a preview every N steps.
-        checkpoint: Save checkpoints here; the same command resumes a killed run.
+        checkpoint: Save a checkpoint here every 10 s; run again to resume.
         plot: Save the loss curve as a picture.
         report: Write a page about the run, index.html, here.
         overwrite: Replace existing files that jaxstyle did not write.
@@ -169,9 +169,14 @@ def _content_and_style(given: Pictures) -> tuple[str | None, tuple[str, ...]]:
     """
     if not given.pictures:
         return given.content, given.style
-    if given.content or given.style:
-        raise InputError("give the pictures by --content and --style or without, not both")
     content, *style = given.pictures
+    if given.style and not style and given.content is None:
+        return content, given.style
+    if given.content or given.style:
+        raise InputError(
+            "the pictures are given twice; write PHOTO PAINTING PAINTING... without options, or "
+            "PHOTO --style PAINTING..."
+        )
     if not style:
         raise InputError(f"{content}: give a photo and a painting: jaxstyle stylize PHOTO PAINTING")
     return content, tuple(style)
