@@ -413,7 +413,7 @@ BAD_CALLS = {
     "weight of words": (["--weights", "style=big"], "number"),
     "style weights": (["--style-weights", "1", "2"], "2 numbers for 1"),
     "seed": (["--seed", "-1"], "--seed"),
-    "init": (["--content", "GOOD", "--style", "GOOD", "--init", "nois"], "nois"),
+    "init": (["--content", "GOOD", "--style", "GOOD", "--init", "nois"], "from content, noise"),
     "params": (["--content", "GOOD", "--style", "GOOD", "--params", "text.jpg"], "text.jpg"),
     "shares of no style": (
         ["--content", "GOOD", "--weights", "style=0", "--style-weights", "1"],

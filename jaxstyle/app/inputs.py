@@ -83,6 +83,8 @@ def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
     init: Any = job.init
     named = job.init_picture is None
     if not named:
+        if not Path(init).suffix and not Path(init).exists():
+            raise InputError(f"--init {init}: choose from content, noise and mean, or name a file")
         init = load_image(init, size=job.size)
     if job.content is not None:
         content = _load(job, job.content, "content", job.size)
