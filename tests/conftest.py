@@ -14,14 +14,11 @@ from pathlib import Path
 # Most of a test's time is compilation, and what is compiled hardly runs. XLA's newer emitters of
 # fused loops take twice as long to compile as its older ones, which jaxlib 0.12 no longer has.
 # Before JAX is imported.
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        *["--xla_cpu_use_fusion_emitters=false"]
-        * (importlib.metadata.version("jaxlib") < "0.11"),  # 0.10 is the lowest that is promised
-    ]
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (importlib.metadata.version("jaxlib") < "0.11")
 )
 
 import jax

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from jaxstyle.io import InputError
-from jaxstyle.io.journal import Journal, journal_path
+from jaxstyle.io.journal import Journal, journal_path, journals_in
 
 
 def open_journal(folder, process=0, processes=1):
@@ -173,3 +173,10 @@ def test_a_damaged_line_is_named(tmp_path):
         open_journal(tmp_path)
     path.write_bytes(b"".join([*lines[:2], lines[3]]))  # as advised
     assert set(open_journal(tmp_path).entries) == {"0.png", "2.png"}
+
+
+def test_a_folder_that_cannot_be_read(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(InputError, match=r"^cannot read the journals in .* choose another"):
+            journals_in(folder)

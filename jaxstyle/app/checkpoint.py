@@ -175,7 +175,7 @@ def check_checkpoint(job: Job) -> Path | None:
     folder = job.checkpoint
     if folder is None:
         return None
-    if isinstance(job.recipe.solver, jaxstyle.ScipyLBFGSB):
+    if job.recipe.solver.on_host:
         raise InputError(
             f"--checkpoint: recipe {job.recipe.name} runs on SciPy, whose state cannot be saved; "
             "leave it out"

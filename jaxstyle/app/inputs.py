@@ -23,7 +23,6 @@ from jaxstyle.io.files import describe_path
 from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
-from jaxstyle.solvers import ScipyLBFGSB
 from jaxstyle.terms.protocol import layers_of
 
 
@@ -199,7 +198,7 @@ def fit_memory(
             f"--tile: recipe {recipe.name} has a term that is not a sum over positions"
         )
     if mesh is not None:
-        if isinstance(recipe.solver, ScipyLBFGSB):
+        if recipe.solver.on_host:
             raise InputError(
                 f"recipe {recipe.name} runs on the host: leave out --shard and --devices"
             )

@@ -41,7 +41,7 @@ from jaxstyle.app.sidecar import (
 )
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_error, describe_path
-from jaxstyle.solvers import ScipyLBFGSB, Status
+from jaxstyle.solvers import Status
 
 _CPU_CHUNK = 2**18  # pixels times steps, between two looks at the result
 
@@ -252,7 +252,7 @@ def _reason(problem: BaseException) -> str:
 
 def _chunk(job: Job, content: np.ndarray) -> int:
     """Steps between two looks at the result."""
-    if job.report or isinstance(job.recipe.solver, ScipyLBFGSB):
+    if job.report or job.recipe.solver.on_host:
         return 1  # a report shows the first ones; a step of SciPy's is many evaluations
     every = devices.steps_at_once(content[..., 0].size, cpu=_CPU_CHUNK, other=10)
     return math.gcd(every, job.preview_every or every)

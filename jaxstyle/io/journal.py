@@ -32,9 +32,23 @@ def journal_path(folder: Path, process: int = 0, processes: int = 1) -> Path:
     return folder / f"journal{share}.jsonl"
 
 
-def has_journal(folder: Path) -> bool:
-    """Whether a batch has recorded anything in `folder`."""
-    return any(_NAMES.fullmatch(path.name) for path in folder.iterdir())
+def journals_in(folder: Path) -> list[str]:
+    """Returns the names of the journals of all processes.
+
+    Raises:
+        InputError: if the folder cannot be read.
+    """
+    try:
+        return sorted(filter(_NAMES.fullmatch, os.listdir(folder)))
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot read the journals in {describe_path(folder)} ({describe_error(error)}); choose "
+        "another --output-dir"
+    )
 
 
 class Journal:
@@ -71,15 +85,12 @@ class Journal:
 
     def _read_all(self, own: bool) -> None:
         folder, name = self._path.parent, self._path.name
-        try:
-            for each in sorted(filter(_NAMES.fullmatch, os.listdir(folder))):
-                if own or each != name:
+        for each in journals_in(folder):
+            if own or each != name:
+                try:
                     self._read(folder / each)
-        except OSError as error:
-            raise InputError(
-                f"cannot read the journals in {describe_path(folder)} ({describe_error(error)}); "
-                "choose another --output-dir"
-            ) from None
+                except OSError as error:
+                    raise _unreadable(folder, error) from None
 
     def _read(self, path: Path) -> None:
         status = os.lstat(path)

@@ -18,7 +18,6 @@ from jaxstyle.app.memory_estimate import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
 from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
-from jaxstyle.solvers import ScipyLBFGSB
 
 # Pixels of a batch at most. Larger batches are not faster per pair.
 _CPU_PIXELS = 8 * 128 * 128
@@ -88,7 +87,7 @@ def plan_pairs(
                 mask=tuple(map(str, row.masks)),
                 **_settings(row.settings),
             )
-            if isinstance(job.recipe.solver, ScipyLBFGSB):
+            if job.recipe.solver.on_host:
                 raise InputError(
                     f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
                 )

@@ -31,7 +31,7 @@ from jaxstyle.app.pages import batch_page
 from jaxstyle.app.pages.html import check_folder, page_path, write_page
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
-from jaxstyle.io.journal import has_journal, journal_path
+from jaxstyle.io.journal import journal_path, journals_in
 from jaxstyle.io.network_weights.load import load_params_and_info
 
 _THREADS = 4  # to read and write pictures
@@ -60,9 +60,8 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
-    if not has_journal(folder):  # a folder that is refused stays as it was
-        mine = pairs[job.process :: job.processes]
-        resume.check_replaceable(mine, _name(job), job.overwrite)
+    if not journals_in(folder):  # refuse before the locks are made, which would stay there
+        resume.check_replaceable(_share(pairs, job), _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
     with resume.lock_folder(folder, *share):
         return _Runner(pairs, job, call).run()
@@ -71,6 +70,11 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
 def _name(job: BatchJob) -> str:
     """Returns the name of the manifest, for messages."""
     return str(job.manifest or job.output_dir)
+
+
+def _share(pairs: Sequence[Pair], job: BatchJob) -> Sequence[Pair]:
+    """Returns the pairs of this process, which do not depend on its batch sizes."""
+    return pairs[job.process :: job.processes]
 
 
 class _StoppedError(Exception):
@@ -135,10 +139,6 @@ class _Runner:
         """Whether a painted picture is not on disk yet."""
         return not all(future.done() for future in self.saving)
 
-    def _share(self) -> Sequence[Pair]:
-        """Returns the pairs of this process, which do not depend on its batch sizes."""
-        return self.pairs[self.job.process :: self.job.processes]
-
     def _is_stopped(self) -> bool:
         return self.interrupts.requested or self.recorder.trouble is not None
 
@@ -191,7 +191,7 @@ class _Runner:
         else:
             resume.refuse_changes(self.job.output_dir, states)
         self.recorder.missing = {output for output, state in states.items() if state in wanted}
-        mine = [pair for pair in self._share() if self.recorder.is_missing(pair)]
+        mine = [pair for pair in _share(self.pairs, self.job) if self.recorder.is_missing(pair)]
         resume.check_replaceable(mine, _name(self.job), self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
@@ -292,7 +292,7 @@ class _Runner:
         self, threads: ThreadPoolExecutor
     ) -> tuple[Sequence[Pair], dict[Any, Future[tuple[int, int]]]]:
         """Returns the pairs of this process and the sizes of their pictures."""
-        mine = self._share()
+        mine = _share(self.pairs, self.job)
         pictures = {picture for pair in mine for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         with self._bar("pictures looked at") as show:
