@@ -1,5 +1,6 @@
 """What `stylize` and its kin refuse, when, and where pictures go."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -419,6 +420,40 @@ def test_the_same_picture_under_jax_s_strict_flags(flag, random_params, pair):
     with flag():
         found = run()
     np.testing.assert_array_equal(found, expected)
+
+
+STRICT = (
+    lambda: jax.numpy_rank_promotion("raise"),
+    lambda: jax.numpy_dtype_promotion("strict"),
+    lambda: jax.debug_nans(True),
+    lambda: jax.debug_infs(True),
+    lambda: jax.checking_leaks(),
+    lambda: jax.transfer_guard("disallow"),
+)
+
+
+@pytest.mark.parametrize("flags", [STRICT, (lambda: jax.enable_x64(True),)], ids=["strict", "x64"])
+def test_every_function_gives_the_same_under_the_flags_of_jax(flags, random_params, pair):
+    """Without `jit`, JAX's guard refuses the number in `2 * x` already."""
+    content, style = jax.device_put(pair)
+
+    @jax.jit
+    def gradient(params, content, style):
+        targets = jaxstyle.prepare_targets(RECIPE.network, params, RECIPE.terms, content, style)
+        objective = jaxstyle.objective(RECIPE, params, targets)
+        return jax.value_and_grad(objective, has_aux=True)(content)
+
+    def run():
+        options = {"recipe": SMOOTH, "weights": {"style": 2.0}}
+        batch = jaxstyle.stylize_batch(random_params, *[x[None] for x in pair], **options)
+        return batch.image, gradient(random_params, content, style)
+
+    expected = run()
+    with contextlib.ExitStack() as stack:
+        for flag in flags:
+            stack.enter_context(flag())
+        found = run()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_batches_and_pyramids_make_no_hidden_transfers(random_params, pair):
