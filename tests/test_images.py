@@ -789,8 +789,9 @@ def test_bad_paths(tmp_path: Path) -> None:
     fails(load_image, "no\n\x1b[2J\udcff.png", match="does not exist")
     fails(load_image, b"no\xff.png", match="does not exist")
     fails(load_image, "", match="does not exist")
-    for value in (None, 0, io.BytesIO()):
+    for value in (None, 0, np.zeros((4, 4, 3)), Image.new("RGB", (2, 2))):
         fails(load_image, value, match="a path cannot be of type")
+    fails(load_image, io.BytesIO(), match="is empty")
     (tmp_path / "file").write_bytes(b"x")
     fails(load_image, tmp_path / "file" / "x.png", match="[Nn]ot a directory")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
