@@ -7,7 +7,7 @@ from PIL import Image
 # and blue, in 255ths. It is the least-squares fit to US Web Coated (SWOP) that pdf.js publishes
 # for DeviceCMYK (Mozilla, Apache License 2.0), rounded.
 _PAIRS = np.triu_indices(4)
-_FIT = np.float32(
+_FIT = np.array(
     [
         [-4.3873, 8.8410, 0.8843],  # cyan, cyan
         [54.4862, 60.1180, 8.0787],  # cyan, magenta
@@ -23,7 +23,8 @@ _FIT = np.float32(
         [-5.4970, -190.9453, -112.2388],
         [17.5119, -24.8674, -193.5821],
         [-189.4818, -187.8045, -180.1261],
-    ]
+    ],
+    np.float32,
 )
 _PIXELS_AT_ONCE = 2**14  # what a processor's cache holds
 

@@ -1,5 +1,7 @@
 """Says what a file is instead of the expected one, from its first bytes."""
 
+import re
+
 # Where each kind of file has its signature, and what it is.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
@@ -26,6 +28,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
     (40, b" EMF", "a Windows metafile"),
     (0, b"\x1a\x45\xdf\xa3", "a video file"),  # WebM, Matroska
+    (4, b"moov", "a video file"),  # QuickTime, without a brand
+    (4, b"mdat", "a video file"),
+    (4, b"wide", "a video file"),
     (8, b"AVI ", "a video file"),
     (0, b"FLV\1", "a video file"),
     (0, b"\0\0\1\xba", "a video file"),  # MPEG
@@ -49,7 +54,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 )
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF_BRANDS = {b"avif", b"avis"}
-_PORTABLE = tuple(b"P" + digit for digit in (b"1", b"2", b"3", b"4", b"5", b"6", b"7"))
 _TEXT = bytes(range(32, 127)) + b"\t\n\r"
 
 
@@ -77,18 +81,15 @@ def kind_of(head: bytes) -> str | None:
     for at, signature, kind in _SIGNATURES:
         if head[at : at + len(signature)] == signature:
             return kind
-    if head[4:8] in (b"moov", b"mdat", b"wide"):
-        return "a video file"  # QuickTime, without a brand
     start = _start_of(head)
     if start.startswith(b"<svg") or (start.startswith(b"<?xml") and b"<svg" in head.lower()):
         return "an SVG drawing"
-    if head[:2] in _PORTABLE and head[2:3] in (b"\n", b" ", b"\r", b"\t"):
+    if re.match(rb"P[1-7]\s", head):
         return "a PNM image"
     if not head.strip(b"\0"):
         return "nothing but zero bytes, as an interrupted copy or download leaves"
-    if len(head) > 3 and not head.translate(None, _TEXT):
-        return "a text file"
-    return None
+    is_text = len(head) > 3 and not head.translate(None, _TEXT)
+    return "a text file" if is_text else None
 
 
 def advice_for(kind: str) -> str:

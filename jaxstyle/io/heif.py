@@ -57,9 +57,10 @@ def has_many_items(file: BinaryIO) -> bool:
         return True
     groups = sum(end - start for kind, start, end in parts if kind == b"grpl")
     references = (span for kind, *span in parts if kind == b"iref")
-    return groups > _MOST_GROUPS or sum(
-        _count_described(content, *span) for span in references
-    ) > _MOST_DESCRIBED
+    return (
+        groups > _MOST_GROUPS
+        or sum(_count_described(content, *span) for span in references) > _MOST_DESCRIBED
+    )
 
 
 def _count_described(file: IO[bytes], start: int, end: int) -> int:

@@ -57,8 +57,10 @@ def why_not_read(file: BinaryIO, extension: str) -> str | None:
         if marked or extension.lower() in _RAW_EXTENSIONS or _shows_a_thumbnail(file):
             return RAW
         return _MANY if announces_too_much(file) else None
-    if _has_many_parts(file, head):
-        return _MANY
+    return _MANY if _has_many_parts(file, head) else _describe_other(head)
+
+
+def _describe_other(head: bytes) -> str | None:
     if foreign := describe_foreign(head):
         return foreign
     kind = kind_of(head)
