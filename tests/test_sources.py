@@ -124,7 +124,7 @@ def test_what_is_wrong_with_an_object_is_said(tmp_path: Path) -> None:
     assert "mode 'wb'" in said(save_image, io.StringIO(), IMAGE, format="png")
     assert "format=" in said(save_image, io.BytesIO(), IMAGE)
     assert "'gif' is unknown" in said(save_image, io.BytesIO(), IMAGE, format="gif")
-    assert "list" in said(save_image, [], IMAGE, format="png")
+    assert "type list" in said(save_image, [], IMAGE, format="png")
     file = io.BytesIO()
     assert "NaN" in said(save_image, file, IMAGE * np.nan, format="png")
     assert file.getvalue() == b"", "nothing half-written"

@@ -236,17 +236,13 @@ def contact_sheet(
     return np.repeat(sheet[..., None], 3, axis=-1)
 
 
-def _writer(path: TargetType, named: str | None = None) -> tuple[str, str, int, dict[str, Any]]:
+def _writer(path: Any, named: str | None = None) -> tuple[str, str, int, dict[str, Any]]:
     """Returns the name of a file for messages, Pillow's format, its longest edge, and options."""
     known = ", ".join(_WRITERS)
-    if is_path(path):
-        name, extension = describe_path(path), os.path.splitext(os.fsdecode(path))[1]
-    elif callable(getattr(path, "write", None)):
+    if callable(getattr(path, "write", None)):
         name, extension = describe_object(path)
     else:
-        raise InputError(
-            f"an image cannot be saved in {type(path).__name__}; give a file name or an open file"
-        )
+        name, extension = describe_path(path), os.path.splitext(os.fsdecode(path))[1]
     if named is not None:
         extension = f".{str(named).removeprefix('.')}"
         if extension.lower() not in _WRITERS:
