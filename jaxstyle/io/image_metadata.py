@@ -66,12 +66,17 @@ def resolution_of(file: ImageFile, turn: Image.Transpose | None) -> tuple[float,
             exif = read_exif(file)
             per_inch = {2: 1.0, 3: 2.54}[exif[0x0128]]
             found = (exif[0x011A] * per_inch, exif[0x011B] * per_inch)
-        x, y = (round(float(each), 2) for each in found)
+        x, y = (_without_rounding(float(each)) for each in found)
     except Exception:  # there is none, or it is hostile
         return None
     if not (1 < x <= _MOST_DPI and 1 < y <= _MOST_DPI):
         return None
     return (y, x) if swaps_sides(turn) else (x, y)
+
+
+def _without_rounding(dpi: float) -> float:
+    """Returns the whole number that a PNG's pixels per meter were rounded from, if there is one."""
+    return float(round(dpi)) if abs(dpi - round(dpi)) < 0.02 else round(dpi, 2)
 
 
 def is_animated(file: ImageFile) -> bool:

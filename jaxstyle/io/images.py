@@ -25,7 +25,7 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 from jaxstyle.io.foreign import heif_kind_of
 from jaxstyle.io.heif import open_heif
-from jaxstyle.io.image_alpha import divide_by_alpha, resize_alpha
+from jaxstyle.io.image_alpha import divide_by_alpha, on_white, resize_alpha
 from jaxstyle.io.image_headers import FORMATS, why_not_read
 from jaxstyle.io.image_metadata import (
     has_trailer,
@@ -67,6 +67,11 @@ class Picture(NamedTuple):
     """`(H, W)` in [0, 1], the opacity; None if it is 1 everywhere."""
     dpi: tuple[float, float] | None
     """Pixels per inch along width and height, if they are known."""
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """`(H, W, 3)`, on white."""
+        return self.image if self.alpha is None else on_white(self.image, self.alpha)
 
 
 def load_image(
