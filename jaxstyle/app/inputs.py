@@ -99,10 +99,11 @@ def crop_masks(
 
 def _load_content(job: Job) -> tuple[Picture, Any]:
     """Returns the content, and the picture or the name to start from."""
+    init: Any = job.init
     if job.init_picture is None:
         # For a texture only its size is used. That of the style is as good as any.
         path = job.content or job.styles[0]
-        content, init = read_source(job, path, "content", job.size), job.init
+        content = read_source(job, path, "content", job.size)
     elif not job.init_picture.suffix and not job.init_picture.exists():
         raise InputError(f"--init {job.init}: choose from content, noise and mean, or name a file")
     elif job.content is None:
@@ -147,7 +148,8 @@ def read_source(job: Job, path: Path, source: str, size: int) -> Picture:
     check_size(job, source, path, picture.image.shape)
     if picture.alpha is not None and not picture.alpha.max() > 0:
         raise InputError(
-            f"{source} {describe_path(path)} is transparent everywhere: fill its alpha"
+            f"{source} {describe_path(path)} is transparent everywhere, which leaves nothing to "
+            "paint; save it without its alpha channel"
         )
     return picture
 

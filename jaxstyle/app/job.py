@@ -48,6 +48,7 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     report: Path | None = None  # a folder
+    bits: int = 8  # of each color of the picture
     overwrite: bool = False  # files that jaxstyle did not write
     command: str = ""  # makes the picture again
     progress: str = "auto"  # plain, json
@@ -65,6 +66,7 @@ class Job:
             "style_scale": self.style_scale,
             "precision": self.precision,
             "multiple_of": self.multiple_of,
+            **({} if self.bits == 8 else {"bits": self.bits}),
         }
 
     @property

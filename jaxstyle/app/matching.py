@@ -64,13 +64,11 @@ def check_fits(option: str, path: Path, shape: Sequence[int]) -> None:
     found = f"{option} {describe_path(path)} has another aspect ratio than its picture: "
     if is_same_ratio((width, height), shape):
         raise InputError(f"{found}it is turned by 90 degrees; turn it back")
-    wide = width * shape[0] > height * shape[1]
-    fitting = (
-        (height * shape[1] / shape[0], height) if wide else (width, width * shape[0] / shape[1])
-    )
+    wanted_width = min(width, max(round(height * shape[1] / shape[0]), 1))
+    wanted_height = min(height, max(round(width * shape[0] / shape[1]), 1))
     raise InputError(
         f"{found}{width}x{height} px for one of {shape[1]}x{shape[0]} px; crop it to "
-        f"{max(round(fitting[0]), 1)}x{max(round(fitting[1]), 1)}, or make it of that picture"
+        f"{wanted_width}x{wanted_height} px, or make it of that picture"
     )
 
 

@@ -51,6 +51,8 @@ SAMPLES = Path(__file__).parent.parent / "app" / "samples"
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "BMP", "GIF")
 
 
+_REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK")  # modes that Pillow reduces by a box filter
+
 _logger = logging.getLogger("jaxstyle")
 
 # Silencing Pillow's warnings changes a global of Python: the first thread sets it, the last resets.
@@ -75,7 +77,7 @@ class Picture(NamedTuple):
 
 
 def load_image(
-    path: SourceType, *, size: int | None = None, background: float = 1.0
+    path: SourceType, *, size: int | None = None, background: float = 1.0, draft: bool = False
 ) -> NDArray[np.float32]:
     """Reads a PNG, JPEG, WebP, TIFF, AVIF, BMP or GIF file (its first frame or page) as sRGB.
 
@@ -94,6 +96,9 @@ def load_image(
             on the sRGB values. None keeps the file's size.
         background: gray value in [0, 1] behind transparent parts. White, with a warning; for a
             mask use 0.
+        draft: decodes a picture much larger than `size` at a fraction of its size: a JPEG by its
+            own transform, others by a box filter. Takes less memory and time, but the pixels
+            differ a little.
 
     Returns:
         `(H, W, 3)` float32, sRGB in [0, 1].
@@ -103,7 +108,7 @@ def load_image(
             format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; or
             `size` is not a positive integer.
     """
-    return read_picture(path, size=size, background=background).image
+    return read_picture(path, size=size, background=background, draft=draft).image
 
 
 def read_picture(
@@ -112,6 +117,7 @@ def read_picture(
     size: int | None = None,
     shape: tuple[int, int] | None = None,
     background: float | None = None,
+    draft: bool = False,
 ) -> Picture:
     """Reads a file as `load_image` does, but keeps its transparency.
 
@@ -120,6 +126,7 @@ def read_picture(
         size: see `load_image`.
         shape: `(H, W)` of the result in place of `size`, whatever the aspect ratio of the file.
         background: see `load_image`; None keeps the transparency.
+        draft: see `load_image`.
 
     Raises:
         InputError: as `load_image`.
@@ -129,7 +136,7 @@ def read_picture(
     if size is not None:
         size = _check_size(size)
     with _reading(name):
-        planes, alpha, dpi = _decode(source, size)
+        planes, alpha, dpi = _decode(source, size, draft=draft)
         if shape is None:
             height, width = planes[0].shape
             shape = _resized_shape(height, width, size, name)
@@ -309,12 +316,16 @@ def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
 
 
 def _decode(
-    source: Source, size: int | None
+    source: Source, size: int | None, *, draft: bool
 ) -> tuple[Planes, NDArray[Any] | None, tuple[float, float] | None]:
     """Returns planes and alpha as `read_planes`, and the resolution."""
     with open_image(source) as file:
         # A wrong size fails before decoding.
         _resized_shape(file.height, file.width, size, source.name)
+        # Lanczos reduces the rest, by two at least: the faster filters alias.
+        least = 2 * size if draft and size else max(file.size)
+        if (factor := max(file.size) // least) > 1:
+            file.draft(None, (max(file.width // factor, 1), max(file.height // factor, 1)))
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
@@ -325,5 +336,7 @@ def _decode(
             _logger.warning("%s: it is animated; its first frame is read", source.name)
         turn = turn_of(file)
         dpi = resolution_of(file, turn)
-        image: Image.Image = file if turn is None else file.transpose(turn)
+        factor = max(file.size) // least
+        reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
+        image: Image.Image = reduced if turn is None else reduced.transpose(turn)
         return *read_planes(image, tags, source.name), dpi
