@@ -131,10 +131,18 @@ def load_masks(
         masks = np.stack([load_mask("--mask", path, content.image) for path in job.masks])
     if content.alpha is not None:  # without masks, one for all styles
         masks = content.alpha[None] * (1 if masks is None else masks)
+        if not masks.max() > 0:
+            raise InputError("--mask is white only where the content is transparent: paint it anew")
     of_styles = [style.alpha for style in styles]
     for index, path in enumerate(job.style_masks):
         mask, alpha = load_mask("--style-mask", path, styles[index].image), of_styles[index]
-        of_styles[index] = mask if alpha is None else mask * alpha
+        region = mask if alpha is None else mask * alpha
+        if not region.max() > 0:
+            raise InputError(
+                f"--style-mask {describe_path(path)} is white only where its style is transparent: "
+                "paint it anew"
+            )
+        of_styles[index] = region
     return masks, None if all(mask is None for mask in of_styles) else of_styles
 
 

@@ -291,8 +291,7 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is removed.
 
     Raises:
-        InputError: for another form, an unknown name, or a number that is negative or not finite,
-            or if no term is left.
+        InputError: for another form, an unknown name, a number out of range, or if no term is left.
     """
     weights = dict(recipe.weights)
     for text in texts:

@@ -44,7 +44,7 @@ class Step(NamedTuple):
     """`(H, W)`, the opacity of the result; None if it is 1 everywhere."""
 
     @property
-    def shown(self) -> np.ndarray:
+    def shown(self) -> Any:
         """The picture of a single run, `(H, W, 3)`, on white."""
         image = np.asarray(self.result.image)
         return image if self.alpha is None else on_white(image, self.alpha)
