@@ -9,6 +9,7 @@ import os
 import resource
 import stat
 import struct
+import sys
 import threading
 import time
 import tracemalloc
@@ -716,7 +717,10 @@ def test_raw_files_by_their_first_bytes(tmp_path: Path, name: str, head: bytes) 
         (b"\n<!DOCTYPE html><html>", "web page.*; download it again"),
     ],
 )
-def test_what_a_file_is_instead_is_said(tmp_path: Path, head: bytes, reason: str) -> None:
+def test_what_a_file_is_instead_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, reason: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "x.jpg").write_bytes(head + bytes(1000))
     fails(load_image, tmp_path / "x.jpg", match=reason)
 

@@ -19,11 +19,7 @@ _ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_KEEPING_SIDES = (
-    Image.Transpose.FLIP_LEFT_RIGHT,
-    Image.Transpose.ROTATE_180,
-    Image.Transpose.FLIP_TOP_BOTTOM,
-)
+_SWAPPING_SIDES = (5, 6, 7, 8)
 
 _MOST_DPI = 100_000.0
 
@@ -53,25 +49,27 @@ def turn_of(file: Image.Image) -> Image.Transpose | None:
 
 def swaps_sides(turn: Image.Transpose | None) -> bool:
     """Whether height becomes width."""
-    return turn is not None and turn not in _KEEPING_SIDES
+    return turn in [_ORIENTATIONS[orientation] for orientation in _SWAPPING_SIDES]
 
 
-def resolution_of(file: ImageFile, turn: Image.Transpose | None) -> tuple[float, float] | None:
-    """Returns pixels per inch along width and height of the turned image."""
+def resolution_of(file: ImageFile) -> tuple[float, float] | None:
+    """Returns pixels per inch along width and height of the upright image, before it is decoded."""
     try:
         has_own = {"PNG": True, "BMP": True, "TIFF": 282 in getattr(file, "tag_v2", ())}
+        exif = read_exif(file)
         if has_own.get(str(file.format), file.info.get("jfif_unit") in (1, 2)):
             found: Any = file.info["dpi"]
         else:
-            exif = read_exif(file)
             per_inch = {2: 1.0, 3: 2.54}[exif[0x0128]]
             found = (exif[0x011A] * per_inch, exif[0x011B] * per_inch)
         x, y = (_without_rounding(float(each)) for each in found)
+        # The decoder of HEIC turns the pixels itself.
+        turned = file.info.get("original_orientation", exif.get(0x0112)) in _SWAPPING_SIDES
     except Exception:  # there is none, or it is hostile
         return None
     if not (1 < x <= _MOST_DPI and 1 < y <= _MOST_DPI):
         return None
-    return (y, x) if swaps_sides(turn) else (x, y)
+    return (y, x) if turned else (x, y)
 
 
 def _without_rounding(dpi: float) -> float:

@@ -148,7 +148,7 @@ def read_picture(
                 plane = _resize(_composite(planes[channel], alpha, background or 0), shape)
             image[..., channel] = plane
         if background is not None or alpha is None:
-            return Picture(image, None, dpi)
+            return Picture(image.clip(0.0, 1.0, out=image), None, dpi)
         opacity = resize_alpha(alpha, shape)
         weight = _resize(_composite(alpha, None, 0), shape)
         return Picture(divide_by_alpha(image, weight, opacity), opacity, dpi)
@@ -308,11 +308,14 @@ def _composite(
 
 
 def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases."""
+    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases.
+
+    Next to edges the result leaves [0, 1].
+    """
     if values.shape != shape:
         resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
         values = np.asarray(resized, np.float32)
-    return np.clip(values, 0.0, 1.0)
+    return values
 
 
 def _decode(
@@ -326,6 +329,7 @@ def _decode(
         least = 2 * size if draft and size else max(file.size)
         if (factor := max(file.size) // least) > 1:
             file.draft(None, (max(file.width // factor, 1), max(file.height // factor, 1)))
+        dpi = resolution_of(file)
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
@@ -335,7 +339,6 @@ def _decode(
         if is_animated(file):
             _logger.warning("%s: it is animated; its first frame is read", source.name)
         turn = turn_of(file)
-        dpi = resolution_of(file, turn)
         factor = max(file.size) // least
         reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
         image: Image.Image = reduced if turn is None else reduced.transpose(turn)
