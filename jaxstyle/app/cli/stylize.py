@@ -25,7 +25,7 @@ class Pictures:
         pictures: The photo, then the painting; more paintings are mixed.
         content: The photo.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP, TIFF or AVIF; a JSON file goes next to it.
+        output: PNG, JPEG, WebP, TIFF or AVIF; a JSON goes next to it.
         bits: For each color of the picture; 16 in PNG and TIFF.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
