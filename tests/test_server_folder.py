@@ -97,15 +97,14 @@ def test_what_nobody_has_used_for_long_goes(temporary):
         for name in ages:
             (folder / name).mkdir(parents=True)
             (folder / name / "picture.png").write_bytes(b"1")
-        (folder / "visit-running" / "a" / "shown").mkdir(
-            parents=True
-        )  # its folder is old, not what is in it
+        (folder / "visit-running" / "a" / "shown").mkdir(parents=True)
         (folder / "tmp-old").write_bytes(b"1")
         ages |= {"tmp-old": 7 * hour, "visit-running": 90 * hour, ".jaxstyle-page": 90 * hour}
         for name, age in ages.items():
             for path in [folder / name, *(folder / name).rglob("*"), *(folder / name).parents]:
                 if folder in path.parents:
                     os.utime(path, (0, time.time() - age))
+        os.utime(folder / "visit-running" / "a" / "shown")  # where a run saves its previews
         remove_old(folder)
         assert {each.name for each in folder.iterdir()} == {
             ".jaxstyle-page", "visit-new", "visit-running", "upload-new",
