@@ -82,7 +82,7 @@ def remove_old(folder: Path) -> None:
         age = _AGE_OF_A_VISIT if path.name.startswith(VISIT) else _AGE_OF_UPLOADS
         with contextlib.suppress(OSError):
             # A folder is as new as the last file that was made in it, at any depth.
-            inside = [each for each, _, _ in os.walk(path)] or [path]
+            inside = [each for each, _, _ in os.walk(path)] or [str(path)]
             if path.name == _MARK or now - max(os.lstat(each).st_mtime for each in inside) < age:
                 continue
             if path.is_dir() and not path.is_symlink():
