@@ -427,7 +427,7 @@ STRICT = (
     lambda: jax.numpy_dtype_promotion("strict"),
     lambda: jax.debug_nans(True),
     lambda: jax.debug_infs(True),
-    lambda: jax.checking_leaks(),
+    jax.checking_leaks,
     lambda: jax.transfer_guard("disallow"),
 )
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path, open_source
-from jaxstyle.io.network_weights.foreign import describe_archive, describe_other
 from jaxstyle.io.network_weights.mat_file import read_mat
 from jaxstyle.io.network_weights.names import (
     Arrays,
@@ -28,6 +27,7 @@ from jaxstyle.io.network_weights.names import (
     layer_of,
     sort_arrays,
 )
+from jaxstyle.io.network_weights.other_formats import describe_archive, describe_other
 from jaxstyle.io.network_weights.torch_file import read_torch
 
 _MAX_FILE = 2**31  # bytes

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from jaxstyle.io.image_headers import describe_foreign
+from jaxstyle.io.foreign import describe_foreign, kind_of
 
 _KNOWN = (
     "give a Keras .h5, a torch .pth, a MatConvNet .mat, an .npz or a .safetensors file of VGG19"
@@ -15,14 +15,6 @@ _HEADS = (
     (b"\x80", f"a Python pickle, which runs code when it is loaded; {_SAVE}"),
     (b"\x04\0\0\0\1\0\0\0", f"a .t7 file of Lua's Torch; {_KNOWN}"),
     (b"GGUF", f"a GGUF file; {_KNOWN}"),
-    (b"\x1f\x8b", "compressed by gzip; unpack it first"),
-    (b"BZh", "compressed by bzip2; unpack it first"),
-    (b"\xfd7zXZ", "compressed by xz; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; unpack it first"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
-    (b"Rar!", "a RAR archive; unpack it first"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
 )
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the end of a LevelDB table
 
@@ -41,8 +33,6 @@ def describe_other(data: bytes) -> str:
 def _guesses(data: bytes) -> Iterator[str]:
     yield from (what for head, what in _HEADS if data.startswith(head))
     start = data[: 2**16]
-    if data[257:262] == b"ustar":
-        yield "a tar archive; unpack it first"
     if data.endswith(_TABLE):
         yield f"a checkpoint of TensorFlow; {_SAVE}"
     if data[:1] == b"\x08" and any(word in start for word in (b"onnx", b"pytorch", b"Conv")):
@@ -51,6 +41,9 @@ def _guesses(data: bytes) -> Iterator[str]:
         yield "a .caffemodel; Keras' file has the same weights: jaxstyle weights fetch"
     if data.lstrip()[:1] in (b"<", b"{", b"[") and data[:4096].isascii():
         yield "text, such as the message of a server, instead of weights; get it again"
+    kind = kind_of(data[:512])
+    if kind is not None and "text" not in kind:
+        yield f"{kind}; {'unpack it first' if 'archive' in kind else 'get the weights again'}"
 
 
 def describe_archive(names: Sequence[str]) -> str:
