@@ -197,8 +197,8 @@ def _check_value(option: str, value: str, known: Option) -> str:
             float(value)
         except ValueError:
             raise InputError(f"{option} {value}: give a number") from None
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise InputError(f"{option} {value}: choose from {', '.join(get_args(kind))}")
+    if get_origin(kind) is Literal and value not in map(str, get_args(kind)):
+        raise InputError(f"{option} {value}: choose from {', '.join(map(str, get_args(kind)))}")
     if option == "--weights" and "=" not in value and Path(value).suffix.lower() in _NETWORK_FILES:
         raise InputError(f"{value} is a file of network weights: use --params {value}")
     return value

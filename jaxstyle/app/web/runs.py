@@ -74,7 +74,8 @@ class _Show(Listener):
     def see(self, step: Step) -> None:
         if self._run.stopped < math.inf:
             raise KeyboardInterrupt
-        self._run.shown = step.number, step.result, step.trace
+        shown = step.result._replace(image=step.shown)
+        self._run.shown = step.number, shown, step.trace
 
 
 def _work(run: Run) -> None:
