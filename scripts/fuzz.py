@@ -93,7 +93,7 @@ def _images() -> list[bytes]:
                 continue
             found.append(file.getvalue())
     gray = (pixels[..., 0] / 255).astype(np.float32)
-    deep = {"alpha": gray, "dpi": (300.0, 72.0), "bits": 16}
+    deep: dict[str, Any] = {"alpha": gray, "dpi": (300.0, 72.0), "bits": 16}
     found += [encode_image(f"x{kind}", pixels / 255, **deep) for kind in (".png", ".tif")]
     return found + _heic(Image.fromarray(np.dstack([pixels, pixels[..., 0]])), exif.tobytes())
 
