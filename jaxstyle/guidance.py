@@ -107,19 +107,24 @@ def check_masks(
 ) -> Any:
     """Returns masks of `number` styles, `(*batch, S, H, W)`, of a picture of a `size`, if known.
 
+    One mask for several styles, `(*batch, 1, H, W)`, is the region of their mixture.
+
     Raises:
         ValueError: for another shape, another dtype, or values that are not in [0, 1].
     """
     if masks is None:
         return None
     found = check_mask(masks, "masks", dtype)
-    shape = (number, *(found.shape[-2:] if size is None else size))
+    regions = 1 if found.shape[-3:-2] == (1,) else number
+    shape = (regions, *(found.shape[-2:] if size is None else size))
     valid = (shape, (*batch, *shape))
     if len(shape) != 3 or found.shape not in valid:
         wanted = " or ".join(dict.fromkeys(f"{'(B, ' if b else '('}S, H, W)" for b in ((), batch)))
         raise ValueError(
             f"masks of shape {found.shape} instead of {wanted}, for {number} styles"
             + f" and a picture of {size}" * (size is not None)
+            + "; of a mask that was read as a picture take one channel, mask[..., 0]"
+            * (found.shape[-1:] == (3,))
         )
     return _broadcast(found, valid[-1])
 
@@ -141,7 +146,10 @@ def check_style_masks(
     )
     for mask, image in zip(found, styles, strict=True):
         if mask is not None and mask.shape != image.shape[:-1]:
-            raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
+            raise ValueError(
+                f"a style mask of shape {mask.shape} for a style of {image.shape}"
+                + "; take one channel, mask[..., 0]" * (mask.shape == image.shape)
+            )
     return found
 
 

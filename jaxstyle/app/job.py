@@ -48,6 +48,7 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     report: Path | None = None  # a folder
+    bits: int = 8  # of each color of the picture
     overwrite: bool = False  # files that jaxstyle did not write
     command: str = ""  # makes the picture again
     progress: str = "auto"  # plain, json
@@ -65,6 +66,7 @@ class Job:
             "style_scale": self.style_scale,
             "precision": self.precision,
             "multiple_of": self.multiple_of,
+            **({} if self.bits == 8 else {"bits": self.bits}),
         }
 
     @property
@@ -289,8 +291,7 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is removed.
 
     Raises:
-        InputError: for another form, an unknown name, or a number that is negative or not finite,
-            or if no term is left.
+        InputError: for another form, an unknown name, a number out of range, or if no term is left.
     """
     weights = dict(recipe.weights)
     for text in texts:

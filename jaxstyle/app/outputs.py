@@ -13,7 +13,7 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def check_job(job: Job) -> None:
     Raises:
         InputError: if a file cannot be written, or another one would be lost.
     """
-    check_extension(job.output, size=job.size)
+    check_extension(job.output, size=job.size, bits=job.bits)
     written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)
@@ -186,13 +186,16 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:
+def save_picture(
+    path: Path, image: np.ndarray, *, overwrite: bool = False, **options: Any
+) -> Path | None:
     """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
         path: the wanted path.
         image: `(H, W, 3)` in [0, 1].
         overwrite: as in `check_outputs`. A new file may have appeared since then.
+        **options: alpha, dpi and bits, see `save_image`.
 
     Returns:
         The path of the picture; None if it could not be saved anywhere.
@@ -201,14 +204,14 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
         try:
             if not overwrite:
                 check_replaceable(path)
-            save_image(path, image)
+            save_image(path, image, **options)
             return path
         except (InputError, OSError, MemoryError) as error:
             problem = str(error) or describe_error(error)
         name = f"{path.stem}-{secrets.token_hex(4)}.png"
         for folder in (path.parent, *_other_folders()):
             try:
-                save_image(folder / name, image)
+                save_image(folder / name, image, **options)
             except (InputError, OSError, MemoryError):
                 continue
             print_message(f"error: {problem}. The picture is in {describe_path(folder / name)}")
@@ -216,6 +219,20 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
         print_message(f"error: {problem}; nor could it be saved in another folder")
         if not _wait_for_user():
             return None
+
+
+def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:
+    """Says before a run if its picture will be transparent in a format that cannot be.
+
+    Args:
+        path: of the picture.
+        alpha: its opacity, None if it is 1 everywhere.
+    """
+    if alpha is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+        print_message(
+            f"{describe_path(path)}: JPEG has no transparency, so the photo's transparent parts "
+            "become white; name a .png to keep them"
+        )
 
 
 def _other_folders() -> Iterator[Path]:

@@ -143,6 +143,31 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
     return result
 
 
+def join_repeated(command: Command, arguments: list[str]) -> list[str]:
+    """Joins the values of each option that is repeated; tyro would keep the last ones only."""
+    several = {each.spelling for each in options_of(command) if each.is_several}
+    groups: list[list[str]] = [[]]
+    first: dict[str, list[str]] = {}
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            groups.append(arguments[position:])
+            break
+        option, equals, value = argument.partition("=")
+        if option in first:
+            group = first[option]
+            group[:1] = group[0].split("=", 1)  # `--style=A B` would not be understood
+            groups.append(group)
+            group += [value] if equals else []
+        elif option in several:
+            groups.append(first.setdefault(option, [argument]))
+        elif re.match(r"--?[A-Za-z]", argument):
+            groups.append([argument])
+        else:
+            groups[-1].append(argument)
+    once = {id(group): group for group in groups}
+    return [word for group in once.values() for word in group]
+
+
 def _known_option(option: str, known: Mapping[str, Any], prog: str) -> str:
     plain = option.lstrip("-").replace("_", "-")
     alias = _ALIASES.get(option) or _ALIASES.get("--" + plain, "--" + plain)
@@ -172,8 +197,8 @@ def _check_value(option: str, value: str, known: Option) -> str:
             float(value)
         except ValueError:
             raise InputError(f"{option} {value}: give a number") from None
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise InputError(f"{option} {value}: choose from {', '.join(get_args(kind))}")
+    if get_origin(kind) is Literal and value not in map(str, get_args(kind)):
+        raise InputError(f"{option} {value}: choose from {', '.join(map(str, get_args(kind)))}")
     if option == "--weights" and "=" not in value and Path(value).suffix.lower() in _NETWORK_FILES:
         raise InputError(f"{value} is a file of network weights: use --params {value}")
     return value

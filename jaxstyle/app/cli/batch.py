@@ -24,6 +24,7 @@ class Pictures:
         contents: Instead of a manifest: photos, such as 'photos/*.jpg'.
         styles: Paintings; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
+        bits: For each color of the pictures; 16 in PNG and TIFF.
         init: Start from the photo, noise or the mean color [the recipe's].
         root: Refuse pictures and recipes outside of this folder.
     """
@@ -32,6 +33,7 @@ class Pictures:
     contents: str | None = None
     styles: str | None = None
     output_dir: str
+    bits: Literal[8, 16] = 8
     init: Literal["content", "noise", "mean"] | None = None
     root: str | None = None
 
@@ -104,7 +106,8 @@ def batch(
     _check(size_and_speed, machine)
     folder = Path(pictures.output_dir)
     name, rows = _rows(pictures, folder)
-    common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "command": command}
+    common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
+    common["command"] = command
     del common["batch_size"]
     pairs = plan_pairs(rows, name, folder, _job_maker({**common, "params": machine.params}))
     join(machine.coordinator, machine.processes, machine.process)

@@ -25,7 +25,8 @@ class Pictures:
         pictures: The photo, then the painting; more paintings are mixed.
         content: The photo.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP or TIFF; a JSON file goes next to it.
+        output: PNG, JPEG, WebP, TIFF or AVIF; a JSON goes next to it.
+        bits: For each color of the picture; 16 in PNG and TIFF.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
         style_mask: For each style: white where it counts in the painting.
@@ -35,6 +36,7 @@ class Pictures:
     content: str | None = None
     style: tuple[str, ...] = ()
     output: str = "out.png"
+    bits: Literal[8, 16] = 8
     init: str | None = None
     mask: tuple[str, ...] = ()
     style_mask: tuple[str, ...] = ()
@@ -131,6 +133,7 @@ def stylize(
         content=content,
         style=style,
         output=pictures.output,
+        bits=pictures.bits,
         init=pictures.init,
         mask=pictures.mask,
         style_mask=pictures.style_mask,
