@@ -375,6 +375,24 @@ BAD_CALLS = {
     "iterations": (["--iterations", "5"], "did you mean --steps?"),
     "image size": (["--image-size=512"], "did you mean --size?"),
     "original colors": (["--original-colors"], "did you mean --color luminance?"),
+    "misspelt option of another": (["--content_wieght", "5"], "--loss-weights content=VALUE"),
+    "British": (["--original-colours"], "did you mean --color luminance?"),
+    "a device": (["--cpu"], "JAX_PLATFORMS=cpu chooses the CPU"),
+    "capitals": (["--Style_Weight=3"], "did you mean --loss-weights style=VALUE?"),
+    "no value": (["--steps"], "--steps has no value"),
+    "two edges": (["--size", "640x480"], "the long edge: --size 640"),
+    "pixels": (["--size=512px"], "the long edge: --size 512"),
+    "misspelt original": (["--size", "orginal"], "did you mean original?"),
+    "size of nothing": (["--size", "original", "--content", "no.jpg", "--style", "GOOD"], "no.jpg"),
+    "a trillion steps": (["--steps", "1e12"], "--steps 1000000000000: give at most 1000000; see"),
+    "steps of a recipe": (
+        ["--content", "GOOD", "--style", "GOOD", "--set", "solver.num_steps=2000000"],
+        "give at most 1000000",
+    ),
+    "misspelt term": (["--loss-weights", "stlye=3"], "did you mean style? see jaxstyle stylize"),
+    "misspelt recipe": (["--recipe", "gatsy"], "did you mean gatys"),
+    "misspelt layer": (["--layer-style-weights", "relu11=1"], "did you mean relu1_1"),
+    "misspelt choice": (["--color", "luminence"], "did you mean luminance? see jaxstyle stylize"),
     "like nothing": (["--zzzzz"], "jaxstyle stylize --help"),
     "no pair": (["--no-quiet"], "did you mean --quiet?"),
     "flag with a value": (["--plot=3"], "--plot takes no value"),
@@ -472,6 +490,12 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
     [
         (["stilize"], "did you mean stylize?"),
         (["--size", "3"], "name a command before"),
+        (["a.jpg", "b c.JPG"], "did you mean jaxstyle stylize a.jpg 'b c.JPG'?"),
+        (["download"], "did you mean weights? see jaxstyle --help"),
+        (["batch", "a.csv"], "--output-dir is missing: name one for pictures, their JSON"),
+        (["batch", "--input", "a", "-o", "b"], "did you mean --contents?"),
+        (["batch", "a.csv", "b.csv", "-o", "b"], "unexpected argument 'b.csv'"),
+        (["features"], "see jaxstyle features --help"),
         (["help", "stilize"], "did you mean stylize?"),
         (["weights", "convrt"], "did you mean convert?"),
         (["batch", "--content", "a.jpg"], "--contents"),
@@ -510,6 +534,18 @@ def test_short_help_has_examples(arguments, capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"jaxstyle {jaxstyle.__version__}\n"
+
+
+def test_help_and_messages_do_not_wait_for_jax():
+    code = (
+        "import sys; from jaxstyle.app.cli.main import main\n"
+        "for words in ([], ['--version'], ['stylize', '--help'], ['batch', '--iterations', '1']):\n"
+        "    main(words)\n"
+        "print(*{'jax', 'flax', 'PIL', 'numpy'} & {*sys.modules}, file=sys.stderr)"
+    )
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert found.stderr.splitlines()[1:] == [""]
 
 
 @pytest.mark.parametrize("words", [*([name] for name in _COMMANDS),

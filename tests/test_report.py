@@ -451,7 +451,8 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, mo
 def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     from jaxstyle.app.batch.plan import plan_pairs
     from jaxstyle.app.job import make_job
-    from jaxstyle.io.manifest import cross_product
+    from jaxstyle.io.manifest_patterns import cross_product
+    from jaxstyle.io.manifest_rows import ManifestErrors
 
     monkeypatch.setattr(batch_page, "_GALLERY_PIXELS", batch_page._GALLERY_PIXELS / 4)
     for kind in "ab":
@@ -464,7 +465,9 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     Image.fromarray(noise).save(folder / "out" / "noise.png")  # what takes most room
     for row in rows:
         (folder / "out" / row.output).symlink_to("noise.png")
-    pairs = plan_pairs(rows, "m", folder / "out", lambda **row: make_job(recipe="gatys", **row))
+    pairs = plan_pairs(
+        rows, ManifestErrors("m"), folder / "out", lambda **row: make_job(recipe="gatys", **row)
+    )
     entry = {"status": "step_limit", "loss": 1.0, "seconds": 1.0}
     entries = {pair.row.output: {**entry, "digest": pair.digest} for pair in pairs}
     entries["a0-b0.png"]["digest"] = "of other settings"

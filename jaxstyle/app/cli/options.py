@@ -37,13 +37,13 @@ class Size:
     """How large the picture is, and how long it takes.
 
     Attributes:
-        size: Long edge in pixels [the recipe's].
+        size: Long edge in pixels; original: the photo's [the recipe's].
         steps: Maximum number of solver steps at each size [the recipe's].
         coarsest: First size of the coarse-to-fine schedule; 0 disables it.
         precision: Of the network; lower is faster on some devices.
     """
 
-    size: int | None = None
+    size: int | Literal["original"] | None = None
     steps: int | None = None
     coarsest: int | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
