@@ -91,7 +91,7 @@ def objective(
 
     Args:
         recipe: its network, terms and weights are used.
-        params: the network's parameters.
+        params: the network's weights.
         targets: from `prepare_targets`, for the recipe's network and terms.
         weights: term name -> `()`, overrides those of the recipe; names that are left out keep
             theirs.

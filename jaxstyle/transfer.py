@@ -38,7 +38,7 @@ def stylize(
     """Paints `content` in the style of `style`.
 
     Args:
-        params: the network's parameters; `jaxstyle.io.load_params` returns those of VGG19.
+        params: the network's weights; `jaxstyle.io.load_params` returns those of VGG19.
         content: `(H, W, 3)` floating-point sRGB in [0, 1]. Values from -0.5 to 1.5 are accepted.
             None, with a picture as `init`, if no term needs a content (texture synthesis).
         style: `(h, w, 3)` floating-point sRGB in [0, 1], likewise, of any size; or a tuple of

@@ -111,7 +111,7 @@ def _keep_nothing(monkeypatch):
 
 @pytest.fixture(scope="session")
 def params():
-    """The pretrained parameters, fetched if need be."""
+    """The pretrained weights, fetched if need be."""
     try:
         return jaxstyle.io.load_params()
     except jaxstyle.io.InputError as error:

@@ -789,8 +789,9 @@ def test_bad_paths(tmp_path: Path) -> None:
     fails(load_image, "no\n\x1b[2J\udcff.png", match="does not exist")
     fails(load_image, b"no\xff.png", match="does not exist")
     fails(load_image, "", match="does not exist")
-    for value in (None, 0, io.BytesIO()):
+    for value in (None, 0, np.zeros((4, 4, 3)), Image.new("RGB", (2, 2))):
         fails(load_image, value, match="a path cannot be of type")
+    fails(load_image, io.BytesIO(), match="is empty")
     (tmp_path / "file").write_bytes(b"x")
     fails(load_image, tmp_path / "file" / "x.png", match="[Nn]ot a directory")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -1322,3 +1323,34 @@ def test_notices_reach_stderr_by_themselves(
     Image.new("RGBA", (2, 2)).save(tmp_path / "x.png")
     load_image(tmp_path / "x.png")
     assert capsys.readouterr().err.endswith("x.png': transparent parts are shown on white\n")
+
+
+@pytest.mark.parametrize(
+    ("extension", "mode", "reduced"),
+    [("jpg", "L", True), ("jpg", "RGB", True), ("jpg", "CMYK", True), ("png", "RGB", True),
+     ("png", "RGBA", True), ("tif", "CMYK", True), ("webp", "RGB", True), ("png", "P", False),
+     ("png", "1", False), ("png", "I;16", False)],
+)  # fmt: skip
+def test_a_draft_is_nearly_the_same(extension, mode, reduced, tmp_path, monkeypatch):
+    image = Image.fromarray(smooth(304, 400))
+    image = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned
+    path = tmp_path / f"a.{extension}"
+    image.save(path, exif=exif)
+    decoded, read_planes = [], images_module.read_planes
+
+    def record(image: Image.Image, *rest: Any) -> Any:
+        decoded.append(image.size)
+        return read_planes(image, *rest)
+
+    monkeypatch.setattr(images_module, "read_planes", record)
+    exact, draft = load_image(path, size=48), load_image(path, size=48, draft=True)
+    assert exact.shape == (48, 36, 3)
+    assert draft.shape[0] == 48
+    assert abs(draft.shape[1] - 36) <= 1
+    assert np.abs(exact[:, :36] - draft[:, :36]).mean() < 0.02
+    np.testing.assert_array_equal(load_image(path, draft=True), load_image(path))
+    # Without `size`, and in modes that cannot be reduced, it is decoded whole.
+    assert (max(decoded[1]) < 150) == reduced
+    assert decoded[0] == decoded[2] == decoded[3] == (304, 400)

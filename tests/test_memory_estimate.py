@@ -148,7 +148,30 @@ GB = 2**30
         ({}, {"SLURM_MEM_PER_CPU": "512"}, math.inf),
         ({}, {"SLURM_MEM_PER_NODE": "0"}, math.inf),
         ({"sys/fs/cgroup/memory.max": f"{3 * GB}"}, {"SLURM_MEM_PER_NODE": "1024"}, GB),
+        ({}, {"SLURM_MEM_PER_GPU": "8G", "SLURM_GPUS_ON_NODE": "2"}, 16 * GB),
+        ({}, {"SLURM_MEM_PER_NODE": "all"}, math.inf),
         ({"proc/self/cgroup": "nonsense", "sys/fs/cgroup/memory.max": ""}, {}, math.inf),
+        # A limit of a parent that is not visible, told by version 1; and one with swap.
+        ({"proc/self/cgroup": "3:memory:/", "sys/fs/cgroup/memory/memory.stat":
+          f"cache 1\nhierarchical_memory_limit {2 * GB}\ntotal_cache {GB}"}, {}, 2 * GB),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * GB}",
+          "sys/fs/cgroup/memory/memory.memsw.limit_in_bytes": f"{3 * GB - 1}"}, {}, 3 * GB - 1),
+        # The kernel says where the groups are mounted: elsewhere, and from a part of their tree.
+        ({"proc/self/mountinfo": "5 1 0:3 / /cgroup/mem\\040ory rw - tmpfs none rw\n"
+          "6 1 0:4 / /cgroup/cpu rw - cgroup cgroup rw,cpu\n"
+          "7 1 0:5 / /cgroup/both rw,relatime shared:9 - cgroup cgroup rw,cpu,memory",
+          "proc/self/cgroup": "7:cpu,memory:/job", "cgroup/cpu/job/memory.limit_in_bytes": "1",
+          "cgroup/both/job/memory.limit_in_bytes": f"{5 * GB}"}, {}, 5 * GB),
+        # So in a container: its own group `docker` is not the host's.
+        ({"proc/self/mountinfo": "7 1 0:5 /docker/a /sys/fs/cgroup rw - cgroup2 none rw",
+          "proc/self/cgroup": "0::/docker/a/step", "sys/fs/cgroup/docker/memory.max": "1",
+          "sys/fs/cgroup/docker/a/memory.max": "1", "sys/fs/cgroup/memory.max": f"{4 * GB}",
+          "sys/fs/cgroup/step/memory.max": f"{3 * GB}"}, {}, 3 * GB),
+        ({"proc/self/mountinfo": "7 1 0:5 /../.. /sys/fs/cgroup rw - cgroup2 none rw",
+          "proc/self/cgroup": "0::/../../system.slice/x.service",
+          "sys/fs/cgroup/system.slice/memory.max": f"{2 * GB}"}, {}, 2 * GB),
+        ({"proc/self/mountinfo": "7 1 0:5 /a /sys/fs/cgroup rw - cgroup2 none rw",
+          "proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": f"{2 * GB}"}, {}, 2 * GB),
     ],
 )  # fmt: skip
 def test_the_smallest_limit_holds(tmp_path, monkeypatch, files, environment, limit):
@@ -157,6 +180,18 @@ def test_the_smallest_limit_holds(tmp_path, monkeypatch, files, environment, lim
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert available_memory.memory_limit(tmp_path, environment) == limit
+
+
+@pytest.mark.parametrize("stat", ["anon {}\nfile 7", "rss 5\ntotal_rss {}\ntotal_cache 7"])
+def test_memory_of_other_processes_is_not_free(tmp_path, monkeypatch, stat):
+    monkeypatch.setattr(available_memory, "_limits_of_process", lambda: iter(()))
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{64 * GB}")
+    (tmp_path / "sys/fs/cgroup/memory.stat").write_text(stat.format(50 * GB))
+    # What this process has already is its own to use.
+    assert 14 * GB < available_memory.memory_limit(tmp_path, {}) < 64 * GB
+    (tmp_path / "sys/fs/cgroup/memory.stat").write_text(stat.format(99 * GB))
+    assert available_memory.memory_limit(tmp_path, {}) == 0
 
 
 def test_the_system_tells_what_is_free(monkeypatch):

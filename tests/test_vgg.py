@@ -24,7 +24,7 @@ PAINTING = "style/van_gogh_starry_night.jpg"
 
 @pytest.fixture(scope="module")
 def golden_params(params):
-    """The pretrained parameters, if they are the ones that the stored values were made with."""
+    """The pretrained weights, if they are the ones that the stored values were made with."""
     norms = load_golden("vgg19")["kernel_norms"]
     kernels = [np.asarray(params["params"][name]["kernel"], np.float64) for name in CONV_LAYERS]
     own = [np.linalg.norm(kernel) for kernel in kernels]

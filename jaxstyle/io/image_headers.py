@@ -74,7 +74,7 @@ def why_not_read(file: BinaryIO, extension: str) -> str | None:
 
 def _has_many_parts(file: BinaryIO, head: bytes) -> bool:
     """Whether the parts of a file before its pixels are so many that Pillow would take minutes."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return _exceeds(png_chunks(file), 10_000 + size // 256)
     if head.startswith(b"\xff\xd8"):

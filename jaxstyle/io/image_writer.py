@@ -19,6 +19,7 @@ from jaxstyle.io.files import (
     write_atomically,
 )
 from jaxstyle.io.ownership import GENERATOR
+from jaxstyle.io.sources import TargetType, describe_object, is_path, write_object
 
 # Extension -> Pillow's format, longest edge, options.
 _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
@@ -33,36 +34,53 @@ _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 
-def save_image(path: PathType, image: ArrayLike) -> None:
+def save_image(
+    path: TargetType,
+    image: ArrayLike,
+    *,
+    format: str | None = None,  # noqa: A002  Pillow's name of it
+) -> None:
     """Writes an image as 8-bit sRGB, whole or not at all.
 
     The extension selects the format: PNG, TIFF (deflate) and WebP are lossless, JPEG has quality
     95 and full color resolution (4:4:4).
 
     Args:
-        path: a file in an existing folder; an existing file is replaced.
+        path: a file in an existing folder, which is replaced if it exists; or a binary file that is
+            open, which is written where it stands and stays open.
         image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+        format: such as `png`; None takes the extension of the file's name.
 
     Raises:
         InputError: as `check_writable` and `encode_image`.
+        OSError: what an open file's own `write` raises.
     """
-    check_writable(path)
-    write_atomically(path, encode_image(path, image))
+    _writer(path, format)
+    if is_path(path):
+        check_target(path)
+        write_atomically(path, encode_image(path, image, format=format))
+    else:
+        write_object(path, encode_image(path, image, format=format))
 
 
-def encode_image(path: PathType, image: ArrayLike) -> bytes:
+def encode_image(
+    path: TargetType,
+    image: ArrayLike,
+    *,
+    format: str | None = None,  # noqa: A002
+) -> bytes:
     """Returns the bytes that `save_image` writes.
 
     Args:
         path: see `save_image`; only its extension matters.
         image: see `save_image`.
+        format: see `save_image`.
 
     Raises:
         InputError: the extension is unknown; or the image has another shape or type, holds NaN,
             or is too large for the format.
     """
-    kind, _, options = _writer(path)
-    name = describe_path(path)
+    name, kind, longest, options = _writer(path, format)
     try:
         array = np.asarray(image)
     except Exception as error:
@@ -77,7 +95,7 @@ def encode_image(path: PathType, image: ArrayLike) -> bytes:
     array = array.astype(np.float32)
     if np.isnan(array).any():
         raise InputError(f"{name}: the image holds NaN; it cannot be saved")
-    check_extension(path, size=max(array.shape))
+    _check_longest(name, kind, longest, max(array.shape))
     pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
     buffer = io.BytesIO()
     try:
@@ -124,11 +142,14 @@ def check_extension(path: PathType, *, size: int = 1) -> None:
     Raises:
         InputError: the extension is unknown, or its format cannot hold an image of that size.
     """
-    kind, longest, _ = _writer(path)
+    name, kind, longest, _ = _writer(path)
+    _check_longest(name, kind, longest, size)
+
+
+def _check_longest(name: str, kind: str, longest: int, size: int) -> None:
     if size > longest:
         raise InputError(
-            f"{describe_path(path)}: {kind} holds at most {longest} pixels along an edge; save it "
-            "as .png"
+            f"{name}: {kind} holds at most {longest} pixels along an edge; save it as .png"
         )
 
 
@@ -172,11 +193,21 @@ def contact_sheet(
     return np.repeat(sheet[..., None], 3, axis=-1)
 
 
-def _writer(path: PathType) -> tuple[str, int, dict[str, Any]]:
-    name = describe_path(path)
-    extension = os.path.splitext(os.fsdecode(path))[1].lower()
-    if extension not in _WRITERS and os.path.isdir(path):
+def _writer(path: Any, named: str | None = None) -> tuple[str, str, int, dict[str, Any]]:
+    """Returns the name of a file for messages, Pillow's format, its longest edge, and options."""
+    known = ", ".join(_WRITERS)
+    if callable(getattr(path, "write", None)):
+        name, extension = describe_object(path)
+    else:
+        name, extension = describe_path(path), os.path.splitext(os.fsdecode(path))[1]
+    if named is not None:
+        extension = f".{str(named).removeprefix('.')}"
+        if extension.lower() not in _WRITERS:
+            raise InputError(f"format {str(named)[:40]!r} is unknown; use one of {known}")
+    extension = extension.lower()
+    if extension not in _WRITERS and is_path(path) and os.path.isdir(path):
         raise InputError(f"{name} is a folder, with no known extension; name a file in it")
     if extension not in _WRITERS:
-        raise InputError(f"{name} has no known extension; use one of {', '.join(_WRITERS)}")
-    return _WRITERS[extension]
+        what = "use one of" if is_path(path) else "say the format with format=, one of"
+        raise InputError(f"{name} has no known extension; {what} {known}")
+    return name, *_WRITERS[extension]

@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import operator
-import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,9 +23,10 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import PathType, describe_error, describe_path, open_source
+from jaxstyle.io.files import describe_error
 from jaxstyle.io.image_headers import announces_too_much, png_chunks, why_not_read
 from jaxstyle.io.image_pixels import Planes, read_planes
+from jaxstyle.io.sources import Source, SourceType, find_source
 
 MAX_PIXELS = 178_956_970
 """Largest number of pixels of an image, read or resized: Pillow's own limit, 13377 x 13377.
@@ -52,6 +52,8 @@ _ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK")  # modes that Pillow reduces by a box filter
+
 _KEEPING_SIDES = (
     Image.Transpose.FLIP_LEFT_RIGHT,
     Image.Transpose.ROTATE_180,
@@ -66,7 +68,7 @@ _silent: list[Any] = []  # one entry for each thread that decodes
 
 
 def load_image(
-    path: PathType, *, size: int | None = None, background: float = 1.0
+    path: SourceType, *, size: int | None = None, background: float = 1.0, draft: bool = False
 ) -> NDArray[np.float32]:
     """Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file (its first frame or page) as sRGB.
 
@@ -77,12 +79,16 @@ def load_image(
     clipped with a warning.
 
     Args:
-        path: the file.
+        path: the file; or its bytes, or a binary file that is open, which is read from its start
+            if it can seek.
         size: long edge of the result in pixels; the short edge keeps the aspect ratio, rounded
             to the nearest pixel. The image is resized by an antialiased Lanczos filter in float32
             on the sRGB values. None keeps the file's size.
         background: gray value in [0, 1] behind transparent parts. White, with a warning; for a
             mask use 0.
+        draft: decodes a picture much larger than `size` at a fraction of its size: a JPEG by its
+            own transform, others by a box filter. Takes less memory and time, but the pixels
+            differ a little.
 
     Returns:
         `(H, W, 3)` float32, sRGB in [0, 1].
@@ -92,11 +98,12 @@ def load_image(
             format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; or
             `size` is not a positive integer.
     """
-    name = describe_path(path)
+    source = find_source(path)
+    name = source.name
     if size is not None:
         size = _check_size(size)
     with _reading(name):
-        planes, alpha = _decode(path, size, name)
+        planes, alpha = _decode(source, size, draft=draft)
         if alpha is not None and background == 1:
             _logger.warning("%s: transparent parts are shown on white", name)
         height, width = planes[0].shape
@@ -109,7 +116,7 @@ def load_image(
     return image
 
 
-def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
+def read_shape(path: SourceType, *, size: int | None = None) -> tuple[int, int]:
     """Returns the shape `(H, W)` of `load_image`'s result, from the file's header.
 
     Args:
@@ -119,9 +126,10 @@ def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
     Raises:
         InputError: as `load_image`, except for errors in the pixels.
     """
-    name = describe_path(path)
+    source = find_source(path)
+    name = source.name
     size = None if size is None else _check_size(size)
-    with _reading(name), open_image(path, name) as file:
+    with _reading(name), open_image(source) as file:
         width, height = file.size
         if tags := getattr(file, "tag_v2", None):  # a TIFF's size before Pillow has turned it
             width, height = tags[256], tags[257]
@@ -134,7 +142,7 @@ def read_shape(path: PathType, *, size: int | None = None) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def open_image(path: PathType, name: str) -> Iterator[ImageFile]:
+def open_image(source: Source) -> Iterator[ImageFile]:
     """Opens an image file after checking its header.
 
     Pillow gets an open file: with a path, it maps the uncompressed pixels of a TIFF into memory
@@ -143,13 +151,13 @@ def open_image(path: PathType, name: str) -> Iterator[ImageFile]:
     Raises:
         InputError: the file is not a regular one, not an image, or too large.
     """
-    with open_source(path) as source:
-        reason = why_not_read(source, os.path.splitext(os.fsdecode(path))[1])
+    with source.open() as opened:
+        reason = why_not_read(opened, source.extension)
         if reason is not None:
-            raise InputError(f"{name} {reason}")
-        with _without_warnings(), Image.open(source, formats=_FORMATS) as file:
+            raise InputError(f"{source.name} {reason}")
+        with _without_warnings(), Image.open(opened, formats=_FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
-                raise _too_large(name)
+                raise _too_large(source.name)
             yield file
 
 
@@ -253,10 +261,15 @@ def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.f
     return np.clip(values, 0.0, 1.0)
 
 
-def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArray[Any] | None]:
+def _decode(source: Source, size: int | None, *, draft: bool) -> tuple[Planes, NDArray[Any] | None]:
     """Returns planes and alpha as `read_planes`."""
-    with open_image(path, name) as file:
-        _resized_shape(file.height, file.width, size, name)  # a wrong size fails before decoding
+    with open_image(source) as file:
+        # A wrong size fails before decoding.
+        _resized_shape(file.height, file.width, size, source.name)
+        # Lanczos reduces the rest, by two at least: the faster filters alias.
+        least = 2 * size if draft and size else max(file.size)
+        if (factor := max(file.size) // least) > 1:
+            file.draft(None, (max(file.width // factor, 1), max(file.height // factor, 1)))
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
@@ -264,8 +277,10 @@ def _decode(path: PathType, size: int | None, name: str) -> tuple[Planes, NDArra
             # The standard says 16 bits, of which Pillow uses the upper 8; this one has 8 only.
             file.putpalette(bytes(np.reshape(palette, (3, -1)).T.astype(np.uint8)), "RGB")
         turn = _turn(file)
-        image: Image.Image = file if turn is None else file.transpose(turn)
-        return read_planes(image, tags, name)
+        factor = max(file.size) // least
+        reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
+        image: Image.Image = reduced if turn is None else reduced.transpose(turn)
+        return read_planes(image, tags, source.name)
 
 
 def read_exif(image: Image.Image) -> Image.Exif:

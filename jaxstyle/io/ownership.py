@@ -7,8 +7,9 @@ import struct
 from typing import BinaryIO
 
 from jaxstyle import __version__
-from jaxstyle.io.files import PathType, describe_path, open_source
+from jaxstyle.io.files import PathType, open_source
 from jaxstyle.io.images import open_image, read_exif
+from jaxstyle.io.sources import find_source
 
 GENERATOR = f"jaxstyle {__version__}"
 """The mark: `Software` of a picture, `generator` of JSON, HTML, journals and safetensors."""
@@ -43,7 +44,7 @@ def is_ours(path: PathType) -> bool:
 
 
 def _is_picture_of_ours(path: PathType) -> bool:
-    with open_image(path, describe_path(path)) as image:
+    with open_image(find_source(path)) as image:
         is_png = image.format == "PNG"
         software = image.info.get("Software") if is_png else read_exif(image).get(_SOFTWARE)
     return isinstance(software, str) and software.startswith(_MARK)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 Params = Mapping[str, Any]
-"""A network's parameters: a pytree of arrays, of the form that the network expects."""
+"""A network's weights: a pytree of arrays, of the form that the network expects."""
 
 
 class Network(abc.ABC):
@@ -42,7 +42,7 @@ class Network(abc.ABC):
         """Computes features of one picture; differentiable, and pure.
 
         Args:
-            params: the network's parameters.
+            params: the network's weights.
             image: `(H, W, 3)` floating-point sRGB in [0, 1]; values outside are allowed.
             layers: names out of `self.layers`.
 
@@ -78,7 +78,7 @@ class Network(abc.ABC):
         """Raises a ValueError if `params` are not the network's; by default accepts everything.
 
         Args:
-            params: what was passed as the network's parameters.
+            params: what was passed as the network's weights.
             layers: names out of `self.layers`, those that will be computed.
         """
         del params, layers
@@ -89,7 +89,7 @@ class Network(abc.ABC):
         A run calls it once before its loop of steps.
 
         Args:
-            params: the network's parameters.
+            params: the network's weights.
             winograd: False if `apply` is called only once, where compiling fast matters more.
 
         Returns:

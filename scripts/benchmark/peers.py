@@ -16,7 +16,7 @@ _MEAN_BGR = (103.939, 116.779, 123.68)
 class TorchObjective:
     """The objective of `gatys-notebook`, as it is usually written in PyTorch.
 
-    The layout is channels last, which is faster. Network parameters have no gradients.
+    The layout is channels last, which is faster. Network weights have no gradients.
     """
 
     def __init__(

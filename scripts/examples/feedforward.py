@@ -67,10 +67,10 @@ def main(
         photos: Photos for training; dozens are better than a few.
         style: The painting.
         content: The photo to paint.
-        output: The painted photo; the trained parameters are saved next to it, as `.msgpack`.
+        output: The painted photo; the trained weights are saved next to it, as `.msgpack`.
         size: Long edge of all pictures, in pixels.
         crop: Edge of the training squares, in pixels; a narrower photo gives rectangles.
-        steps: Training steps; parameters and picture are saved ten times during training.
+        steps: Training steps; weights and picture are saved ten times during training.
         content_weight: Loss weight of the content; that of the style is 1.
     """
     jaxstyle.io.check_writable(output)

@@ -39,7 +39,7 @@ class Painter:
     """Paints batches.
 
     Args:
-        params: network parameters, by the preprocessing that they are made for.
+        params: network weights, by the preprocessing that they are made for.
         mesh: of several devices, or None.
         call: calls compiled programs, see `stylize_steps`.
         stopped: returns whether to stop between two steps.

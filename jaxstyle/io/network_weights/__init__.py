@@ -1,1 +1,1 @@
-"""VGG19's parameters: fetched, converted, verified, and kept in a cache as safetensors files."""
+"""VGG19's weights: fetched, converted, verified, and kept in a cache as safetensors files."""

@@ -1,4 +1,4 @@
-"""Converts files of VGG19's parameters to safetensors, by default into the cache."""
+"""Converts files of VGG19's weights to safetensors, by default into the cache."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Loads, verifies and lists files of VGG19's parameters."""
+"""Loads, verifies and lists files of VGG19's weights."""
 
 import dataclasses
 import logging
@@ -43,7 +43,7 @@ class WeightsInfo:
 def load_params(
     path: PathType | None = None, *, preprocessing: Literal["caffe", "torchvision"] = "caffe"
 ) -> dict[str, Any]:
-    """Loads VGG19's parameters.
+    """Loads VGG19's weights.
 
     Args:
         path: a file of any format that `convert` reads. By default the best file of the cache,
