@@ -415,7 +415,7 @@ def test_the_latest_entry_counts(folder, params_file, capsys):
     write_manifest(folder, 3)
     content = (folder / "c2.png").read_bytes()
     (folder / "c2.png").write_bytes(b"")
-    assert main(arguments(folder, params_file)) == 1
+    assert main(arguments(folder, params_file, "--keep-going")) == 1
     (folder / "c2.png").write_bytes(content)
     # `journal.jsonl`, with the failure, comes after the names of these.
     for i in (0, 1):
@@ -616,7 +616,7 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
         before = picture.read_bytes()
         code, said = paint(*options)
         assert code == 2, said
-        assert f"such as {second}, are not those that this batch painted; --force" in said
+        assert f"such as {second}: not those that this batch painted; --force" in said
         assert picture.read_bytes() == before
 
     # Retouched by what keeps the field `Software`; with another row, and with options.
@@ -847,7 +847,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["batch", "m.jsonl", *more]) == 2
     said = capsys.readouterr().err
-    assert f"1 pictures in 'out', such as {outputs[0]}, were made with other pictures" in said
+    assert f"1 picture in 'out', such as {outputs[0]}: made with other pictures" in said
     assert main(["batch", "m.jsonl", *more, "--force"]) == 0
     assert "1 painted" in capsys.readouterr().err
     # One that is away is no other one: its picture is painted already.

@@ -103,6 +103,11 @@ class Job:
         return [*self.pictures, *(path for path in files if path is not None)]
 
     @property
+    def is_stdout(self) -> bool:
+        """Whether the picture goes to stdout, as PNG and without its JSON."""
+        return str(self.output) == "-"
+
+    @property
     def metadata_path(self) -> Path:
         """The JSON next to the output."""
         return self.output.with_suffix(".json")

@@ -28,6 +28,7 @@ from jaxstyle.io import (
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.image_writer import encode_image
 from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -40,8 +41,12 @@ def check_job(job: Job) -> None:
     Raises:
         InputError: if a file cannot be written, or another one would be lost.
     """
-    check_extension(job.output, size=job.size)
-    written = [job.output, job.metadata_path]
+    if job.is_stdout:
+        _check_stdout(job)
+        written = []
+    else:
+        check_extension(job.output, size=job.size)
+        written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)
     for path in written:
@@ -60,6 +65,25 @@ def check_job(job: Job) -> None:
         described={job.metadata_path: job.output},
         overwrite=job.overwrite,
     )
+
+
+def _check_stdout(job: Job) -> None:
+    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
+
+    Raises:
+        InputError: if it is one, or options are for a picture in a file.
+    """
+    if job.plot or job.preview_every:
+        raise InputError(
+            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
+            "file"
+        )
+    if job.progress == "json":
+        raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout.isatty():
+        raise InputError(
+            "--output - writes a picture to stdout, which is a terminal: add > out.png"
+        )
 
 
 def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
@@ -190,7 +214,7 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
     """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
-        path: the wanted path.
+        path: the wanted path; `-` is stdout.
         image: `(H, W, 3)` in [0, 1].
         overwrite: as in `check_outputs`. A new file may have appeared since then.
 
@@ -199,13 +223,17 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
     """
     while True:
         try:
+            if str(path) == "-":
+                sys.stdout.buffer.write(encode_image("stdout.png", image))
+                sys.stdout.flush()
+                return path
             if not overwrite:
                 check_replaceable(path)
             save_image(path, image)
             return path
         except (InputError, OSError, MemoryError) as error:
             problem = str(error) or describe_error(error)
-        name = f"{path.stem}-{secrets.token_hex(4)}.png"
+        name = f"{path.stem.strip('-') or 'out'}-{secrets.token_hex(4)}.png"
         for folder in (path.parent, *_other_folders()):
             try:
                 save_image(folder / name, image)

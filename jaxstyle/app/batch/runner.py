@@ -64,6 +64,8 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
     if not journals_in(folder):  # refuse before the locks are made, which would stay there
         resume.check_replaceable(_share(pairs, job), _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
+    if not job.quiet:
+        compile_cache.announce_compilation(call)
     with resume.lock_folder(folder, *share):
         return _Runner(pairs, job, call).run()
 

@@ -21,7 +21,7 @@ class Pictures:
 
     Attributes:
         manifest: CSV or JSON Lines: content, style and output in each row.
-        contents: Instead of a manifest: photos, a folder of them, or 'photos/*.jpg'.
+        contents: Instead of a manifest: photos, a folder or 'photos/*.jpg'.
         styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
         init: Start from the photo, noise or the mean color [the recipe's].
