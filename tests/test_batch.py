@@ -86,7 +86,7 @@ def contents_of(folder):
 
 
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
-    outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": 32})
+    outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": "32.0"})
     # One step: rounding grows with each, so no bound holds after many.
     call = arguments(folder, params_file, "--steps", "1")
     assert main(call) == 0

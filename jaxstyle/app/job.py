@@ -155,8 +155,6 @@ def make_job(
         check_positive("--size", size)  # type: ignore[arg-type]
     check_positive("--steps", steps)
     chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
-    if coarsest is not None and coarsest < 0:
-        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     chosen = with_settings(chosen, steps, coarsest, precision, color)
     init = chosen.init if init is None else init
     check_settings(
@@ -280,7 +278,13 @@ def check_settings(
 def with_settings(
     recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
 ) -> Recipe:
-    """Returns `recipe` with the settings that the command line overrides."""
+    """Returns `recipe` with the settings that the command line overrides.
+
+    Raises:
+        InputError: if `coarsest` is negative.
+    """
+    if coarsest is not None and coarsest < 0:
+        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0:
         pyramid = None

@@ -174,7 +174,8 @@ class Console(Listener):
                 f"(+ {seconds['compile']:.1f} s compilation), "
                 f"{metadata['status'].replace('_', ' ')}"
             )
-            if metadata["status"] not in ("interrupted", "failed"):
+            ended = metadata["status"] not in ("interrupted", "failed")
+            if ended and job.command.startswith("jaxstyle stylize"):
                 print_message(_next(job))
 
 

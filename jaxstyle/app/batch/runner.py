@@ -324,7 +324,6 @@ class _Runner:
 
         batches = make_batches(good, batch_size)
         self.progress.total = sum(self.recorder.is_missing(pair) for pair in mine)
-        self.progress.show(0, self.progress.total, "")
         for pair, problem in bad:
             if self.interrupts.requested:
                 raise _StoppedError

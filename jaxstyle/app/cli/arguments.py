@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import tyro
 
 from jaxstyle.app.cli.elsewhere import ADVICE, ELSEWHERE
+from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, closest
 
 Command = Callable[..., int]
@@ -121,6 +122,9 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
                 raise InputError(f"{option} takes no value")
             if equals and value:
                 value = _check_value(option, value, known[option])
+            if known[option].is_several and option in result:
+                shown = _shown(option)
+                print_message(f"{shown} is given twice, the last one counts: {shown} A B has both")
             result.append(option + equals + value)
             values = 1 if equals or known[option].kind is bool else 0
         else:

@@ -30,7 +30,7 @@ _EXAMPLES = """usage: jaxstyle COMMAND
 Paint photos in the style of paintings.
 
   jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
-  jaxstyle batch --contents 'photos/*.jpg' --styles 'paintings/*.jpg' --output-dir out
+  jaxstyle batch --contents photos --styles paintings --output-dir out
   jaxstyle serve"""
 
 _COMMANDS: Mapping[str, Command] = {

@@ -1,6 +1,8 @@
 """`jaxstyle stylize` and `jaxstyle repeat`: one picture."""
 
 import dataclasses
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +13,7 @@ from jaxstyle.app.cli.options import Look, Machine, Messages, Size
 from jaxstyle.app.cli.pictures import check_picture, stdin_as_file
 from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
+from jaxstyle.io.files import describe_path
 
 # The bundled sample pair is painted at this size unless --size or --steps is given; it takes about
 # two minutes on two slow cores.
@@ -26,7 +29,7 @@ class Pictures:
         pictures: The photo, then the painting; more paintings are mixed.
         content: The photo; - reads it from stdin.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP or TIFF, with a JSON next to it; - is stdout.
+        output: PNG, JPEG, WebP or TIFF, and its JSON; - is stdout.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
         style_mask: For each style: white where it counts in the painting.
@@ -171,6 +174,11 @@ def _check_pictures(given: Pictures) -> None:
              "--style-mask": given.style_mask}  # fmt: skip
     for option, texts in named.items():
         for text in texts:
+            if option == "" and text in texts[2:] and not os.path.lexists(text):
+                raise InputError(
+                    f"{describe_path(text)} does not exist: if the picture should be written "
+                    f"there, use --output {shlex.quote(text)}"
+                )
             check_picture(option, text)
 
 
