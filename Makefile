@@ -33,12 +33,14 @@ test-matrix: $(VENV)/.installed
 test-examples: $(VENV)/.installed
 	$(BIN)/python -m pytest -m '' tests/test_examples.py tests/test_second_project.py
 
-# The live page in a real browser, Debian's chromium.
+# The live page in a real browser, Debian's chromium, also behind nginx.
 test-web: $(VENV)/.installed-web
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	@{ command -v chromium || command -v chromium-browser; } >/dev/null && \
+		PATH=$$PATH:/usr/sbin command -v nginx >/dev/null || \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
-		else echo "error: no chromium; install it (on Debian: apt-get install chromium)" >&2; exit 2; fi
+			apt-get update -qq && apt-get install -y -qq chromium nginx-light >/dev/null; \
+		else echo "error: no chromium or no nginx; install both" \
+			"(on Debian: apt-get install chromium nginx-light)" >&2; exit 2; fi
 	$(BIN)/python -m pytest -m web -n 0
 
 $(VENV)/.installed-web: $(VENV)/.installed

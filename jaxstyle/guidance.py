@@ -107,13 +107,16 @@ def check_masks(
 ) -> Any:
     """Returns masks of `number` styles, `(*batch, S, H, W)`, of a picture of a `size`, if known.
 
+    One mask for several styles, `(*batch, 1, H, W)`, is the region of their mixture.
+
     Raises:
         ValueError: for another shape, another dtype, or values that are not in [0, 1].
     """
     if masks is None:
         return None
     found = check_mask(masks, "masks", dtype)
-    shape = (number, *(found.shape[-2:] if size is None else size))
+    regions = 1 if found.shape[-3:-2] == (1,) else number
+    shape = (regions, *(found.shape[-2:] if size is None else size))
     valid = (shape, (*batch, *shape))
     if len(shape) != 3 or found.shape not in valid:
         wanted = " or ".join(dict.fromkeys(f"{'(B, ' if b else '('}S, H, W)" for b in ((), batch)))

@@ -142,7 +142,7 @@ def _check_guidance(
         layers_of([term for term in recipe.terms if term.target_image == "style"]),
         number,
         dtype,
-        masked=masks is not None,
+        masked=masks is not None and masks.shape[-3] == number,
         batch=batch,
     )
     style_masks = check_style_masks(options["style_masks"], styles, dtype)

@@ -34,7 +34,8 @@ class StylizeOptions(TypedDict, total=False):
             `(B, S)`. A mapping of layers to shares mixes the styles by layer, see
             `prepare_targets`.
         masks: `(S, H, W)` in [0, 1], the region of the picture for each style; in a batch also
-            `(B, S, H, W)`. By default every style applies everywhere.
+            `(B, S, H, W)`. `(1, H, W)` is the region of the mixture of several styles. By default
+            every style applies everywhere.
         style_masks: for each style None, or `(h, w)` in [0, 1], the region of it that counts; in
             a batch `(B, h, w)`.
         init: the picture to start from: `content`, `noise`, `mean`, or `(H, W, 3)`, in a batch

@@ -15,10 +15,10 @@ from jaxstyle.terms import Features, PositionWeights
 
 
 class Guided(NamedTuple):
-    """The target of a style term whose styles each have a region of the image."""
+    """The target of a style term whose styles each, or together, have a region of the image."""
 
     targets: tuple[Any, ...]
-    """One for each of the S styles."""
+    """One for each of the S styles, or a single one for their mixture."""
     weights: dict[str, jax.Array]
     """Layer -> `(S, h, w)`, the weight of each position in each region."""
     factors: jax.Array

@@ -56,8 +56,8 @@ def prepare_targets(
             not named. They must not be negative and are divided by their sum, which must be
             positive; traced shares cannot be checked under `jax.jit`.
         masks: `(S, H, W)` floating point in [0, 1] or bool, the region of the image that each
-            style is for; by default every style applies everywhere. A position of a layer has the
-            mean of its pixels.
+            style is for; by default every style applies everywhere. `(1, H, W)` is the region of
+            the mixture of several styles. A position of a layer has the mean of its pixels.
         style_masks: for each style None, or `(h, w)` floating point in [0, 1] or bool, the region
             of the style that counts.
         tile: as in `evaluate`, for content and styles.
@@ -89,7 +89,8 @@ def prepare_targets(
     dtype, layers, number = sum_dtype(*images), layers_of(style_terms), len(images)
     size = None if content is None else jnp.shape(content)[:2]
     regions = check_masks(masks, number, size, dtype)
-    shares = check_shares(style_weights, layers, number, dtype, masked=regions is not None)
+    mixed = regions is None or len(regions) < number
+    shares = check_shares(style_weights, layers, number, dtype, masked=not mixed)
     shares = _normalize(shares, layers, number, dtype)
     style_masks = check_style_masks(style_masks, images, dtype) or (None,) * number
     of_styles = [
@@ -101,11 +102,15 @@ def prepare_targets(
             targets[term.name] = term.target([each[term.name] for each in of_styles], shares)
         return targets
 
-    weights = at_layers(network, regions, layers)
-    factors = shares[layers[0]] * number * jnp.mean(regions, (1, 2))
+    weights, areas = at_layers(network, regions, layers), jnp.mean(regions, (1, 2))
     whole = {layer: jnp.ones(1, dtype) for layer in layers}
     for term in style_terms:
-        each = tuple(term.target([of_style[term.name]], whole) for of_style in of_styles)
+        own = [each[term.name] for each in of_styles]
+        if mixed:
+            targets[term.name] = Guided((term.target(own, shares),), weights, areas)
+            continue
+        factors = shares[layers[0]] * number * areas
+        each = tuple(term.target([statistics], whole) for statistics in own)
         targets[term.name] = Guided(each, weights, factors)
     return targets
 

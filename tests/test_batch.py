@@ -1004,13 +1004,13 @@ def test_ctrl_c_while_pictures_are_looked_at(folder, params_file):
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monkeypatch):
     outputs = write_manifest(folder, 3)
-    read = batch_page.load_image
+    read = batch_page.read_picture
 
     def interrupted(*arguments, **settings):
         signal.raise_signal(signal.SIGINT)
         return read(*arguments, **settings)
 
-    monkeypatch.setattr(batch_page, "load_image", interrupted)
+    monkeypatch.setattr(batch_page, "read_picture", interrupted)
     if times == 2:  # the first one has come before: what is painted is on disk
         save = runner._Runner._save
 

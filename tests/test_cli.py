@@ -18,7 +18,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes
-from jaxstyle.app.cli.arguments import options_of
+from jaxstyle.app.cli.arguments import join_repeated, options_of
 from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
 from jaxstyle.recipes import RECIPES
@@ -828,6 +828,22 @@ def test_ctrl_c_saves_the_best_image_so_far(tmp_path, pair, params_file, small_r
         image.load()
 
 
+@pytest.mark.parametrize(
+    ("given", "joined"),
+    [
+        ("--style a --style b", "--style a b"),
+        ("p --style a b --size 3 --style c --plot", "p --style a b c --size 3 --plot"),
+        ("--style=a --size=3 --style=b=c", "--style a b=c --size=3"),
+        ("--style=-a --size 3 p", "--style=-a --size 3 p"),
+        ("--style a --size 3 --size 4", "--style a --size 3 --size 4"),
+        ("--weights a=1 --weights b=-1 -- --style c", "--weights a=1 b=-1 -- --style c"),
+        ("", ""),
+    ],
+)
+def test_a_repeated_option_gives_more_values(given, joined):
+    assert join_repeated(_COMMANDS["stylize"], given.split()) == joined.split()
+
+
 def test_serve_without_its_extra(monkeypatch, capsys):
     for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):  # which it sets
         monkeypatch.setenv(name, "")
@@ -842,3 +858,12 @@ def test_serve_without_its_extra(monkeypatch, capsys):
 def test_serve_refuses_numbers_below_one(option, capsys):
     assert main(["serve", option, "0"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {option} 0: give a whole number")
+
+
+def test_serve_checks_names_before_it_starts(capsys):
+    assert (
+        main(["serve", "--allow-host", "good.example", "--allow-host", "https://a.example/b"]) == 2
+    )
+    assert capsys.readouterr().err.endswith("give one host name alone: --allow-host a.example\n")
+    assert main(["serve", "--root-path", "paint"]) == 2
+    assert capsys.readouterr().err.startswith("error: --root-path paint: give a path such as")

@@ -127,6 +127,18 @@ def test_what_was_unused_for_longest_makes_room(counted, tmp_path, monkeypatch):
     assert len(files & after) == 2
 
 
+def test_few_are_in_memory(counted, tmp_path, monkeypatch):
+    monkeypatch.setattr(compile_cache, "_PROGRAMS", 2)
+    function, compiled = counted
+    call, kept = KeptPrograms(tmp_path), []
+    for length in (2, 3, 2, 4, 3):  # 3 is the least recently used one when 4 comes
+        call(function, (PROBLEM, 2), {"x": jnp.ones(length)}, jnp.zeros(length))
+        kept.append([*call._programs])
+    two, three, four = kept[0][0], kept[1][1], kept[3][1]
+    assert kept == [[two], [two, three], [three, two], [two, four], [four, three]]
+    assert len(compiled) == 3  # the fifth was loaded
+
+
 def test_compiled_in_threads(tmp_path):
     """Each compiles without a change of JAX's settings, which are those of all threads."""
     seen = []

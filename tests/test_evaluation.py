@@ -249,6 +249,31 @@ def test_regions_are_weighted_grams(problem):
     np.testing.assert_allclose(value, expected, rtol=1e-4)
 
 
+def test_one_region_of_a_mixture_of_styles(problem):
+    """Its target is that of the mixture, also with shares by layer; its weight is its area."""
+    params, _, style, image, _ = problem
+    term = STYLE_TERMS["gatys"]
+    styles = style, style[::-1, ::-1] ** 2
+    shares = {"relu1_1": [0.25, 0.75]}
+    mask = np.random.default_rng(3).uniform(size=(1, *image.shape[:2])).astype(np.float32)
+    value, mixed = {}, {}
+    for name, masks in (("mask", mask), ("whole", np.ones_like(mask)), ("none", None)):
+        targets = jaxstyle.prepare_targets(
+            NETWORK, params, (term,), None, styles, style_weights=shares, masks=masks
+        )
+        value[name], _ = jaxstyle.evaluate(NETWORK, params, (term,), targets, {"style": 1.0}, image)
+        mixed[name] = targets["style"]
+    np.testing.assert_allclose(value["whole"], value["none"], rtol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, mixed["mask"].targets[0], mixed["none"])
+    # A mixture of one style is that style with its region.
+    one = guided(problem, "gatys", mask, styles=1)(image)
+    of_two = jaxstyle.prepare_targets(
+        NETWORK, params, (term,), None, styles, style_weights=[1.0, 0.0], masks=mask
+    )
+    other, _ = jaxstyle.evaluate(NETWORK, params, (term,), of_two, {"style": 1.0}, image)
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
 def test_an_empty_region_has_no_gradient(problem):
     *_, image, _ = problem
     masks = np.zeros((2, *image.shape[:2]), np.float32)

@@ -1,4 +1,4 @@
-"""The gate of the live page: foreign websites, foreign names, and quotas of uploads."""
+"""The gate of the live page: foreign websites and names, proxies, frames, quotas of uploads."""
 
 import asyncio
 import json
@@ -7,8 +7,12 @@ import pytest
 
 pytest.importorskip("starlette", reason="no Gradio: pip install '.[web]'")
 
+from starlette.formparsers import MultiPartException
+
 from jaxstyle.app.web import request_filter
+from jaxstyle.app.web.origins import Origins, check_name, check_root_path
 from jaxstyle.app.web.request_filter import RequestFilter
+from jaxstyle.io import InputError
 
 HOST = ("host", "127.0.0.1:7860")
 SITE = ("sec-fetch-site", "cross-site")
@@ -31,28 +35,63 @@ def ask(tmp_path):
 
     gates = {}
 
-    def ask(method, path, *headers, client="127.0.0.1", size=9, allow=()):
+    def ask(method, path, *headers, client="127.0.0.1", size=9, allow=(), root=""):
         headers = [*headers, *([("content-length", str(size))] if method == "POST" else [])]
-        scope = {
-            "type": "http", "method": method, "path": path, "client": (client, 1),
-            "headers": [(key.encode(), value.encode()) for key, value in headers],
-            "query_string": b"",
-        }  # fmt: skip
-        sent = []
-
-        async def receive():
-            return {"type": "http.request", "body": b"{}", "more_body": False}
-
-        async def send(message):
-            sent.append(message)
-
+        origins = Origins(allow, root, "127.0.0.1")
         gate = gates.setdefault(
-            allow, RequestFilter(app, folder=tmp_path, max_upload=1000, allow_hosts=allow)
+            (allow, root),
+            RequestFilter(app, folder=tmp_path, max_upload=1000, max_disk=1e6, origins=origins),
         )
-        asyncio.run(gate(scope, receive, send))
-        return sent[0]["status"]
+        return send_to(gate, method, path, headers, client=client)[0]
 
     return ask
+
+
+def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",)):
+    """Returns status, headers and body of the answer to a request."""
+    scope = {
+        "type": "http", "method": method, "path": path, "client": (client, 1),
+        "headers": [(key.encode(), value.encode()) for key, value in headers],
+        "query_string": b"",
+    }  # fmt: skip
+    parts, sent = [*body], []
+
+    async def receive():
+        if not parts:
+            return {"type": "http.disconnect"}
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(gate(scope, receive, send))
+    text = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), text.decode()
+
+
+def gate_of(app, tmp_path, *allow, root="", **settings):
+    settings = {"folder": tmp_path, "max_upload": 1000, "max_disk": 1e6, **settings}
+    return RequestFilter(app, origins=Origins(allow, root, "127.0.0.1"), **settings)
+
+
+@pytest.fixture
+def seen(tmp_path):
+    """Sends a request through a gate; returns the answer, and the scope that came through."""
+
+    def seen(method, path, *headers, allow=(), root="", kind="text/html", **more):
+        scopes = []
+
+        async def app(scope, receive, send):
+            scopes.append(scope)
+            head = [(b"content-type", kind.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": b"{}"})
+
+        answer = send_to(gate_of(app, tmp_path, *allow, root=root), method, path, headers, **more)
+        return answer, (scopes or [None])[0]
+
+    return seen
 
 
 POSTS = ["/gradio_api/upload", "/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset"]
@@ -108,6 +147,179 @@ def test_known_names(ask):
     for host in (HOST, ("host", "paint.example")):
         assert ask("POST", POSTS[0], host, origin, allow=allow) == 200
         assert ask("POST", POSTS[0], host, ("origin", "https://evil.example"), allow=allow) == 403
+
+
+PROXY = ("paint.example",)
+
+
+def test_a_refusal_says_which_option_permits_it(seen):
+    cases = [
+        ((("host", "paint.example"),), "--allow-host paint.example\n"),
+        ((("host", "evil<b>.example"),), "--allow-host NAME\n"),
+        ((HOST, ("x-forwarded-host", "paint.example")), "--allow-host paint.example\n"),
+        ((HOST, ("origin", "https://paint.example")), "--allow-host paint.example\n"),
+        ((HOST, SITE), "from another website\n"),
+    ]
+    for headers, end in cases:
+        (status, head, text), scope = seen("GET", "/config", *headers)
+        assert (status, scope) == (403, None)
+        assert text.endswith(end)
+        assert text.count("\n") == 1
+        assert head[b"content-type"].startswith(b"text/plain")
+        (status, _, text), _ = seen("POST", POSTS[1], *headers)
+        assert status == 403
+        assert json.loads(text)["detail"] == seen("GET", "/config", *headers)[0][2].strip()
+    (_, _, text), _ = seen("GET", "/paint/", HOST)
+    assert text.endswith("use --root-path\n")
+    (_, _, text), _ = seen("POST", POSTS[0], HOST, ("content-length", "20000"))
+    assert text.endswith("or raise --max-upload\n")
+
+
+def test_a_path_behind_a_proxy(seen):
+    for root in ("/paint", "https://paint.example/paint"):
+        for asked, path in (
+            ("/paint/", "/"), ("/", "/"), ("//", "/"), ("/paint/config", "/config"),
+            ("/config", "/config"), ("/paint//config", "/config"), ("//config", "/config"),
+            ("/paint/assets/a.js", "/assets/a.js"),
+        ):  # fmt: skip
+            (status, _, _), scope = seen("GET", asked, HOST, root=root)
+            assert (status, scope["path"]) == (200, path), asked
+        (status, head, _), _ = seen("GET", "/paint", HOST, root=root)
+        assert (status, head[b"location"]) == (307, b"/paint/")
+        for asked in ("/paintings/config", "/paint/docs", "/paint/paint/config", "/other/config",
+                      "/paint/../docs", "/paint/gradio_api/file=/etc/passwd"):  # fmt: skip
+            assert seen("GET", asked, HOST, root=root)[0][0] in (403, 404), asked
+
+
+def test_the_address_that_the_browser_knows(seen):
+    """Gradio builds the addresses of its files from these headers; they are not taken from all."""
+
+    def forwarded(*headers, method="POST", allow=PROXY):
+        (status, _, _), scope = seen(method, POSTS[1] if method == "POST" else "/", *headers,
+                                     allow=allow)  # fmt: skip
+        assert status == 200
+        known = dict(scope["headers"])
+        assert b"x-gradio-server" not in known
+        return [known.get(f"x-forwarded-{name}".encode()) for name in ("host", "proto")]
+
+    name, https = ("x-forwarded-host", "paint.example"), ("x-forwarded-proto", "https")
+    origin = ("origin", "https://paint.example:8443")
+    assert forwarded(HOST) == [None, None]
+    assert forwarded(HOST, origin) == [b"paint.example:8443", b"https"]
+    assert forwarded(HOST, ("origin", "http://127.0.0.1:7860"), https) == [b"127.0.0.1:7860",
+                                                                          b"http"]  # fmt: skip
+    assert forwarded(HOST, name, https, method="GET") == [b"paint.example", b"https"]
+    assert forwarded(("host", "paint.example"), https, method="GET") == [None, b"https"]
+    several = ("x-forwarded-proto", "https, http"), ("x-forwarded-host", "paint.example, 127.0.0.1")
+    assert forwarded(HOST, *several, method="GET") == [b"paint.example", b"https"]
+    assert forwarded(HOST, ("x-gradio-server", "https://evil.example")) == [None, None]
+    assert forwarded(HOST, ("x-forwarded-proto", "javascript")) == [None, None]
+    for foreign in ("evil.example", "paint.example, evil.example", "", "paint.example.evil"):
+        answer, scope = seen("GET", "/", HOST, ("x-forwarded-host", foreign), allow=PROXY)
+        assert (answer[0], scope) == (403, None)
+
+
+def test_only_named_websites_may_frame_it(seen):
+    frame = [HOST, SITE, ("sec-fetch-dest", "iframe")]
+
+    def policy(*headers, allow=(), root=""):
+        (status, head, _), _ = seen("GET", "/", *headers, allow=allow, root=root)
+        found = head.get(b"content-security-policy", b"").decode()
+        return status, found.rpartition("frame-ancestors ")[2]
+
+    assert policy(HOST) == (200, "'self'")
+    assert policy(*frame) == (403, "")
+    assert policy(*frame, allow=("blog.example",)) == (200, "'self' blog.example blog.example:*")
+    assert policy(*frame, root="https://blog.example/a") == (
+        200, "'self' blog.example blog.example:*"
+    )  # fmt: skip
+    referer = ("referer", "https://blog.example/")
+    assert policy(*frame, referer, allow=("blog.example",))[0] == 200
+    assert policy(*frame, referer, allow=PROXY) == (403, "")
+    for path in ("/config", "/theme.css"):
+        assert seen("GET", path, *frame, allow=PROXY)[0][0] == 403
+    # To be named gives no more: the page's own requests come from the page.
+    for headers in ((SITE,), (SITE, ("origin", "https://paint.example"))):
+        assert seen("POST", POSTS[0], HOST, *headers, allow=PROXY)[0][0] == 403
+    # Where the server listens is a name of its own, but not of other programs there.
+    origin = ("origin", "http://127.0.0.1:3000")
+    assert seen("POST", POSTS[0], HOST, origin, allow=PROXY)[0][0] == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("https://a.example/x", ": --allow-host a.example"), ("a.example:80", "-host a.example"),
+     ("*.example", "example.org"), ("", "example.org"), ("a b", "example.org"),
+     ("a.example,b.example", "example.org"), ("a.example;", "example.org")],
+)  # fmt: skip
+def test_names_are_checked(name, advice):
+    with pytest.raises(InputError, match="give one host name alone") as caught:
+        check_name(name)
+    assert str(caught.value).endswith(advice)
+    assert check_name("Paint.Example") == "paint.example"
+
+
+def test_root_paths_are_checked():
+    for given, kept in (("/paint/", "/paint"), ("/", ""), ("", ""), ("/a/b-c", "/a/b-c"),
+                        ("/user/x@y/proxy/7860", "/user/x@y/proxy/7860"),
+                        ("https://a.example:1/", "https://a.example:1"),
+                        ("http://a.example/b", "http://a.example/b")):  # fmt: skip
+        assert check_root_path(given) == kept
+    for given in ("paint", "//evil.example", "ftp://a.example", "/a b", "/a?b", "/a;b", "https://"):
+        with pytest.raises(InputError, match="--root-path"):
+            check_root_path(given)
+
+
+def test_streams_are_not_held_back(seen):
+    (_, head, _), _ = seen("GET", "/gradio_api/queue/data", HOST, kind="text/event-stream; x")
+    assert head[b"x-accel-buffering"] == b"no"
+    assert b"no-transform" in head[b"cache-control"]
+    (_, head, _), _ = seen("GET", "/", HOST)
+    assert b"x-accel-buffering" not in head
+
+
+def test_uploads_without_a_length_are_counted(tmp_path):
+    async def app(scope, receive, send):
+        """Gradio's parser of forms raises and catches that error, and removes the file."""
+        received, status = 0, 200
+        try:
+            more = True
+            while more:
+                message = await receive()
+                received += len(message["body"])
+                more = message["more_body"]
+        except MultiPartException as error:
+            status = 413 if "maximum allowed size" in error.message else 400
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": str(received).encode()})
+
+    gate = gate_of(app, tmp_path)
+
+    def upload(*parts, path=POSTS[0], headers=()):
+        status, _, text = send_to(gate, "POST", path, [HOST, *headers], body=parts)
+        return status, text
+
+    assert upload(*[bytes(100)] * 100) == (200, "10000")
+    assert upload(*[bytes(100)] * 120) == (413, "11000")
+    # Nor does a wrong length help.
+    assert upload(*[bytes(100)] * 120, headers=[("content-length", "5")]) == (413, "11000")
+    assert upload(bytes(100), headers=[("transfer-encoding", "chunked")]) == (200, "100")
+    assert upload() == (400, "0")  # it breaks off
+    calls = [b'"' + bytes(50_000).replace(b"\0", b"x")] * 2
+    assert upload(*calls, b'"', path=POSTS[1])[0] == 413
+    assert upload(b"[1, ", b"2]", path=POSTS[1])[0] == 200
+    assert upload(b"[1, ", b"2", path=POSTS[1])[0] == 400
+
+
+def test_no_more_than_the_quota(tmp_path):
+    async def app(scope, receive, send):
+        raise AssertionError("it must not come here")
+
+    (tmp_path / "visit-1").mkdir()
+    (tmp_path / "visit-1" / "a.png").write_bytes(bytes(2000))
+    status, _, text = send_to(gate_of(app, tmp_path, max_disk=1999), "POST", POSTS[0], [HOST])
+    assert status == 507
+    assert "--max-disk" in text
 
 
 def test_the_oldest_uploads_go(ask, tmp_path, monkeypatch):

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
-from jaxstyle.app.web.server_folder import bytes_in, remove, server_folder
+from jaxstyle.app.web.server_folder import bytes_in, remove, remove_old, server_folder
 
 
 @pytest.fixture
@@ -81,3 +82,30 @@ def test_what_a_killed_server_has_left(temporary, tmp_path):
 def test_removing_what_is_gone(tmp_path):
     remove(tmp_path / "nowhere")
     assert bytes_in(tmp_path / "nowhere") == 0
+
+
+def test_what_nobody_has_used_for_long_goes(temporary):
+    """A page that runs for weeks: visits and uploads are removed by age."""
+    hour = 3600
+    with server_folder() as folder:
+        ages = {
+            "visit-old/a/shown": 30 * hour,
+            "visit-new/a/shown": 20 * hour,
+            "upload-old": 7 * hour,
+            "upload-new": 5 * hour,
+        }
+        for name in ages:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "picture.png").write_bytes(b"1")
+        (folder / "visit-running" / "a" / "shown").mkdir(parents=True)
+        (folder / "tmp-old").write_bytes(b"1")
+        ages |= {"tmp-old": 7 * hour, "visit-running": 90 * hour, ".jaxstyle-page": 90 * hour}
+        for name, age in ages.items():
+            for path in [folder / name, *(folder / name).rglob("*"), *(folder / name).parents]:
+                if folder in path.parents:
+                    os.utime(path, (0, time.time() - age))
+        os.utime(folder / "visit-running" / "a" / "shown")  # where a run saves its previews
+        remove_old(folder)
+        assert {each.name for each in folder.iterdir()} == {
+            ".jaxstyle-page", "visit-new", "visit-running", "upload-new",
+        }  # fmt: skip

@@ -33,6 +33,7 @@ LOADED = "/jaxstyle/program_load_duration"
 """The event of `jax.monitoring` for a program that was loaded."""
 
 _BYTES = 2**29  # beyond, the least recently used files are removed
+_PROGRAMS = 48  # in memory, of a dozen sizes; beyond, the least recently used are dropped
 
 
 class KeptPrograms:
@@ -60,10 +61,12 @@ class KeptPrograms:
         mesh = static[0].mesh
         devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)
         name = self._name(function, static, arrays, devices)
-        if name not in self._programs:
-            loaded = self._load(name, devices)
-            self._programs[name] = loaded or self._compile(name, function, static, arrays)
-        return self._programs[name](*arrays)
+        program = self._programs.pop(name, None) or self._load(name, devices)
+        program = program or self._compile(name, function, static, arrays)
+        self._programs[name] = program  # the last one is the one that was used last
+        for unused in [*self._programs][:-_PROGRAMS]:
+            self._programs.pop(unused, None)
+        return program(*arrays)
 
     def _name(
         self,

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
+from jaxstyle.app.matching import load_mask, load_start
 from jaxstyle.app.memory_estimate import (
     can_be_tiled,
     check_memory,
@@ -18,8 +19,9 @@ from jaxstyle.app.memory_estimate import (
 )
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
-from jaxstyle.io import InputError, load_image
+from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_path
+from jaxstyle.io.images import Picture, read_picture
 from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
@@ -31,8 +33,8 @@ class Pictures(NamedTuple):
 
     content: np.ndarray  # zeros for a texture
     styles: Sequence[np.ndarray]
-    masks: np.ndarray | None  # one for each style
-    style_masks: Sequence[np.ndarray] | None
+    masks: np.ndarray | None  # one for each style, or one for all
+    style_masks: Sequence[np.ndarray | None] | None
     init: Any  # a picture or a name
 
 
@@ -45,6 +47,10 @@ class Loaded(NamedTuple):
     """Source and hash of the network weights."""
     shape: tuple[int, int]
     """`(H, W)` of the result: the content's, without padding."""
+    alpha: np.ndarray | None = None
+    """`(H, W)`, the opacity of the result: the content's; None if it is 1 everywhere."""
+    dpi: tuple[float, float] | None = None
+    """The content's, which the result keeps."""
 
 
 def load(job: Job) -> Loaded:
@@ -53,13 +59,16 @@ def load(job: Job) -> Loaded:
     Raises:
         InputError: if a file cannot be read, or the pictures do not fit each other.
     """
-    content, styles, init = _load_images(job)
-    masks, style_masks = _load_masks(job, content, styles)
+    styles = [read_source(job, path, "style", job.style_size) for path in job.styles]
+    content, init = _load_content(job)
+    masks, style_masks = load_masks(job, content, styles)
     preprocessing = vgg_of(job.recipe).preprocessing
     params, info = load_params_and_info(job.params, preprocessing=preprocessing)
-    pictures = _at_working_size(Pictures(content, styles, masks, style_masks, init), job)
+    images = tuple(style.image for style in styles)
+    pictures = _at_working_size(Pictures(content.image, images, masks, style_masks, init), job)
     weights = {"source": info.source, "sha256": info.sha256}
-    return Loaded(pictures, params, weights, (content.shape[0], content.shape[1]))
+    shape = (content.image.shape[0], content.image.shape[1])
+    return Loaded(pictures, params, weights, shape, content.alpha, content.dpi)
 
 
 def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
@@ -68,72 +77,89 @@ def _at_working_size(pictures: Pictures, job: Job) -> Pictures:
         return pictures
     content, styles, masks, style_masks, init = pictures
     shape = padded_shape(content.shape, job.multiple_of)
+    of_styles = [cropped_shape(style.shape, job.multiple_of) for style in styles]
     return Pictures(
         pad(content, shape),
-        tuple(crop(style, cropped_shape(style.shape, job.multiple_of)) for style in styles),
+        tuple(crop(style, own) for style, own in zip(styles, of_styles, strict=True)),
         None if masks is None else np.stack([pad(mask, shape) for mask in masks]),
-        style_masks,  # a batch has neither style masks nor a picture to start from
-        init,
+        crop_masks(style_masks, of_styles),
+        init,  # a batch has no picture to start from
     )
 
 
-def _load_images(job: Job) -> tuple[np.ndarray, tuple[np.ndarray, ...], Any]:
-    styles = tuple(_load(job, path, "style", job.style_size) for path in job.styles)
+def crop_masks(
+    style_masks: Sequence[np.ndarray | None] | None, shapes: Sequence[tuple[int, int]]
+) -> Sequence[np.ndarray | None] | None:
+    """Crops the masks of styles like the styles."""
+    if style_masks is None:
+        return None
+    pairs = zip(style_masks, shapes, strict=True)
+    return tuple(None if mask is None else crop(mask, shape) for mask, shape in pairs)
+
+
+def _load_content(job: Job) -> tuple[Picture, Any]:
+    """Returns the content, and the picture or the name to start from."""
     init: Any = job.init
-    named = job.init_picture is None
-    if not named:
-        if not Path(init).suffix and not Path(init).exists():
-            raise InputError(f"--init {init}: choose from content, noise and mean, or name a file")
-        init = load_image(init, size=job.size)
-    if job.content is not None:
-        content = _load(job, job.content, "content", job.size)
+    if job.init_picture is None:
+        # For a texture only its size is used. That of the style is as good as any.
+        path = job.content or job.styles[0]
+        content = read_source(job, path, "content", job.size)
+    elif not job.init_picture.suffix and not job.init_picture.exists():
+        raise InputError(f"--init {job.init}: choose from content, noise and mean, or name a file")
+    elif job.content is None:
+        content = read_picture(job.init_picture, size=job.size)
+        init = content.image
     else:
-        # Only its size is used. For a texture, the size of the style is as good as any.
-        content = np.zeros_like(_load(job, job.styles[0], "content", job.size) if named else init)
-    check_size(job, "init", job.init, content.shape)
-    if not named and init.shape != content.shape:
-        raise InputError(
-            f"--init {job.init} has another aspect ratio than the content: "
-            f"{init.shape[1]}x{init.shape[0]} px instead of "
-            f"{content.shape[1]}x{content.shape[0]}; crop it, or start from content or noise"
-        )
-    return content, styles, init
+        content = read_source(job, job.content, "content", job.size)
+        init = load_start(job.init_picture, content)
+    check_size(job, "init", job.init, content.image.shape)
+    if job.content is None:
+        content = Picture(np.zeros_like(content.image), None, None)
+    return content, init
 
 
-def _load_masks(
-    job: Job, content: np.ndarray, styles: Sequence[np.ndarray]
-) -> tuple[np.ndarray | None, tuple[np.ndarray, ...] | None]:
-    masks = [load_mask("--mask", path, content) for path in job.masks]
-    of_styles = tuple(
-        load_mask("--style-mask", path, style)
-        for path, style in zip(job.style_masks, styles)  # noqa: B905  none, or one each
-    )
-    return np.stack(masks) if masks else None, of_styles or None
-
-
-def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
-    """Reads a mask, `(H, W)` in [0, 1], for an image `(H, W, 3)`; transparency counts as black.
+def load_masks(
+    job: Job, content: Picture, styles: Sequence[Picture]
+) -> tuple[np.ndarray | None, Sequence[np.ndarray | None] | None]:
+    """Returns the regions of the content and of the styles: masks, without what is transparent.
 
     Raises:
-        InputError: if it cannot be read, has another aspect ratio, or is all black.
+        InputError: if a mask cannot be read, does not fit its picture, or is all black.
     """
-    mask = load_image(path, size=max(image.shape[:2]), background=0.0).mean(-1)
-    if mask.shape != image.shape[:2]:
+    masks = None
+    if job.masks:
+        masks = np.stack([load_mask("--mask", path, content.image) for path in job.masks])
+    if content.alpha is not None:  # without masks, one for all styles
+        masks = content.alpha[None] * (1 if masks is None else masks)
+        if not masks.max() > 0:
+            raise InputError("--mask is white only where the content is transparent: paint it anew")
+    of_styles = [style.alpha for style in styles]
+    for index, path in enumerate(job.style_masks):
+        mask, alpha = load_mask("--style-mask", path, styles[index].image), of_styles[index]
+        region = mask if alpha is None else mask * alpha
+        if not region.max() > 0:
+            raise InputError(
+                f"--style-mask {describe_path(path)} is white only where its style is transparent: "
+                "paint it anew"
+            )
+        of_styles[index] = region
+    return masks, None if all(mask is None for mask in of_styles) else of_styles
+
+
+def read_source(job: Job, path: Path, source: str, size: int) -> Picture:
+    """Reads a content or a style, named by `source`, with a long edge of `size`.
+
+    Raises:
+        InputError: if it cannot be read, is too small, or nothing of it can be seen.
+    """
+    picture = read_picture(path, size=size)
+    check_size(job, source, path, picture.image.shape)
+    if picture.alpha is not None and not picture.alpha.max() > 0:
         raise InputError(
-            f"{option} {path} has another aspect ratio than its picture: {mask.shape[1]}x"
-            f"{mask.shape[0]} px instead of {image.shape[1]}x{image.shape[0]}; crop it"
+            f"{source} {describe_path(path)} is transparent everywhere, which leaves nothing to "
+            "paint; save it without its alpha channel"
         )
-    if not mask.max() > 0:
-        raise InputError(f"{option} {path} is all black: paint its region white")
-    if mask.min() == 1:
-        print_message(f"{option} {describe_path(path)} is all white: it selects the whole picture")
-    return mask
-
-
-def _load(job: Job, path: Path, source: str, size: int) -> np.ndarray:
-    image = load_image(path, size=size)
-    check_size(job, source, path, image.shape)
-    return image
+    return picture
 
 
 def check_size(job: Job, source: str, path: object, shape: Sequence[int]) -> None:

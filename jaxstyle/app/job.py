@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Job:
     checkpoint: Path | None = None
     plot: bool = False
     report: Path | None = None  # a folder
+    bits: int = 8  # of each color of the picture
     overwrite: bool = False  # files that jaxstyle did not write
     command: str = ""  # makes the picture again
     progress: str = "auto"  # plain, json
@@ -67,6 +69,7 @@ class Job:
             "style_scale": self.style_scale,
             "precision": self.precision,
             "multiple_of": self.multiple_of,
+            **({} if self.bits == 8 else {"bits": self.bits}),
         }
 
     @property
@@ -300,3 +303,22 @@ def with_settings(
     return dataclasses.replace(
         recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
     )
+
+
+def check_stdout(job: Job) -> None:
+    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
+
+    Raises:
+        InputError: if it is one, or options are for a picture in a file.
+    """
+    if job.plot or job.preview_every:
+        raise InputError(
+            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
+            "file"
+        )
+    if job.progress == "json":
+        raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout.isatty():
+        raise InputError(
+            "--output - writes a picture to stdout, which is a terminal: add > out.png"
+        )

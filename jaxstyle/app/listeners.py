@@ -22,6 +22,7 @@ from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import InputError, save_image, write_atomically, write_json
 from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, show_path
+from jaxstyle.io.image_alpha import on_white
 
 NOT_FINITE = "the loss is not finite at the start; use smaller loss weights"
 """Why there is no picture of a run that ends with `Status.NON_FINITE_START`."""
@@ -40,6 +41,14 @@ class Step(NamedTuple):
     """An entry for each step so far, as in the JSON; empty in a batch."""
     checkpoint: Checkpoint | None = None
     """The latest one. Its arrays are valid until the run makes its next step."""
+    alpha: np.ndarray | None = None
+    """`(H, W)`, the opacity of the result; None if it is 1 everywhere."""
+
+    @property
+    def shown(self) -> Any:
+        """The picture of a single run, `(H, W, 3)`, on white."""
+        image = np.asarray(self.result.image)
+        return image if self.alpha is None else on_white(image, self.alpha)
 
 
 class Finished(NamedTuple):
@@ -48,7 +57,7 @@ class Finished(NamedTuple):
     job: Job
     """Its `output` is where the picture is."""
     image: np.ndarray
-    """`(H, W, 3)`."""
+    """`(H, W, 3)`, on white."""
     metadata: dict[str, Any]
     """The content of the JSON."""
     pictures: Pictures
@@ -206,7 +215,7 @@ class Previews(Listener):
         path = job.preview_path(step.number)
         try:
             _check(job, path)
-            save_image(path, step.result.image)
+            save_image(path, step.result.image, alpha=step.alpha)
         except InputError as error:
             print_message(f"no preview: {error}")  # the picture itself is still being painted
 
@@ -248,8 +257,7 @@ class Report(Listener):
     def see(self, step: Step) -> None:
         """Takes a picture if one is due."""
         if run_page.is_due(step.number, step.total, self._snapshots):
-            small = embed(np.asarray(step.result.image), THUMBNAIL)
-            self._snapshots[step.number] = small
+            self._snapshots[step.number] = embed(step.shown, THUMBNAIL)
 
     def finish(self, finished: Finished) -> None:
         """Writes the page."""

@@ -13,13 +13,13 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.console import print_message
-from jaxstyle.app.job import Job
+from jaxstyle.app.job import Job, check_stdout
 from jaxstyle.app.pages.html import check_folder, page_path
 from jaxstyle.io import (
     InputError,
@@ -28,7 +28,6 @@ from jaxstyle.io import (
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
-from jaxstyle.io.image_writer import encode_image
 from jaxstyle.io.json_file import checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -42,10 +41,10 @@ def check_job(job: Job) -> None:
         InputError: if a file cannot be written, or another one would be lost.
     """
     if job.is_stdout:
-        _check_stdout(job)
+        check_stdout(job)
         written = []
     else:
-        check_extension(job.output, size=job.size)
+        check_extension(job.output, size=job.size, bits=job.bits)
         written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)
@@ -65,25 +64,6 @@ def check_job(job: Job) -> None:
         described={job.metadata_path: job.output},
         overwrite=job.overwrite,
     )
-
-
-def _check_stdout(job: Job) -> None:
-    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
-
-    Raises:
-        InputError: if it is one, or options are for a picture in a file.
-    """
-    if job.plot or job.preview_every:
-        raise InputError(
-            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
-            "file"
-        )
-    if job.progress == "json":
-        raise InputError("--output - and --progress json both write to stdout: name a file")
-    if sys.stdout.isatty():
-        raise InputError(
-            "--output - writes a picture to stdout, which is a terminal: add > out.png"
-        )
 
 
 def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
@@ -210,13 +190,16 @@ def check_replaceable(path: Path) -> None:
         )
 
 
-def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> Path | None:
+def save_picture(
+    path: Path, image: np.ndarray, *, overwrite: bool = False, **options: Any
+) -> Path | None:
     """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
         path: the wanted path; `-` is stdout.
         image: `(H, W, 3)` in [0, 1].
         overwrite: as in `check_outputs`. A new file may have appeared since then.
+        **options: alpha, dpi and bits, see `save_image`.
 
     Returns:
         The path of the picture; None if it could not be saved anywhere.
@@ -224,19 +207,19 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
     while True:
         try:
             if str(path) == "-":
-                sys.stdout.buffer.write(encode_image("stdout.png", image))
+                save_image(sys.stdout.buffer, image, format="PNG", **options)
                 sys.stdout.flush()
                 return path
             if not overwrite:
                 check_replaceable(path)
-            save_image(path, image)
+            save_image(path, image, **options)
             return path
         except (InputError, OSError, MemoryError) as error:
             problem = str(error) or describe_error(error)
         name = f"{path.stem.strip('-') or 'out'}-{secrets.token_hex(4)}.png"
         for folder in (path.parent, *_other_folders()):
             try:
-                save_image(folder / name, image)
+                save_image(folder / name, image, **options)
             except (InputError, OSError, MemoryError):
                 continue
             print_message(f"error: {problem}. The picture is in {describe_path(folder / name)}")
@@ -244,6 +227,20 @@ def save_picture(path: Path, image: np.ndarray, *, overwrite: bool = False) -> P
         print_message(f"error: {problem}; nor could it be saved in another folder")
         if not _wait_for_user():
             return None
+
+
+def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:
+    """Says before a run if its picture will be transparent in a format that cannot be.
+
+    Args:
+        path: of the picture.
+        alpha: its opacity, None if it is 1 everywhere.
+    """
+    if alpha is not None and path.suffix.lower() in (".jpg", ".jpeg"):
+        print_message(
+            f"{describe_path(path)}: JPEG has no transparency, so the photo's transparent parts "
+            "become white; name a .png to keep them"
+        )
 
 
 def _other_folders() -> Iterator[Path]:

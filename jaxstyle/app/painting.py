@@ -138,6 +138,7 @@ def _prepare(job: Job) -> _Run:
     content = loaded.pictures.content
     mesh = devices.mesh_of(job.shard, job.devices)
     tile = inputs.fit_memory(job, content, loaded.pictures.styles, mesh)
+    outputs.announce_transparency(job.output, loaded.alpha)
     if not job.quiet and jax.process_index() == 0:
         print_message(
             f"{job.content.name if job.content else 'texture'} at {content.shape[1]}x"
@@ -159,7 +160,8 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         pictures.content,
         pictures.styles,
         recipe=job.recipe,
-        style_weights=job.style_weights,
+        # A single style has all shares. By layer, they would exclude the mask of transparency.
+        style_weights=job.style_weights if len(job.styles) > 1 else None,
         masks=pictures.masks,
         style_masks=pictures.style_masks,
         init=pictures.init,
@@ -177,7 +179,8 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         trace += _new_entries(number, result, trace, time.perf_counter() - begin)
         checkpoint = kept.pop() if kept else None
         kept.clear()
-        yield Step(number, result.trace.shape[-1], result, tuple(trace), checkpoint)
+        total = result.trace.shape[-1]
+        yield Step(number, total, result, tuple(trace), checkpoint, run.loaded.alpha)
 
 
 def _is_saveable(step: Step | None) -> bool:
@@ -230,9 +233,16 @@ def _save(
         metadata["status"] = "failed" if code == 1 else "interrupted"
     if code == 1 and problem is not None:
         metadata["problem"] = _reason(problem)
-    image = np.asarray(result.image)
+    image, loaded = np.asarray(result.image), run.loaded
     with timed(run.seconds, "save"):
-        saved = outputs.save_picture(job.output, image, overwrite=job.overwrite)
+        saved = outputs.save_picture(
+            job.output,
+            image,
+            overwrite=job.overwrite,
+            alpha=loaded.alpha,
+            dpi=loaded.dpi,
+            bits=job.bits,
+        )
     complete = saved == job.output
     if saved is None:
         print_json(job.progress, {"output": None, "status": metadata["status"]})
@@ -240,7 +250,7 @@ def _save(
         metadata["seconds"] = round_seconds(run.seconds)
         metadata |= {"output": saved.name, "sha256": hash_or_none(saved)}
         there = dataclasses.replace(job, output=saved)
-        complete &= finish(listeners, Finished(there, image, metadata, run.loaded.pictures))
+        complete &= finish(listeners, Finished(there, step.shown, metadata, loaded.pictures))
     if "problem" in metadata:
         place = "" if saved is None else f"; the best picture so far is in {describe_path(saved)}"
         print_message(

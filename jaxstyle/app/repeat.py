@@ -110,6 +110,9 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
     if multiple_of not in (1, MULTIPLE):
         raise InputError(f"multiple_of {multiple_of}: choose 1 or {MULTIPLE}")
     check_positive("tile", tile)
+    bits = convert(int, metadata.get("bits", 8), "bits")  # older files have none
+    if bits not in (8, 16):
+        raise InputError(f"bits {bits}: choose 8 or 16")
     return {
         "size": max(size),
         "init": init or get(Literal["content", "noise", "mean"], "init"),
@@ -118,6 +121,7 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
         "style_scale": get(float, "style_scale"),
         "precision": get(Literal["float32", "tf32", "bfloat16"], "precision"),
         "multiple_of": multiple_of,
+        "bits": bits,
         "tile": tile,
     }
 

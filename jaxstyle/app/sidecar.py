@@ -57,6 +57,7 @@ def describe_picture(
         "device": device_name(),
         "precision": job.precision,
         "multiple_of": job.multiple_of,
+        "bits": job.bits,
         "tile": tile,
         "shard": job.shard,
         "devices": 1 if mesh is None else mesh.size,

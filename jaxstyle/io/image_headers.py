@@ -11,8 +11,11 @@ import struct
 from collections.abc import Iterator
 from typing import IO, BinaryIO, TypeAlias
 
+from jaxstyle.io.foreign import advice_for, brands_of, describe_foreign, heif_kind_of, kind_of
+from jaxstyle.io.heif import has_many_items
+
+FORMATS = "PNG, JPEG, WebP, TIFF, AVIF, BMP or GIF"
 RAW = "is a camera's raw file; export it as JPEG or 16-bit TIFF first"
-_HEIC = "is a HEIC photo, which cannot be read; export it as JPEG first"
 _MANY = "consists of too many small parts; save it again as PNG or JPEG"
 
 _RAW_EXTENSIONS = (
@@ -23,7 +26,6 @@ _RAW_EXTENSIONS = (
 # Fujifilm, Canon (CRW), Sigma, Minolta, Panasonic and Leica, Olympus (three).
 _RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"II\x1a\0\0\0HEAPCCDR", b"FOVb", b"\0MRM", b"IIU\0", b"IIRO",
               b"IIRS", b"MMOR")  # fmt: skip
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Tags of TIFF and of DNG.
@@ -37,20 +39,6 @@ _MOST_TAGS = 2**16  # of one directory
 _Tags: TypeAlias = dict[int, tuple[int, ...]]
 
 
-def describe_foreign(head: bytes) -> str | None:
-    """Says what a file is instead of the expected one, as the rest of a sentence, if known.
-
-    Args:
-        head: its first bytes, some hundred.
-    """
-    if head.startswith(b"version https://git-lfs"):
-        return "is a pointer of Git LFS, not the file itself; get it with: git lfs pull"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:20].lower()
-    if start.startswith((b"<!doctype", b"<html", b"<head")):
-        return "is a web page instead of the expected file; download it again"
-    return None
-
-
 def why_not_read(file: BinaryIO, extension: str) -> str | None:
     """Says why a decoder must not get a file, as the rest of a sentence; None if it may.
 
@@ -59,17 +47,24 @@ def why_not_read(file: BinaryIO, extension: str) -> str | None:
         extension: of its name, such as `.tif`.
     """
     head = file.read(512)
-    if head.startswith(_RAW_MAGIC) or head[4:12] == b"ftypcrx ":
+    if head.startswith(_RAW_MAGIC) or b"crx " in brands_of(head):
         return RAW
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
-        return _HEIC
+    if heif_kind_of(head) is not None:
+        return _MANY if has_many_items(file) else None
     if head.startswith(_TIFF):
         # Canon writes "CR" after a TIFF's first bytes, Phase One "IIII" or "MMMM".
-        named_raw = extension.lower() in _RAW_EXTENSIONS or head[8:12] in (b"CR\2\0", b"IIII")
-        if named_raw or _shows_a_thumbnail(file):
+        marked = head[8:12] in (b"CR\2\0", b"IIII", b"MMMM")
+        if marked or extension.lower() in _RAW_EXTENSIONS or _shows_a_thumbnail(file):
             return RAW
         return _MANY if announces_too_much(file) else None
-    return _MANY if _has_many_parts(file, head) else describe_foreign(head)
+    return _MANY if _has_many_parts(file, head) else _describe_other(head)
+
+
+def _describe_other(head: bytes) -> str | None:
+    if foreign := describe_foreign(head):
+        return foreign
+    kind = kind_of(head)
+    return kind and f"is not a {FORMATS} image but {kind}; {advice_for(kind)}"
 
 
 def _has_many_parts(file: BinaryIO, head: bytes) -> bool:

@@ -1,18 +1,28 @@
 """Pixels of an opened image file as planes of sRGB, whatever its mode, depth and color profile."""
 
+import functools
 import io
 import logging
+import struct
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from jaxstyle.io.cmyk import cmyk_to_srgb
 from jaxstyle.io.errors import InputError
 
 _logger = logging.getLogger("jaxstyle")
 
 Planes: TypeAlias = list[NDArray[Any]]
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """Returns an ICC profile of sRGB, the same each time."""
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]  # the date
 
 
 def read_planes(
@@ -55,10 +65,11 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | No
         image, icc = converted, None
     if image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
-    if icc:
+    if icc and icc != srgb_profile():  # which this package writes
         image = _to_srgb(image, icc, name)
     if image.mode == "CMYK":  # it has no profile, or a broken one
-        image = image.convert("RGB")
+        _logger.warning("%s: CMYK without a color profile is taken as US Web Coated (SWOP)", name)
+        image = cmyk_to_srgb(image)
     return [np.asarray(channel) for channel in image.split()], alpha
 
 
@@ -83,7 +94,8 @@ def _deep_gray(image: Image.Image, tags: Any, name: str) -> tuple[Planes, NDArra
         values = raw.astype(np.float32) / np.float32(top)
     if tags.get(262) == 0:  # WhiteIsZero, which Pillow inverts for 8 bits only
         values = np.float32(1.0) - values
-    if icc := image.info.get("icc_profile"):
+    icc = image.info.get("icc_profile")
+    if icc and icc != srgb_profile():
         # Little CMS gets 8 bits here, so its curve is sampled and interpolated.
         ramp = _to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), icc, name)
         curve = np.asarray(ramp.getchannel(0))[0].astype(np.float64) / 255.0

@@ -1,4 +1,4 @@
-"""Arrays to image files: 8-bit sRGB, written whole or not at all."""
+"""Arrays to image files: sRGB, which they say in their profile, written whole or not at all."""
 
 import io
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from jaxstyle.io.errors import InputError
@@ -18,6 +18,9 @@ from jaxstyle.io.files import (
     describe_path,
     write_atomically,
 )
+from jaxstyle.io.image_alpha import on_white
+from jaxstyle.io.image_pixels import srgb_profile
+from jaxstyle.io.image_sixteen_bit import encode_png, encode_tiff
 from jaxstyle.io.ownership import GENERATOR
 from jaxstyle.io.sources import TargetType, describe_object, is_path, write_object
 
@@ -31,6 +34,7 @@ _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
     ".webp": ("WEBP", 16383, {"lossless": True}),
     ".tif": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
     ".tiff": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
+    ".avif": ("AVIF", 2**16, {"quality": 90, "subsampling": "4:4:4", "speed": 8}),
 }
 
 
@@ -38,17 +42,24 @@ def save_image(
     path: TargetType,
     image: ArrayLike,
     *,
+    alpha: ArrayLike | None = None,
+    dpi: tuple[float, float] | None = None,
+    bits: int = 8,
     format: str | None = None,  # noqa: A002  Pillow's name of it
 ) -> None:
-    """Writes an image as 8-bit sRGB, whole or not at all.
+    """Writes an image as sRGB, whole or not at all.
 
     The extension selects the format: PNG, TIFF (deflate) and WebP are lossless, JPEG has quality
-    95 and full color resolution (4:4:4).
+    95 and AVIF 90, both with full color resolution (4:4:4).
 
     Args:
         path: a file in an existing folder, which is replaced if it exists; or a binary file that is
             open, which is written where it stands and stays open.
         image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+        alpha: `(H, W)`, floating point, the opacity in [0, 1]. A JPEG has none: it is composited on
+            white.
+        dpi: pixels per inch along width and height, for print.
+        bits: of each color: 8; or 16, for PNG and TIFF.
         format: such as `png`; None takes the extension of the file's name.
 
     Raises:
@@ -56,17 +67,21 @@ def save_image(
         OSError: what an open file's own `write` raises.
     """
     _writer(path, format)
+    options: dict[str, Any] = {"alpha": alpha, "dpi": dpi, "bits": bits, "format": format}
     if is_path(path):
         check_target(path)
-        write_atomically(path, encode_image(path, image, format=format))
+        write_atomically(path, encode_image(path, image, **options))
     else:
-        write_object(path, encode_image(path, image, format=format))
+        write_object(path, encode_image(path, image, **options))
 
 
 def encode_image(
     path: TargetType,
     image: ArrayLike,
     *,
+    alpha: ArrayLike | None = None,
+    dpi: tuple[float, float] | None = None,
+    bits: int = 8,
     format: str | None = None,  # noqa: A002
 ) -> bytes:
     """Returns the bytes that `save_image` writes.
@@ -74,13 +89,43 @@ def encode_image(
     Args:
         path: see `save_image`; only its extension matters.
         image: see `save_image`.
+        alpha: see `save_image`.
+        dpi: see `save_image`.
+        bits: see `save_image`.
         format: see `save_image`.
 
     Raises:
-        InputError: the extension is unknown; or the image has another shape or type, holds NaN,
-            or is too large for the format.
+        InputError: the extension is unknown; the image has another shape or type, holds NaN, or is
+            too large for the format; or the format has no 16 bits.
     """
-    name, kind, longest, options = _writer(path, format)
+    name, kind, longest, quality = _writer(path, format)
+    array = _as_image(name, image)
+    _check_size(name, kind, longest, size=max(array.shape), bits=bits)
+    if alpha is not None:
+        opacity = np.asarray(alpha, np.float32)
+        if opacity.shape != array.shape[:2]:
+            raise InputError(f"{name}: alpha has shape {opacity.shape}; it must be (H, W)")
+        array = on_white(array, opacity) if kind == "JPEG" else np.dstack([array, opacity])
+    if np.isnan(array).any():
+        raise InputError(f"{name}: the image holds NaN; it cannot be saved")
+    array = np.clip(array, 0.0, 1.0)
+    if bits == 16:
+        encode = encode_png if kind == "PNG" else encode_tiff
+        deep = np.rint(array * np.float64(65535)).astype(np.uint16)  # float32 has too few digits
+        return encode(deep, srgb_profile(), dpi, GENERATOR)
+    pixels = np.rint(array * np.float32(255)).astype(np.uint8)
+    buffer = io.BytesIO()
+    try:
+        options = {**quality, **_metadata(kind, dpi), "icc_profile": srgb_profile()}
+        Image.fromarray(pixels).save(buffer, kind, **options)
+    except (OSError, ValueError, MemoryError) as error:
+        raise InputError(
+            f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
+        ) from error
+    return buffer.getvalue()
+
+
+def _as_image(name: str, image: ArrayLike) -> NDArray[np.float32]:
     try:
         array = np.asarray(image)
     except Exception as error:
@@ -92,30 +137,21 @@ def encode_image(
         raise InputError(
             f"{name}: the image has type {array.dtype.name}; it must be floating point in [0, 1]"
         )
-    array = array.astype(np.float32)
-    if np.isnan(array).any():
-        raise InputError(f"{name}: the image holds NaN; it cannot be saved")
-    _check_longest(name, kind, longest, max(array.shape))
-    pixels = np.rint(np.clip(array, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(pixels).save(buffer, kind, **_mark(kind), **options)
-    except (OSError, ValueError, MemoryError) as error:
-        raise InputError(
-            f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
-        ) from error
-    return buffer.getvalue()
+    return array.astype(np.float32)
 
 
-def _mark(kind: str) -> dict[str, Any]:
-    """Options of `Image.save` that mark the file as written by jaxstyle."""
+def _metadata(kind: str, dpi: tuple[float, float] | None) -> dict[str, Any]:
+    """Options of `Image.save` that mark the file as written by jaxstyle, and its resolution."""
+    resolution = {} if dpi is None else {"dpi": dpi}
     if kind == "PNG":
         texts = PngInfo()
         texts.add_text("Software", GENERATOR)
-        return {"pnginfo": texts}
+        return {"pnginfo": texts, **resolution}
     exif = Image.Exif()
     exif[0x0131] = GENERATOR  # Software
-    return {"exif": exif}
+    if dpi is not None and kind in ("WEBP", "AVIF"):  # which have no other place for it
+        exif[0x011A], exif[0x011B], exif[0x0128] = *dpi, 2
+    return {"exif": exif, **resolution}
 
 
 def check_writable(path: PathType) -> None:
@@ -132,24 +168,31 @@ def check_writable(path: PathType) -> None:
     check_target(path)
 
 
-def check_extension(path: PathType, *, size: int = 1) -> None:
+def check_extension(path: PathType, *, size: int = 1, bits: int = 8) -> None:
     """Checks that `save_image` knows the extension of `path`, and that its format is large enough.
 
     Args:
         path: see `save_image`.
         size: long edge of the image in pixels.
+        bits: see `save_image`.
 
     Raises:
-        InputError: the extension is unknown, or its format cannot hold an image of that size.
+        InputError: the extension is unknown, or its format cannot hold such an image.
     """
     name, kind, longest, _ = _writer(path)
-    _check_longest(name, kind, longest, size)
+    _check_size(name, kind, longest, size=size, bits=bits)
 
 
-def _check_longest(name: str, kind: str, longest: int, size: int) -> None:
+def _check_size(name: str, kind: str, longest: int, *, size: int, bits: int) -> None:
     if size > longest:
         raise InputError(
             f"{name}: {kind} holds at most {longest} pixels along an edge; save it as .png"
+        )
+    if bits not in (8, 16):
+        raise InputError(f"{name}: there are 8 or 16 bits for each color; choose one of them")
+    if bits == 16 and kind not in ("PNG", "TIFF"):
+        raise InputError(
+            f"{name}: {kind} has 8 bits for each color; save it as .png or .tif, or with 8 bits"
         )
 
 
@@ -210,4 +253,6 @@ def _writer(path: Any, named: str | None = None) -> tuple[str, str, int, dict[st
     if extension not in _WRITERS:
         what = "use one of" if is_path(path) else "say the format with format=, one of"
         raise InputError(f"{name} has no known extension; {what} {known}")
+    if extension == ".avif" and not features.check("avif"):
+        raise InputError(f"{name}: this Pillow was built without AVIF; save it as .png")
     return name, *_WRITERS[extension]

@@ -7,24 +7,33 @@ logger "jaxstyle".
 """
 
 import contextlib
-import io
 import logging
 import operator
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.image_headers import announces_too_much, png_chunks, why_not_read
+from jaxstyle.io.foreign import heif_kind_of
+from jaxstyle.io.heif import open_heif
+from jaxstyle.io.image_alpha import divide_by_alpha, on_white, resize_alpha
+from jaxstyle.io.image_headers import FORMATS, why_not_read
+from jaxstyle.io.image_metadata import (
+    has_trailer,
+    is_animated,
+    resolution_of,
+    swaps_sides,
+    turn_of,
+)
 from jaxstyle.io.image_pixels import Planes, read_planes
 from jaxstyle.io.sources import Source, SourceType, find_source
 
@@ -39,26 +48,10 @@ SAMPLES = Path(__file__).parent.parent / "app" / "samples"
 """The folder of the bundled sample pair, `content.png` and `style.png`."""
 
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "BMP", "GIF")
 
-
-_ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK")  # modes that Pillow reduces by a box filter
-
-_KEEPING_SIDES = (
-    Image.Transpose.FLIP_LEFT_RIGHT,
-    Image.Transpose.ROTATE_180,
-    Image.Transpose.FLIP_TOP_BOTTOM,
-)
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -67,16 +60,33 @@ _silence = threading.Lock()
 _silent: list[Any] = []  # one entry for each thread that decodes
 
 
+class Picture(NamedTuple):
+    """A picture, and what else its file says."""
+
+    image: NDArray[np.float32]
+    """`(H, W, 3)`, sRGB in [0, 1]. Transparent pixels have the colors of those around them."""
+    alpha: NDArray[np.float32] | None
+    """`(H, W)` in [0, 1], the opacity; None if it is 1 everywhere."""
+    dpi: tuple[float, float] | None
+    """Pixels per inch along width and height, if they are known."""
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """`(H, W, 3)`, on white."""
+        return self.image if self.alpha is None else on_white(self.image, self.alpha)
+
+
 def load_image(
     path: SourceType, *, size: int | None = None, background: float = 1.0, draft: bool = False
 ) -> NDArray[np.float32]:
-    """Reads a PNG, JPEG, WebP, TIFF, BMP or GIF file (its first frame or page) as sRGB.
+    """Reads a PNG, JPEG, WebP, TIFF, AVIF, BMP or GIF file (its first frame or page) as sRGB.
 
-    The EXIF orientation is applied. An embedded ICC profile is converted to sRGB (relative
-    colorimetric with black point compensation, in 8 bits). Then transparency is composited on
-    `background`. Gray, palette, CMYK and Lab images become RGB. 16-bit gray keeps its precision;
-    16-bit RGB is reduced to 8 bits. A float TIFF is taken as sRGB in [0, 1]: values outside are
-    clipped with a warning.
+    HEIC is read where pillow-heif is installed. The EXIF orientation is applied. An embedded ICC
+    profile is converted to sRGB (relative colorimetric with black point compensation, in 8 bits).
+    Then transparency is composited on `background`. Gray, palette, CMYK and Lab images become RGB;
+    CMYK without a profile is taken as US Web Coated (SWOP), with a warning. 16-bit gray keeps its
+    precision; 16-bit RGB is reduced to 8 bits. A float TIFF is taken as sRGB in [0, 1]: values
+    outside are clipped with a warning.
 
     Args:
         path: the file; or its bytes, or a binary file that is open, which is read from its start
@@ -98,22 +108,50 @@ def load_image(
             format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; or
             `size` is not a positive integer.
     """
+    return read_picture(path, size=size, background=background, draft=draft).image
+
+
+def read_picture(
+    path: SourceType,
+    *,
+    size: int | None = None,
+    shape: tuple[int, int] | None = None,
+    background: float | None = None,
+    draft: bool = False,
+) -> Picture:
+    """Reads a file as `load_image` does, but keeps its transparency.
+
+    Args:
+        path: see `load_image`.
+        size: see `load_image`.
+        shape: `(H, W)` of the result in place of `size`, whatever the aspect ratio of the file.
+        background: see `load_image`; None keeps the transparency.
+        draft: see `load_image`.
+
+    Raises:
+        InputError: as `load_image`.
+    """
     source = find_source(path)
     name = source.name
     if size is not None:
         size = _check_size(size)
     with _reading(name):
-        planes, alpha = _decode(source, size, draft=draft)
-        if alpha is not None and background == 1:
+        planes, alpha, dpi = _decode(source, size, draft=draft)
+        if shape is None:
+            height, width = planes[0].shape
+            shape = _resized_shape(height, width, size, name)
+        if background == 1 and alpha is not None:
             _logger.warning("%s: transparent parts are shown on white", name)
-        height, width = planes[0].shape
-        shape = _resized_shape(height, width, size, name)
         image = np.empty((*shape, 3), np.float32)
         for channel in range(3):  # one at a time: a float plane of a large photo takes 0.7 GB
             if channel < len(planes):  # gray has one plane, used three times
-                plane = _resize(_composite(planes[channel], alpha, background), shape)
+                plane = _resize(_composite(planes[channel], alpha, background or 0), shape)
             image[..., channel] = plane
-    return image
+        if background is not None or alpha is None:
+            return Picture(image.clip(0.0, 1.0, out=image), None, dpi)
+        opacity = resize_alpha(alpha, shape)
+        weight = _resize(_composite(alpha, None, 0), shape)
+        return Picture(divide_by_alpha(image, weight, opacity), opacity, dpi)
 
 
 def read_shape(path: SourceType, *, size: int | None = None) -> tuple[int, int]:
@@ -133,10 +171,9 @@ def read_shape(path: SourceType, *, size: int | None = None) -> tuple[int, int]:
         width, height = file.size
         if tags := getattr(file, "tag_v2", None):  # a TIFF's size before Pillow has turned it
             width, height = tags[256], tags[257]
-        if isinstance(file, PngImageFile) and _has_trailer(file):
+        if isinstance(file, PngImageFile) and has_trailer(file):
             file.load()  # EXIF may stand there
-        turn = _turn(file)
-        if turn is not None and turn not in _KEEPING_SIDES:
+        if swaps_sides(turn_of(file)):
             width, height = height, width
     return _resized_shape(height, width, size, name)
 
@@ -155,10 +192,24 @@ def open_image(source: Source) -> Iterator[ImageFile]:
         reason = why_not_read(opened, source.extension)
         if reason is not None:
             raise InputError(f"{source.name} {reason}")
-        with _without_warnings(), Image.open(opened, formats=_FORMATS) as file:
+        with _without_warnings(), _open(opened, source.name) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(source.name)
             yield file
+
+
+def _open(file: BinaryIO, name: str) -> ImageFile:
+    file.seek(0)
+    kind = heif_kind_of(file.read(512))
+    file.seek(0)
+    if kind == "HEIC":
+        return open_heif(file, name)
+    if kind == "AVIF" and not features.check("avif"):
+        raise InputError(
+            f"{name} is an AVIF image, which this Pillow was built without; export it as PNG or "
+            "JPEG first"
+        )
+    return Image.open(file, formats=_FORMATS)
 
 
 @contextlib.contextmanager
@@ -194,15 +245,18 @@ def _reading(name: str) -> Iterator[None]:
         raise InputError(f"{name} does not fit in memory; make the image smaller") from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{name} is not a PNG, JPEG, WebP, TIFF, BMP or GIF image that can be read; "
-            "save it again as PNG or JPEG"
+            f"{name} is not a {FORMATS} image that can be read; save it again as PNG or JPEG"
         ) from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; change its permissions") from error
     except Exception as error:  # on hostile bytes a decoder may raise anything
+        reason = describe_error(error)
+        if "truncated" in reason.lower():
+            raise InputError(
+                f"{name} is damaged: its end is missing ({reason}); copy or download it again"
+            ) from error
         raise InputError(
-            f"{name} is damaged or of an unusual kind ({describe_error(error)}); "
-            "save it again as PNG or JPEG"
+            f"{name} is damaged or of an unusual kind ({reason}); save it again as PNG or JPEG"
         ) from error
 
 
@@ -254,15 +308,20 @@ def _composite(
 
 
 def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases."""
+    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases.
+
+    Next to edges the result leaves [0, 1].
+    """
     if values.shape != shape:
         resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
         values = np.asarray(resized, np.float32)
-    return np.clip(values, 0.0, 1.0)
+    return values
 
 
-def _decode(source: Source, size: int | None, *, draft: bool) -> tuple[Planes, NDArray[Any] | None]:
-    """Returns planes and alpha as `read_planes`."""
+def _decode(
+    source: Source, size: int | None, *, draft: bool
+) -> tuple[Planes, NDArray[Any] | None, tuple[float, float] | None]:
+    """Returns planes and alpha as `read_planes`, and the resolution."""
     with open_image(source) as file:
         # A wrong size fails before decoding.
         _resized_shape(file.height, file.width, size, source.name)
@@ -270,50 +329,17 @@ def _decode(source: Source, size: int | None, *, draft: bool) -> tuple[Planes, N
         least = 2 * size if draft and size else max(file.size)
         if (factor := max(file.size) // least) > 1:
             file.draft(None, (max(file.width // factor, 1), max(file.height // factor, 1)))
+        dpi = resolution_of(file)
         file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
         if 0 < max(palette, default=0) < 256:
             # The standard says 16 bits, of which Pillow uses the upper 8; this one has 8 only.
             file.putpalette(bytes(np.reshape(palette, (3, -1)).T.astype(np.uint8)), "RGB")
-        turn = _turn(file)
+        if is_animated(file):
+            _logger.warning("%s: it is animated; its first frame is read", source.name)
+        turn = turn_of(file)
         factor = max(file.size) // least
         reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
         image: Image.Image = reduced if turn is None else reduced.transpose(turn)
-        return read_planes(image, tags, source.name)
-
-
-def read_exif(image: Image.Image) -> Image.Exif:
-    """Returns the EXIF tags of an opened image, as far as it is decoded.
-
-    Raises:
-        Exception: for damaged or hostile tags.
-    """
-    block = image.info.get("exif", b"")
-    if not block and "Raw profile type exif" in image.info:
-        lines = image.info["Raw profile type exif"].split("\n")
-        block = bytes.fromhex("".join(lines[3:]))
-    if announces_too_much(io.BytesIO(block.removeprefix(b"Exif\0\0"))):
-        raise ValueError("its tags announce more bytes than there are")
-    return Image.Image.getexif(image)  # a PNG's own method would decode the pixels
-
-
-def _turn(file: Image.Image) -> Image.Transpose | None:
-    try:
-        return _ORIENTATIONS.get(read_exif(file).get(0x0112, 1))
-    except Exception:  # a broken EXIF block leaves the pixels usable
-        return None
-
-
-def _has_trailer(file: PngImageFile) -> bool:
-    """Whether a PNG has chunks after its pixels; Pillow would decode all pixels to find out."""
-    assert file.fp is not None  # noqa: S101  (it is open)
-    at, pixels = file.fp.tell(), False
-    try:
-        for kind in png_chunks(file.fp):
-            if pixels and kind != b"IDAT":
-                return kind != b"IEND"
-            pixels = kind == b"IDAT"
-    finally:
-        file.fp.seek(at)
-    return True
+        return *read_planes(image, tags, source.name), dpi

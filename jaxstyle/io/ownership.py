@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from jaxstyle import __version__
 from jaxstyle.io.files import PathType, open_source
-from jaxstyle.io.images import open_image, read_exif
+from jaxstyle.io.image_metadata import read_exif
+from jaxstyle.io.images import open_image
 from jaxstyle.io.sources import find_source
 
 GENERATOR = f"jaxstyle {__version__}"
@@ -34,7 +35,7 @@ def is_ours(path: PathType) -> bool:
     try:
         with open_source(path) as file:
             head = file.read(_HEAD)
-            if head.startswith(_PICTURES):
+            if head.startswith(_PICTURES) or head[4:8] == b"ftyp":
                 return _is_picture_of_ours(path)
             if head.lower().startswith(b"<!doctype html"):
                 return _HTML.search(head) is not None

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 import jaxstyle
 from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
-from jaxstyle.app.batch.pictures import Lane, stack_shares
+from jaxstyle.app.batch.pictures import Lane, stack_masks, stack_shares, stack_style_masks
 from jaxstyle.app.batch.plan import Batch, Pair
 from jaxstyle.app.console import print_message, work_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
@@ -33,6 +33,7 @@ class Painted(NamedTuple):
     result: StyleResult | None
     seconds: dict[str, float]
     error: str = ""
+    lane: Lane | None = None
 
 
 class Painter:
@@ -117,7 +118,8 @@ class Painter:
                 result = jax.tree.map(lambda leaf, i=index - start: leaf[i], results)
                 height, width = filled[index].shape
                 image = result.image[:height, :width]
-                yield Painted(batch.pairs[index], result._replace(image=image), each)
+                result = result._replace(image=image)
+                yield Painted(batch.pairs[index], result, each, lane=filled[index])
             start += size
 
     def _describe(self, error: Exception) -> str:
@@ -144,9 +146,6 @@ class Painter:
         styles = tuple(
             np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
         )
-        masks = None
-        if lanes[0].masks is not None:
-            masks = np.stack([lane.masks for lane in lanes if lane.masks is not None])
         steps = jaxstyle.stylize_batch_steps(
             self.params[vgg_of(recipe).preprocessing],
             contents,
@@ -157,7 +156,8 @@ class Painter:
                 for name in recipe.weights
             },
             style_weights=stack_shares([pair.job for pair in pairs]),
-            masks=masks,
+            masks=stack_masks(lanes),
+            style_masks=stack_style_masks(lanes),
             init=job.init,
             key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
             mesh=self.mesh,

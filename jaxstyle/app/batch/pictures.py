@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxstyle.app.batch.plan import Batch, Pair
-from jaxstyle.app.inputs import check_size, load_mask
+from jaxstyle.app.inputs import check_size, crop_masks, load_masks, read_source
 from jaxstyle.app.job import Job
+from jaxstyle.app.outputs import announce_transparency
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded_shape
-from jaxstyle.io import InputError, load_image, read_shape
+from jaxstyle.io import InputError, read_shape
 from jaxstyle.io.manifest_rows import ManifestErrors
 
 _THREADS = 4  # to look at pictures
@@ -22,8 +23,11 @@ class Lane(NamedTuple):
 
     content: np.ndarray
     styles: tuple[np.ndarray, ...]
-    masks: np.ndarray | None
+    masks: np.ndarray | None  # one for each style, or one for all
+    style_masks: Sequence[np.ndarray | None] | None
     shape: tuple[int, int]  # of the result
+    alpha: np.ndarray | None  # its opacity, `shape`
+    dpi: tuple[float, float] | None
 
 
 def check_pictures(pairs: Sequence[Pair], errors: ManifestErrors) -> None:
@@ -70,29 +74,56 @@ def load_lane(pair: Pair, batch: Batch) -> Lane:
     Raises:
         InputError: if a picture cannot be read, or is too small.
     """
-    images = [load_image(path, size=size) for path, size in pictures_of(pair)]
-    content, *styles = images
+    job = pair.job
+    content = read_source(job, pair.row.content, "content", job.size)
+    styles = [read_source(job, path, "style", job.style_size) for path in pair.row.styles]
     expected = [batch.shape, *batch.style_shapes]
     found = [
-        padded_shape(content.shape, MULTIPLE),
-        *(cropped_shape(style.shape, MULTIPLE) for style in styles),
+        padded_shape(content.image.shape, MULTIPLE),
+        *(cropped_shape(style.image.shape, MULTIPLE) for style in styles),
     ]
     if found != expected:
         raise InputError("the size of a picture differs from the size in its header; save it again")
-    check_size(pair.job, "content", pair.row.content, content.shape)
     for path, shape in zip(pair.row.styles, batch.style_shapes, strict=True):
-        check_size(pair.job, "style", path, shape)
-    masks = None
-    if pair.row.masks:
-        masks = np.stack(
-            [pad(load_mask("mask", path, content), batch.shape) for path in pair.row.masks]
-        )
+        check_size(job, "style", path, shape)
+    masks, style_masks = load_masks(job, content, styles)
+    announce_transparency(job.output, content.alpha)
     return Lane(
-        pad(content, batch.shape),
-        tuple(crop(style, shape) for style, shape in zip(styles, batch.style_shapes, strict=True)),
-        masks,
-        (content.shape[0], content.shape[1]),
+        pad(content.image, batch.shape),
+        tuple(
+            crop(style.image, shape)
+            for style, shape in zip(styles, batch.style_shapes, strict=True)
+        ),
+        None if masks is None else np.stack([pad(mask, batch.shape) for mask in masks]),
+        crop_masks(style_masks, batch.style_shapes),
+        (content.image.shape[0], content.image.shape[1]),
+        content.alpha,
+        content.dpi,
     )
+
+
+def stack_masks(lanes: Sequence[Lane]) -> np.ndarray | None:
+    """Stacks the masks of lanes, `(B, S, H, W)`; None if no lane has any.
+
+    A lane without masks, next to one with a transparent photo, applies its styles everywhere.
+    """
+    whole = np.ones((1, *lanes[0].content.shape[:2]), np.float32)
+    if all(lane.masks is None for lane in lanes):
+        return None
+    return np.stack([whole if lane.masks is None else lane.masks for lane in lanes])
+
+
+def stack_style_masks(lanes: Sequence[Lane]) -> list[np.ndarray | None] | None:
+    """Stacks the masks of each style, `(B, h, w)`; None for one that has none in any lane."""
+    if all(lane.style_masks is None for lane in lanes):
+        return None
+    found: list[np.ndarray | None] = []
+    for index, style in enumerate(lanes[0].styles):
+        own = [None if lane.style_masks is None else lane.style_masks[index] for lane in lanes]
+        whole = np.ones(style.shape[:2], np.float32)
+        each = [whole if mask is None else mask for mask in own]
+        found.append(None if all(mask is None for mask in own) else np.stack(each))
+    return found
 
 
 def stack_shares(jobs: Sequence[Job]) -> Any:

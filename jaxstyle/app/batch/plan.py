@@ -93,7 +93,7 @@ def plan_pairs(
                 )
             if job.init_picture is not None:
                 raise InputError(f"init {job.init}: choose from content, noise and mean")
-            check_extension(job.output, size=job.size)
+            check_extension(job.output, size=job.size, bits=job.bits)
         except InputError as error:
             errors.add(row.line, error)
             continue

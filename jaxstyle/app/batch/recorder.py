@@ -99,8 +99,8 @@ class Recorder:
 
     def save(self, painted: Painted) -> None:
         """Writes picture and JSON, and then the journal."""
-        pair, result, seconds, problem = painted
-        if result is None:
+        pair, result, seconds, problem, lane = painted
+        if result is None or lane is None:
             self.fail(pair, problem)
             return
         if self.trouble is not None:
@@ -113,7 +113,13 @@ class Recorder:
         try:
             self._check(pair)
             with timed(own := {**seconds}, "save"):
-                data = encode_image(pair.job.output, result.image)
+                data = encode_image(
+                    pair.job.output,
+                    result.image,
+                    alpha=lane.alpha,
+                    dpi=lane.dpi,
+                    bits=pair.job.bits,
+                )
         except (InputError, OSError) as error:  # of this pair; a full disk is noticed below
             self.fail(pair, error)
             return

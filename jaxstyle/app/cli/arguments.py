@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import tyro
 
 from jaxstyle.app.cli.elsewhere import ADVICE, ELSEWHERE
-from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, closest
 
 Command = Callable[..., int]
@@ -122,9 +121,6 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
                 raise InputError(f"{option} takes no value")
             if equals and value:
                 value = _check_value(option, value, known[option])
-            if known[option].is_several and option in result:
-                shown = _shown(option)
-                print_message(f"{shown} is given twice, the last one counts: {shown} A B has both")
             result.append(option + equals + value)
             values = 1 if equals or known[option].kind is bool else 0
         else:
@@ -139,6 +135,31 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
         _check_has_value(option, values, known)
     _check_complete(options, [word.partition("=")[0] for word in result], free, prog)
     return result
+
+
+def join_repeated(command: Command, arguments: list[str]) -> list[str]:
+    """Joins the values of each option that is repeated; tyro would keep the last ones only."""
+    several = {each.spelling for each in options_of(command) if each.is_several}
+    groups: list[list[str]] = [[]]
+    first: dict[str, list[str]] = {}
+    for position, argument in enumerate(arguments):
+        if argument == "--":
+            groups.append(arguments[position:])
+            break
+        option, equals, value = argument.partition("=")
+        if option in first:
+            group = first[option]
+            group[:1] = group[0].split("=", 1)  # `--style=A B` would not be understood
+            groups.append(group)
+            group += [value] if equals else []
+        elif option in several:
+            groups.append(first.setdefault(option, [argument]))
+        elif re.match(r"--?[A-Za-z]", argument):
+            groups.append([argument])
+        else:
+            groups[-1].append(argument)
+    once = {id(group): group for group in groups}
+    return [word for group in once.values() for word in group]
 
 
 def _check_has_value(option: str | None, values: int, known: Mapping[str, Option]) -> None:
@@ -215,8 +236,7 @@ def _check_value(option: str, value: str, known: Option) -> str:
             float(value)
         except ValueError:
             raise InputError(f"{shown} {value}: give a number") from None
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        choices = get_args(kind)
+    if get_origin(kind) is Literal and value not in (choices := [*map(str, get_args(kind))]):
         hint = closest(value, choices)
         raise InputError(f"{shown} {value}: choose from {', '.join(choices)}{hint}")
     if option == "--weights" and "=" not in value and Path(value).suffix.lower() in _NETWORK_FILES:

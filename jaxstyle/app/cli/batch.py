@@ -24,6 +24,7 @@ class Pictures:
         contents: Instead of a manifest: photos, a folder or 'photos/*.jpg'.
         styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
+        bits: For each color of the pictures; 16 in PNG and TIFF.
         init: Start from the photo, noise or the mean color [the recipe's].
         root: Refuse pictures and recipes outside of this folder.
     """
@@ -32,6 +33,7 @@ class Pictures:
     contents: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     output_dir: str
+    bits: Literal[8, 16] = 8
     init: Literal["content", "noise", "mean"] | None = None
     root: str | None = None
 
@@ -109,7 +111,8 @@ def batch(
     folder = Path(pictures.output_dir)
     errors = ManifestErrors(_name(pictures))
     rows = _rows(pictures, folder, errors)
-    common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "command": command}
+    common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
+    common["command"] = command
     del common["batch_size"]
     pairs = plan_pairs(rows, errors, folder, _job_maker({**common, "params": machine.params}))
     options = {**vars(output)}

@@ -38,7 +38,7 @@ def _place(option: Option) -> str:
     if kind is bool:
         return ""
     if get_origin(kind) is Literal:
-        place = "|".join(get_args(kind))
+        place = "|".join(map(str, get_args(kind)))
     else:
         place = _PLACES.get(name) or {int: "N", float: "X"}.get(kind, "FILE")
         if kind is int and option.is_or_original:

@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 
 import jaxstyle
-from jaxstyle.app.cli.arguments import Command, check_arguments, one_line
+from jaxstyle.app.cli.arguments import Command, check_arguments, join_repeated, one_line
 from jaxstyle.app.cli.batch import batch
 from jaxstyle.app.cli.help import commands_of, format_help
 from jaxstyle.app.cli.inspect import features, info, recipes
@@ -156,7 +156,7 @@ def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) 
     if {"--help", "-h"} & {*rest}:
         print(format_help(command, prog), end="")
         return 0
-    rest = check_arguments(command, rest, prog)
+    rest = join_repeated(command, check_arguments(command, rest, prog))
     calls: list[Callable[[], int]] = []
 
     # Parsing only notes the call, so that output of the command is not taken for a message of

@@ -2,6 +2,7 @@
 
 import os
 
+from jaxstyle.app.web.origins import check_name, check_root_path
 from jaxstyle.io.errors import InputError, check_positive
 
 
@@ -11,7 +12,8 @@ def serve(
     port: int = 7860,
     max_size: int = 512,
     max_steps: int = 500,
-    max_upload: int = 20,
+    max_upload: int = 64,
+    max_disk: int = 5,
     max_waiting: int = 20,
     allow_host: tuple[str, ...] = (),
     root_path: str = "",
@@ -28,19 +30,24 @@ def serve(
         max_size: Maximum long edge in pixels.
         max_steps: Maximum number of steps.
         max_upload: Maximum size of an uploaded file in MB.
+        max_disk: Maximum size of all visitors' files in GB.
         max_waiting: Maximum number of waiting runs.
-        allow_host: Further host names of this server, such as a proxy's.
-        root_path: Path of the page behind a proxy, such as /paint.
+        allow_host: Name of a proxy or a tunnel to this page, or of a website that frames it; may
+            be repeated.
+        root_path: Path of the page behind a proxy, such as /paint, or its whole address.
         params: Network weights in any format `weights convert` reads [cached].
     """
     for option, value in (
         ("--max-size", max_size),
         ("--max-steps", max_steps),
         ("--max-upload", max_upload),
+        ("--max-disk", max_disk),
         ("--max-waiting", max_waiting),
         ("--port", port),
     ):
         check_positive(option, value)
+    allow_host = tuple(check_name(name) for name in allow_host)
+    root_path = check_root_path(root_path)
     from jaxstyle.app.web.server_folder import server_folder  # noqa: PLC0415
 
     with server_folder() as folder:
@@ -62,6 +69,7 @@ def serve(
             max_size=max_size,
             max_steps=max_steps,
             max_upload=max_upload * 1_000_000,
+            max_disk=max_disk * 1_000_000_000,
             max_waiting=max_waiting,
             allow_hosts=allow_host,
             root_path=root_path,

@@ -29,7 +29,8 @@ class Pictures:
         pictures: The photo, then the painting; more paintings are mixed.
         content: The photo; - reads it from stdin.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP or TIFF, and its JSON; - is stdout.
+        output: PNG, JPEG, WebP, TIFF or AVIF, and its JSON; - is stdout.
+        bits: For each color of the picture; 16 in PNG and TIFF.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
         style_mask: For each style: white where it counts in the painting.
@@ -39,6 +40,7 @@ class Pictures:
     content: str | None = None
     style: tuple[str, ...] = ()
     output: str = "out.png"
+    bits: Literal[8, 16] = 8
     init: str | None = None
     mask: tuple[str, ...] = ()
     style_mask: tuple[str, ...] = ()

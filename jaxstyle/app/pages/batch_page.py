@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.pages.html import embed, flatten, render, split_settings
-from jaxstyle.io import InputError, load_image, read_shape
+from jaxstyle.io import InputError, read_shape
+from jaxstyle.io.images import read_picture
 from jaxstyle.io.json_file import read_json
 
 # Pixels of all pictures of a gallery together, some ten megabytes; and the limits of their long
@@ -224,7 +225,7 @@ class _Thumbnails:
         self.done += 1
         self.look(min(self.done, self.total), self.total)
         size = min(self.edge, max(read_shape(path)))
-        return embed(load_image(path, size=size), self.edge)
+        return embed(read_picture(path, size=size).shown, self.edge)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import gradio as gr
 from jaxstyle.app.job import Job
 from jaxstyle.app.sidecar import without_folders
 from jaxstyle.app.web.runs import Run, describe, draw, is_alive, start, stop
-from jaxstyle.app.web.sessions import Session, as_problem, plain, thumbnail_of
+from jaxstyle.app.web.sessions import Session, add_result, as_problem, plain, thumbnail_of
 from jaxstyle.io import write_json
 
 _SECONDS_TO_STOP = 1.5  # after them, the next run starts alongside a stopped one
@@ -79,7 +79,8 @@ async def _follow(run: Run) -> AsyncGenerator[dict[str, Any], None]:
             drawing = None
         if drawing is None and run.shown is not None and run.shown[0] != step:
             step = run.shown[0]
-            curve = time.monotonic() - curve_at > _SECONDS_BETWEEN_CURVES
+            # One loss is no curve.
+            curve = step > 0 and time.monotonic() - curve_at > _SECONDS_BETWEEN_CURVES
             curve_at = time.monotonic() if curve else curve_at
             drawing = asyncio.create_task(_draw(run, curve=curve))
         # Often, even without news: this is how Gradio notices that a page was closed.
@@ -119,6 +120,8 @@ async def _wait(run: Run, seconds: float) -> None:
 
 async def _finish(session: Session, run: Run) -> dict[str, Any]:
     """Returns the update at the end of a run: picture, curve, files, and the gallery."""
+    if run.ended is not None:
+        return run.ended
     job = run.job
     if run.shown is None or not job.metadata_path.exists():
         return {"status": "Cancelled before there was a picture."}
@@ -129,9 +132,9 @@ async def _finish(session: Session, run: Run) -> dict[str, Any]:
     caption = f"{job.recipe.name}, {'x'.join(map(str, metadata['size']))} px"
     if not run.recorded:
         run.recorded = True
-        session.results.insert(0, (str(job.output), caption))
+        add_result(session, job.output, caption)
     ended = {"interrupted": "Cancelled", "failed": "Failed"}.get(metadata["status"], "Done")
-    return {
+    run.ended = {
         **shown,
         "picture": str(job.output),
         "png": gr.DownloadButton(value=str(job.output), interactive=True),
@@ -140,3 +143,5 @@ async def _finish(session: Session, run: Run) -> dict[str, Any]:
         "status": f"{ended} after {metadata['trace'][-1]['step']} steps · loss "
         f"{metadata['loss']:.4g} · {metadata['trace'][-1]['seconds']:.0f} s",
     }
+    run.shown = None  # its arrays would stay as long as the page is open
+    return run.ended

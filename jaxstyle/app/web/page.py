@@ -18,6 +18,7 @@ from jaxstyle.app.web.runs import Run
 from jaxstyle.app.web.sessions import (
     MAX_FACTOR,
     MIN_SIZE,
+    SIZE_STEP,
     TERMS,
     Options,
     Session,
@@ -29,9 +30,9 @@ from jaxstyle.app.web.sessions import (
     plain,
 )
 from jaxstyle.io import SAMPLES, InputError
+from jaxstyle.io.images import MAX_PIXELS
 from jaxstyle.recipes import RECIPES
 
-_SECONDS_OF_UPLOADS = 6 * 3600
 # Reading a file may take a while; two are read at a time.
 _READING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "files"}
 
@@ -39,11 +40,14 @@ CSS = """
 .gradio-container {max-width: 1180px !important; margin: 0 auto !important}
 #title h1 {margin: 0; font-size: 1.7rem; letter-spacing: -0.02em}
 #title p {margin: 0.2rem 0 0; opacity: 0.7}
-#about {font-size: 0.85rem; opacity: 0.8}
+#about, #limits {font-size: 0.85rem; opacity: 0.8}
+#limits {margin: -0.4rem 0}
 #status {font-variant-numeric: tabular-nums; min-height: 3.2em}
 .problem {color: #c2410c; font-weight: 600}
 #status .error, #status .clear-status {display: none}
 #picture img {width: 100%; height: 100%; object-fit: contain}
+#gallery .grid-wrap {min-height: 0}
+#gallery .grid-container {grid-template-columns: repeat(auto-fill, minmax(140px, 1fr))}
 @media (max-width: 640px) {.gradio-container {padding: 8px !important}}
 """
 
@@ -74,9 +78,7 @@ def make_page(options: Options, runs: list[Run]) -> gr.Blocks:
         options: what the page allows.
         runs: gets the runs that the page starts.
     """
-    with gr.Blocks(
-        title="jaxstyle", analytics_enabled=False, delete_cache=(600, _SECONDS_OF_UPLOADS)
-    ) as page:
+    with gr.Blocks(title="jaxstyle", analytics_enabled=False) as page:
         # Gradio would take the class itself for a value to put into the page.
         session = gr.State(lambda: Session(), delete_callback=forget)  # noqa: PLW0108
         gr.HTML(
@@ -89,8 +91,6 @@ def make_page(options: Options, runs: list[Run]) -> gr.Blocks:
                 outputs = {"status": inputs.status, **_make_results()}
         outputs["gallery"] = gr.Gallery(
             label="Painted in this session",
-            columns=4,
-            fit_columns=False,
             height="auto",
             object_fit="contain",
             interactive=False,
@@ -106,15 +106,20 @@ def make_page(options: Options, runs: list[Run]) -> gr.Blocks:
 
 def _make_inputs(options: Options) -> _Inputs:
     slow = jax.default_backend() == "cpu"
-    size_now = min(256 if slow else 512, options.max_size)
+    largest = options.max_size // SIZE_STEP * SIZE_STEP
+    size_now = min(256 if slow else 512, largest)
     steps_now = min(100 if slow else 200, options.max_steps)
     with gr.Row():
         content, content_sample = _make_chooser("Photo", "content")
         style, style_sample = _make_chooser("Painting", "style")
+    gr.HTML(
+        f"Pictures of up to {options.max_upload / 1e6:g} MB and {MAX_PIXELS // 10**6} megapixels.",
+        elem_id="limits",
+    )
     recipe = gr.Dropdown(list(RECIPES), value="default", label="Recipe", elem_id="recipe")
     about = gr.HTML(_describe("default", options), elem_id="about")
     with gr.Row():
-        size = gr.Slider(MIN_SIZE, options.max_size, size_now, step=1, label="Size (px)")
+        size = gr.Slider(MIN_SIZE, largest, size_now, step=SIZE_STEP, label="Size (px)")
         steps = gr.Slider(1, options.max_steps, steps_now, step=1, label="Steps")
     color = gr.Radio(
         [("painting", "style"), ("photo", "luminance"), ("painting matched to photo", "match")],

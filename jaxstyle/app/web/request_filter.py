@@ -1,16 +1,17 @@
 """Filters requests to the live page: Gradio serves much more than the page needs."""
 
 import contextlib
-import ipaddress
 import json
 import shutil
-import socket
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from starlette.responses import JSONResponse
+from starlette.formparsers import MultiPartException
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from jaxstyle.app.web.origins import Origins
+from jaxstyle.app.web.server_folder import bytes_in
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,8 +36,11 @@ _FREE_BYTES = 500e6  # on disk; below, uploads are refused
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "frame-ancestors 'none'; form-action 'none'"
+    "form-action 'none'; frame-ancestors "
 )
+
+# A proxy must pass on at once what a run shows; nginx and others know the first one.
+_STREAM = [(b"x-accel-buffering", b"no"), (b"cache-control", b"no-cache, no-transform")]
 
 
 class RequestFilter:
@@ -48,7 +52,7 @@ class RequestFilter:
     """
 
     def __init__(
-        self, app: Any, *, folder: Path, max_upload: int, allow_hosts: Sequence[str] = ()
+        self, app: Any, *, folder: Path, max_upload: int, max_disk: float, origins: Origins
     ) -> None:
         """Filters the requests to `app`.
 
@@ -56,13 +60,14 @@ class RequestFilter:
             app: an ASGI application.
             folder: holds all files that may be served.
             max_upload: maximum size of a file in bytes.
-            allow_hosts: host names of the page, besides this machine's own.
+            max_disk: maximum size of `folder` in bytes; above, uploads are refused.
+            origins: where requests may come from.
         """
         self.app = app
         self.folder = folder.resolve()
         self.max_upload = max_upload
-        self.allow_hosts = {name.lower() for name in allow_hosts}
-        self.names = {"localhost", socket.gethostname().lower()} | self.allow_hosts
+        self.max_disk = max_disk
+        self.origins = origins
         # Visitor and size of each upload, oldest first.
         self.uploads: dict[Path, tuple[str, int]] = {}
 
@@ -73,88 +78,108 @@ class RequestFilter:
             return
         if scope["type"] != "http":
             return
-        body: bytes | None = None
-        refusal = self._refuse(scope)
-        if refusal is None and scope["method"] == "POST" and scope["path"] != _UPLOAD:
-            body = await _read(receive)
-            refusal = self._refuse_call(body)
-        if refusal is not None:
-            status, reason = refusal
-            await JSONResponse({"detail": reason}, status)(scope, receive, send)
+        path = self._path_of(scope["path"])
+        if path is None:  # the page's addresses are relative to a folder
+            await RedirectResponse(f"{self.origins.path}/", 307)(scope, receive, send)
             return
+        scope = {**scope, "path": path}
+        answer = self._refuse(scope)
+        if answer is None and scope["method"] == "POST":
+            if path == _UPLOAD:
+                receive = self._limit(receive)
+            else:
+                body = await _read(receive)
+                answer = self._refuse_call(body)
+                receive = _repeat(body, receive)
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        scope["headers"] = self.origins.forward(scope["headers"])
+        await self.app(scope, receive, self._complete(scope, send))
 
-        async def receive_again() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()
-            whole, body = body, None
-            return {"type": "http.request", "body": whole, "more_body": False}
+    def _path_of(self, path: str) -> str | None:
+        """Returns a path without the page's own, which some proxies remove and others keep.
 
+        None for the page's own path without a slash at its end.
+        """
+        root = self.origins.path
+        if root and path == root:
+            return None
+        if root and path.startswith(f"{root}/"):
+            path = path.removeprefix(root)
+        return f"/{path.lstrip('/')}"  # a proxy may add a slash
+
+    def _complete(self, scope: Any, send: Send) -> Send:
+        """Returns a `send` that adds headers to an answer, and records uploads."""
         uploaded = b""
 
-        async def send_with_policy(message: Message) -> None:
+        async def send_more(message: Message) -> None:
             nonlocal uploaded
             if message["type"] == "http.response.body" and scope["path"] == _UPLOAD:
                 uploaded += message.get("body", b"")
                 if not message.get("more_body"):
                     self._count(uploaded, (scope.get("client") or ("",))[0])
             if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ())]
+                if dict(headers).get(b"content-type", b"").startswith(b"text/event-stream"):
+                    headers += _STREAM
                 message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"content-security-policy", _POLICY.encode()),
+                    *headers,
+                    (b"content-security-policy", f"{_POLICY}{self.origins.frames()}".encode()),
                     (b"x-content-type-options", b"nosniff"),
                     (b"referrer-policy", b"no-referrer"),
                 ]
             await send(message)
 
-        await self.app(scope, receive_again, send_with_policy)
+        return send_more
 
-    def _refuse(self, scope: Any) -> tuple[int, str] | None:
-        """Returns status and reason if the head of a request is refused."""
+    def _limit(self, receive: Receive) -> Receive:
+        """Returns a `receive` that ends an upload that is too large or breaks off.
+
+        It raises what Gradio's parser of forms raises, since then Gradio removes the file.
+        """
+        received = 0
+
+        async def receive_part() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise MultiPartException("the upload broke off")
+            received += len(message.get("body", b""))
+            if received > self.max_upload + _FORM_BYTES:
+                raise MultiPartException(f"maximum allowed size: {self._describe_limit()}")
+            return message
+
+        return receive_part
+
+    def _describe_limit(self) -> str:
+        return f"send at most {self.max_upload / 1e6:g} MB, or raise --max-upload"
+
+    def _refuse(self, scope: Any) -> Response | None:
+        """Returns the answer if the head of a request is refused."""
         method, path = scope["method"], scope["path"]
-        if (foreign := self._refuse_foreign(scope)) is not None:
-            return foreign
+        if (foreign := self.origins.refuse(scope, path)) is not None:
+            return _answer(path, *foreign)
         known = {"GET": _PAGES, "HEAD": _PAGES, "POST": {*_CALLS, _UPLOAD}}.get(method, set())
         if path not in known and not (known is _PAGES and path.startswith(_FOLDERS)):
-            return 404, "not found"
+            return _answer(path, 404, "not found; under a path behind a proxy, use --root-path")
         if path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
-            return 403, "only uploaded pictures and results are served"
-        if method == "POST":
-            most = self.max_upload + _FORM_BYTES if path == _UPLOAD else _CALL_BYTES
-            headers = dict(scope["headers"])
-            length = headers.get(b"content-length", b"")
-            chunked = b"transfer-encoding" in headers  # then the length means nothing
-            if chunked or not length.isdigit() or int(length) > most:
-                return 413, f"too large: send at most {most} bytes"
-            if path == _UPLOAD and shutil.disk_usage(self.folder).free < _FREE_BYTES:
-                return 507, "the server's disk is full; come back later"
+            return _answer(path, 403, "only uploaded pictures and results are served")
+        if path == _UPLOAD:
+            return self._refuse_upload(scope)
         return None
 
-    def _refuse_foreign(self, scope: Any) -> tuple[int, str] | None:
-        """Refuses requests of other websites' pages; the browser's headers reveal them."""
-        headers: dict[bytes, list[str]] = {}
-        for key, value in scope["headers"]:
-            headers.setdefault(key.lower(), []).append(value.decode("latin-1").lower())
-        hosts, origins = headers.get(b"host", []), headers.get(b"origin", [])
-        # A foreign domain that points to this machine appears as a name, never as an address.
-        known = len(hosts) == 1 and (_is_number(hosts[0]) or _name_of(hosts[0]) in self.names)
-        if not known:
-            return 403, "unknown host name; if it is this server's, use --allow-host NAME"
-        for origin in origins:
-            address = origin.partition("://")[2]
-            if address != hosts[0] and _name_of(address) not in self.allow_hosts:
-                return (
-                    403,
-                    "requests must come from the page; behind a proxy, use --allow-host NAME",
-                )
-        # Links from other pages to this one may be followed.
-        link = (
-            (scope["method"], scope["path"]) == ("GET", "/")
-            and not origins
-            and headers.get(b"sec-fetch-dest") == ["document"]
-        )
-        if not link and {"cross-site", "same-site"} & {*headers.get(b"sec-fetch-site", [])}:
-            return 403, "requests must come from the page"
+    def _refuse_upload(self, scope: Any) -> Response | None:
+        # Without a length, or with one that means nothing, the bytes are counted as they come.
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > self.max_upload + _FORM_BYTES:
+            return _answer(_UPLOAD, 413, f"too large: {self._describe_limit()}")
+        if shutil.disk_usage(self.folder).free < _FREE_BYTES:
+            return _answer(_UPLOAD, 507, "the server's disk is full; come back later")
+        if bytes_in(self.folder) > self.max_disk:
+            return _answer(
+                _UPLOAD, 507, "the server has no room; come back later, or raise --max-disk"
+            )
         return None
 
     def _count(self, answer: bytes, visitor: str) -> None:
@@ -163,6 +188,7 @@ class RequestFilter:
             paths = [Path(path) for path in json.loads(answer) if self._is_ours(path)]
         except (ValueError, TypeError):  # Gradio has refused it
             return
+        self.uploads = {path: each for path, each in self.uploads.items() if path.exists()}
         for path in paths:
             self.uploads.pop(path, None)
             with contextlib.suppress(OSError):
@@ -178,19 +204,22 @@ class RequestFilter:
                 with contextlib.suppress(OSError):
                     path.parent.rmdir()
 
-    def _refuse_call(self, body: bytes) -> tuple[int, str] | None:
-        """Returns status and reason if a call is refused, such as for a file that it names."""
+    def _refuse_call(self, body: bytes) -> Response | None:
+        """Returns the answer if a call is refused, such as for a file that it names."""
+        if len(body) > _CALL_BYTES:
+            return JSONResponse({"detail": f"too large: send at most {_CALL_BYTES} bytes"}, 413)
         try:
             waiting = [json.loads(body)]
         except (ValueError, RecursionError):
-            return 400, "a call must be JSON"
+            return JSONResponse({"detail": "a call must be JSON"}, 400)
         while waiting:
             value = waiting.pop()
             if isinstance(value, list):
                 waiting += value
             elif isinstance(value, dict):
                 if "path" in value and not self._is_ours(value["path"]):
-                    return 403, "only a file that was uploaded here can be used: upload it first"
+                    reason = "only a file that was uploaded here can be used: upload it first"
+                    return JSONResponse({"detail": reason}, 403)
                 waiting += value.values()
         return None
 
@@ -201,27 +230,29 @@ class RequestFilter:
             return False
 
 
-def _name_of(address: str) -> str:
-    """Returns the name in NAME:PORT; empty if it is not an address."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_number(address: str) -> bool:
-    try:
-        ipaddress.ip_address(_name_of(address))
-    except ValueError:
-        return False
-    return True
+def _answer(path: str, status: int, reason: str) -> Response:
+    """Returns an answer of one line; the page's own script expects JSON from calls."""
+    if path in _CALLS:
+        return JSONResponse({"detail": reason}, status)
+    return PlainTextResponse(f"{reason}\n", status, {"X-Content-Type-Options": "nosniff"})
 
 
 async def _read(receive: Receive) -> bytes:
-    """Reads the body of a request; its length has been checked."""
+    """Reads the body of a call, or as much of it as is too much."""
     body = b""
-    while True:
+    while len(body) <= _CALL_BYTES:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            break
+    return body
+
+
+def _repeat(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that gives a body that has been read, and then goes on."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return receive_again

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxstyle.app.devices import is_out_of_memory
@@ -17,12 +18,16 @@ from jaxstyle.app.listeners import NOT_FINITE, Listener, Step
 from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.painting import paint
 from jaxstyle.compiled import StyleResult
-from jaxstyle.io import InputError, save_image
+from jaxstyle.io import InputError, read_shape, save_image
 from jaxstyle.io.files import write_atomically
+from jaxstyle.recipes import Recipe
 
 _logger = logging.getLogger("jaxstyle")
 
 _KEPT = 30  # previews: a browser may still be loading an earlier one
+_SIZES = 12
+
+_painted: set[tuple[Recipe, tuple[int, ...]]] = set()
 
 
 @dataclasses.dataclass
@@ -38,6 +43,8 @@ class Run:
     problem: str | None = None
     recorded: bool = False
     """Whether it is among the visitor's results."""
+    ended: dict[str, Any] | None = None
+    """What the page shows at its end."""
     begin: float = dataclasses.field(default_factory=time.monotonic)
 
 
@@ -67,11 +74,13 @@ class _Show(Listener):
     def see(self, step: Step) -> None:
         if self._run.stopped < math.inf:
             raise KeyboardInterrupt
-        self._run.shown = step.number, step.result, step.trace
+        shown = step.result._replace(image=step.shown)
+        self._run.shown = step.number, shown, step.trace
 
 
 def _work(run: Run) -> None:
     try:
+        _forget_old_sizes(run.job)
         if paint(run.job, [_Show(run)]) == 1 and not run.job.output.exists():
             run.problem = NOT_FINITE
     except InputError as error:
@@ -80,6 +89,18 @@ def _work(run: Run) -> None:
         _logger.exception("a run failed")
         short = is_out_of_memory(error)
         run.problem = "not enough memory; use a smaller size" if short else "the run failed"
+
+
+def _forget_old_sizes(job: Job) -> None:
+    """Empties JAX's caches after a dozen sizes; in them, what was traced for each stays for ever.
+
+    `compile_cache` has the compiled programs that were used last.
+    """
+    shapes = [read_shape(path, size=job.size) for path in (job.content, *job.styles) if path]
+    _painted.add((job.recipe, tuple(-(-n // job.multiple_of) for shape in shapes for n in shape)))
+    if len(_painted) > _SIZES:
+        jax.clear_caches()
+        _painted.clear()
 
 
 def describe(run: Run) -> str:

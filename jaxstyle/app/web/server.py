@@ -12,13 +12,16 @@ from starlette.middleware import Middleware
 
 from jaxstyle.app.console import print_message
 from jaxstyle.app.interrupts import Terminated, interrupt, on_signal
+from jaxstyle.app.web.origins import Origins
 from jaxstyle.app.web.page import CSS, make_page
 from jaxstyle.app.web.request_filter import RequestFilter
 from jaxstyle.app.web.runs import Run, is_alive, stop
-from jaxstyle.app.web.server_folder import remove
+from jaxstyle.app.web.server_folder import remove, remove_old
 from jaxstyle.app.web.sessions import Options
 from jaxstyle.io import InputError, fetch, list_weights, verify
 from jaxstyle.io.files import describe_error
+
+_SECONDS_BETWEEN_CLEANING = 600.0
 
 
 def serve(options: Options, host: str, port: int) -> int:
@@ -51,7 +54,8 @@ def serve(options: Options, host: str, port: int) -> int:
             page = make_page(options, runs)
             _launch(page, options, host, port)
             print_message(f"serving on {page.local_url} (Ctrl-C ends it)")
-            threading.Event().wait()
+            while not threading.Event().wait(_SECONDS_BETWEEN_CLEANING):
+                remove_old(options.folder)
         except KeyboardInterrupt as error:
             code = 128 + error.args[0] if isinstance(error, Terminated) else 130
         finally:
@@ -74,7 +78,8 @@ def _launch(page: gr.Blocks, options: Options, host: str, port: int) -> None:
         RequestFilter,
         folder=options.folder,
         max_upload=options.max_upload,
-        allow_hosts=(*options.allow_hosts, host),
+        max_disk=options.max_disk,
+        origins=Origins(options.allow_hosts, options.root_path, host),
     )
     page.launch(
         server_name=host,

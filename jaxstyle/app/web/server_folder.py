@@ -3,12 +3,18 @@
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 _PREFIX = "jaxstyle-page-"
 _MARK = ".jaxstyle-page"  # locked while the server runs
+VISIT = "visit-"
+"""The folder of a visitor begins with it."""
+# Seconds after which nobody uses it any more.
+_AGE_OF_A_VISIT = 24 * 3600
+_AGE_OF_UPLOADS = 6 * 3600
 
 
 @contextlib.contextmanager
@@ -63,6 +69,26 @@ def remove(folder: Path) -> None:
                 os.unlink(inside) if os.path.islink(inside) else os.rmdir(inside)
     with contextlib.suppress(OSError):
         folder.rmdir()
+
+
+def remove_old(folder: Path) -> None:
+    """Removes visits and uploads that have not been used for long.
+
+    Gradio forgets a visitor some time after the page is closed, but not one who never opened it,
+    such as a program.
+    """
+    now = time.time()
+    for path in folder.iterdir():
+        age = _AGE_OF_A_VISIT if path.name.startswith(VISIT) else _AGE_OF_UPLOADS
+        with contextlib.suppress(OSError):
+            # A folder is as new as the last file that was made in it, at any depth.
+            inside = [each for each, _, _ in os.walk(path)] or [str(path)]
+            if path.name == _MARK or now - max(os.lstat(each).st_mtime for each in inside) < age:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                remove(path)
+            else:
+                path.unlink()
 
 
 def bytes_in(folder: Path) -> int:

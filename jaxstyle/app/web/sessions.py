@@ -2,8 +2,10 @@
 
 import dataclasses
 import html
+import math
 import secrets
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import gradio as gr
 from jaxstyle.app.job import Job, find_recipe, make_job
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.web.runs import Run
-from jaxstyle.app.web.server_folder import bytes_in, remove
+from jaxstyle.app.web.server_folder import VISIT, bytes_in, remove
+from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, load_image, read_shape, save_image
 from jaxstyle.io.files import describe_error
 from jaxstyle.recipes import RECIPES
@@ -20,11 +23,15 @@ from jaxstyle.recipes import RECIPES
 MIN_SIZE = 64
 MAX_FACTOR = 10.0
 TERMS = ("content", "style", "total_variation")
+SIZE_STEP = MULTIPLE
+"""Sizes are multiples of so many pixels, so that few programs serve all."""
 _COLORS = ("style", "luminance", "match")
-_MAX_PIXELS = 50_000_000  # of an upload
+_REDUCED_PIXELS = 16_000_000  # larger uploads are reduced
 _THUMBNAIL = 512
 _PICTURES = 8  # kept for a visitor; then the oldest one is removed
-_FILES = 300  # of the largest upload's size, results included; above, uploads are refused
+_RESULTS = 24
+
+_one_at_a_time = threading.Lock()  # decoding a large picture may take 2 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +46,13 @@ class Options:
     max_steps: int
     max_upload: int
     """Bytes."""
+    max_disk: int
+    """Bytes of all visitors' files."""
     max_waiting: int
     allow_hosts: tuple[str, ...] = ()
     """Names of the server, besides the machine's own."""
     root_path: str = ""
-    """Path of the page behind a proxy, such as `/paint`."""
+    """Path of the page behind a proxy, such as `/paint`, or its URL."""
 
 
 @dataclasses.dataclass
@@ -77,22 +86,19 @@ def choose(name: str, path: Path, session: Session, options: Options) -> tuple[s
     Returns:
         A small picture to show, None if the file is refused; and the status.
     """
+    folder = None
     try:
-        if bytes_in(options.folder) > _FILES * options.max_upload:
+        if bytes_in(options.folder) > options.max_disk:
             raise InputError("the server has no room for more pictures; come back later")
-        height, width = read_shape(path)
-        if height * width > _MAX_PIXELS:
-            raise InputError(
-                f"{path.name} has {width}x{height} px: send at most {_MAX_PIXELS / 1e6:g} million"
-            )
-        small = load_image(path, size=min(_THUMBNAIL, max(height, width)))
+        shape = read_shape(path)
         folder = _folder(session, options) / secrets.token_hex(16)
-        kept = folder / "picture" / path.name  # in its own folder, since it may have any name
-        kept.parent.mkdir(parents=True)
-        shutil.copyfile(path, kept)
+        (folder / "picture").mkdir(parents=True)  # its own, since a picture may have any name
+        kept = _keep(path, shape, folder / "picture", options)
         thumbnail = thumbnail_of(kept, name)
-        save_image(thumbnail, small)
+        save_image(thumbnail, load_image(kept, size=min(_THUMBNAIL, max(read_shape(kept)))))
     except (InputError, OSError) as error:
+        if folder is not None:
+            remove(folder)
         setattr(session, name, None)
         problem = str(error).replace(str(path), path.name)
         if isinstance(error, OSError):
@@ -101,7 +107,23 @@ def choose(name: str, path: Path, session: Session, options: Options) -> tuple[s
         return None, as_problem(problem)
     setattr(session, name, kept)
     _make_room(session, folder)
-    return str(thumbnail), f"{html.escape(path.name)}: {width}x{height} px"
+    (height, width), (now_high, now_wide) = shape, read_shape(kept)
+    reduced = "" if shape == (now_high, now_wide) else f", reduced to {now_wide}x{now_high} px"
+    return str(thumbnail), f"{html.escape(path.name)}: {width}x{height} px{reduced}"
+
+
+def _keep(path: Path, shape: tuple[int, int], folder: Path, options: Options) -> Path:
+    """Copies a picture of `(H, W)` into a folder; a large one is reduced and its upload removed."""
+    if math.prod(shape) <= _REDUCED_PIXELS:
+        return Path(shutil.copyfile(path, folder / path.name))
+    kept = folder / f"{path.stem}.png"
+    with _one_at_a_time:
+        # Twice the size that it can be painted at.
+        image = load_image(path, size=min(2 * options.max_size, max(shape)), draft=True)
+    save_image(kept, image)
+    if options.folder in path.parents:
+        path.unlink(missing_ok=True)
+    return kept
 
 
 def thumbnail_of(picture: Path, name: str) -> Path:
@@ -122,10 +144,20 @@ def _make_room(session: Session, folder: Path) -> None:
 
 
 def _folder(session: Session, options: Options) -> Path:
-    if session.folder is None:
-        session.folder = options.folder / f"visit-{secrets.token_hex(16)}"
+    if session.folder is None or not session.folder.exists():
+        session.folder = options.folder / f"{VISIT}{secrets.token_hex(16)}"
         session.folder.mkdir()
     return session.folder
+
+
+def add_result(session: Session, picture: Path, caption: str) -> None:
+    """Adds a result; removes previews of the last one, and the oldest results."""
+    if session.results:
+        remove(Path(session.results[0][0]).parent / "shown")
+    session.results.insert(0, (str(picture), caption))
+    for old, _ in session.results[_RESULTS:]:
+        remove(Path(old).parent)
+    del session.results[_RESULTS:]
 
 
 def forget(session: Session) -> None:
@@ -162,6 +194,8 @@ def make_session_job(
     if color not in _COLORS:
         raise InputError(f"unknown colors: choose from {', '.join(_COLORS)}")
     size = _whole("size", size, MIN_SIZE, options.max_size)
+    if size % SIZE_STEP:
+        raise InputError(f"size: give a multiple of {SIZE_STEP}, such as {size - size % SIZE_STEP}")
     steps = _whole("steps", steps, 1, options.max_steps)
     chosen = find_recipe(recipe)
     weights = [
@@ -169,17 +203,18 @@ def make_session_job(
         for term, factor in zip(TERMS, factors, strict=True)
         if term in chosen.weights
     ]
-    if session.content is None or session.style is None:
+    content, style = session.content, session.style
+    if content is None or style is None or not (content.exists() and style.exists()):
         raise InputError("choose a photo and a painting")
     params = options.weights.get(vgg_of(chosen).preprocessing)
     if params is None:
         raise InputError(missing_weights(recipe))
     folder = _folder(session, options) / secrets.token_hex(16)
     folder.mkdir()
-    return make_job(
-        content=str(session.content),
-        style=[str(session.style)],
-        output=str(folder / f"{session.content.stem[:40]}-{session.style.stem[:40]}.png"),
+    job = make_job(
+        content=str(content),
+        style=[str(style)],
+        output=str(folder / f"{content.stem[:40]}-{style.stem[:40]}.png"),
         recipe=recipe,
         size=size,
         steps=steps,
@@ -188,6 +223,7 @@ def make_session_job(
         params=str(params),
         quiet=True,
     )
+    return dataclasses.replace(job, multiple_of=SIZE_STEP)
 
 
 def missing_weights(name: str) -> str:

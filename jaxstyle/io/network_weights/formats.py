@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path, open_source
-from jaxstyle.io.image_headers import describe_foreign
+from jaxstyle.io.foreign import describe_foreign
 from jaxstyle.io.network_weights.mat_file import read_mat
 from jaxstyle.io.network_weights.torch_file import read_torch
 from jaxstyle.network.vgg import CONV_LAYERS, CONV_SHAPES
