@@ -123,6 +123,8 @@ def check_masks(
         raise ValueError(
             f"masks of shape {found.shape} instead of {wanted}, for {number} styles"
             + f" and a picture of {size}" * (size is not None)
+            + "; of a mask that was read as a picture take one channel, mask[..., 0]"
+            * (found.shape[-1:] == (3,))
         )
     return _broadcast(found, valid[-1])
 
@@ -144,7 +146,10 @@ def check_style_masks(
     )
     for mask, image in zip(found, styles, strict=True):
         if mask is not None and mask.shape != image.shape[:-1]:
-            raise ValueError(f"a style mask of shape {mask.shape} for a style of {image.shape}")
+            raise ValueError(
+                f"a style mask of shape {mask.shape} for a style of {image.shape}"
+                + "; take one channel, mask[..., 0]" * (mask.shape == image.shape)
+            )
     return found
 
 

@@ -66,8 +66,9 @@ def prepare_targets(
         Term name -> target, a dict to be passed to `evaluate`.
 
     Raises:
-        ValueError: for a wrong shape or dtype, an image that is too small or missing, terms that
-            are not a tuple of terms, unknown layers, parameters that are not the network's, or
+        ValueError: for a wrong shape or dtype, pixels that are not finite or clearly not in [0, 1]
+            (not checked under `jax.jit`), an image that is too small or missing, terms that are
+            not a tuple of terms, unknown layers, parameters that are not the network's, or
             style_weights that cannot be shares.
     """
     terms = check_terms(terms)
@@ -85,7 +86,7 @@ def prepare_targets(
 
     styles = tuple(style) if isinstance(style, tuple | list) else (style,)
     _check_present(style_terms, "style", *styles)
-    images = [as_picture(each, "style", shape=("h", "w", 3)) for each in styles]
+    images = [as_picture(each, "style", shape=("h", "w", 3), bounded=True) for each in styles]
     dtype, layers, number = sum_dtype(*images), layers_of(style_terms), len(images)
     size = None if content is None else jnp.shape(content)[:2]
     regions = check_masks(masks, number, size, dtype)
@@ -122,7 +123,7 @@ def _content_features(
     content: ArrayLike | None,
     tile: int | None,
 ) -> Features:
-    image, layers = as_picture(content, "content"), layers_of(terms)
+    image, layers = as_picture(content, "content", bounded=True), layers_of(terms)
     tile = smaller_tile(tile, image)
     if tile is None:
         return whole_features(network, params, image, layers)

@@ -37,6 +37,8 @@ from jaxstyle.app import repeat
 from jaxstyle.io import InputError, describe_recipe, load_image, read_recipe, read_shape
 from jaxstyle.io import images as images_module
 from jaxstyle.io.files import sha256_of
+from jaxstyle.io.image_writer import encode_image
+from jaxstyle.io.images import read_picture
 from jaxstyle.io.journal import Journal
 from jaxstyle.io.json_file import read_json, write_json
 from jaxstyle.io.manifest import read_manifest
@@ -83,14 +85,28 @@ def _images() -> list[bytes]:
     for mode in ("RGB", "L", "P", "RGBA", "1", "CMYK", "F", "I;16"):
         image = Image.fromarray(pixels)
         image = image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
-        for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"):
+        for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF", "BMP", "GIF"):
             file = io.BytesIO()
             try:
                 image.save(file, kind, **({"exif": exif} if kind != "BMP" else {}))
             except (OSError, ValueError):  # for example, JPEG has no transparency
                 continue
             found.append(file.getvalue())
-    return found
+    gray = (pixels[..., 0] / 255).astype(np.float32)
+    deep: dict[str, Any] = {"alpha": gray, "dpi": (300.0, 72.0), "bits": 16}
+    found += [encode_image(f"x{kind}", pixels / 255, **deep) for kind in (".png", ".tif")]
+    return found + _heic(Image.fromarray(np.dstack([pixels, pixels[..., 0]])), exif.tobytes())
+
+
+def _heic(image: Image.Image, exif: bytes) -> list[bytes]:
+    try:
+        import pillow_heif
+    except ImportError:
+        print("without HEIC: pillow-heif is not installed", flush=True)
+        return []
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image.resize((64, 48))).save(file, format="HEIF", exif=exif)
+    return [file.getvalue()]
 
 
 def _torch() -> list[bytes]:
@@ -234,6 +250,7 @@ READERS: dict[str, Reader] = {
     "image": Reader(_images, "a.png", lambda path: load_image(path, size=16)),
     "shape": Reader(_images, "a.png", read_shape),
     "mask": Reader(_images, "a.tif", lambda path: load_image(path, size=16, background=0.0)),
+    "picture": Reader(_images, "a.jpg", lambda path: read_picture(path, shape=(9, 16))),
     "recipe": Reader(_recipes, "a.json", read_recipe),
     "toml": Reader(_toml, "a.toml", read_recipe),
     "output": Reader(_outputs, "a.json", lambda path: (read_json(path), read_recipe(path))),

@@ -1002,7 +1002,7 @@ def test_out_of_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 SAMPLES: dict[str, bytes] = {}
-for _extension in FORMATS:
+for _extension in [*FORMATS, "avif"]:
     _buffer = io.BytesIO()
     _kind = {"jpg": "jpeg", "tif": "tiff"}.get(_extension, _extension)
     Image.fromarray(smooth(24, 20)).save(_buffer, _kind)

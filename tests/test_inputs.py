@@ -1,5 +1,6 @@
 """What `stylize` and its kin refuse, when, and where pictures go."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,9 +12,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxstyle
 from jaxstyle import Status, compiled, terms
+from jaxstyle.pictures import as_picture, check_picture
 from jaxstyle.problem import Problem
 from jaxstyle.recipes import GATYS
 
@@ -56,8 +59,24 @@ WRONG_PICTURES = [
     (image()[..., :1], "grey"),
     (image()[None], "stylize_batch"),
     (image().astype(jnp.bfloat16), "too coarse"),
-    ("photo.jpg", r"\(H, W, 3\)"),
+    ("photo.jpg", r"\(H, W, 3\), not str; read a file"),
+    ((65535 * image()).astype(np.uint16), "not uint16; divide by 65535"),
+    ((255 * image()).astype(np.uint8)[None], r"image\[0\].*divide by 255"),
+    (np.moveaxis(image(), -1, 0)[None], r"image\[0\].*channels come last"),
+    (image()[None, ..., 0], "channels come last.*grey"),
+    (image() * 1j, "real part"),
+    (image(times=255, plus=-115), "mean color"),
 ]
+HOST_ONLY = {
+    "PIL": (
+        Image.fromarray((255 * image()).astype(np.uint8)),
+        r"convert\('RGB'\), np.float32\) / 255",
+    ),
+    "PIL, gray": (Image.new("L", (40, 32)), r"convert\('RGB'\), np.float32\) / 255"),
+    "objects": (image().astype(object), "not object"),
+    "ragged": ([image(), image()[:3]], "arrays of one shape"),
+    "bytes": (b"\x89PNG", "read a file"),
+}
 
 
 @pytest.mark.parametrize(("picture", "hint"), WRONG_PICTURES)
@@ -72,6 +91,64 @@ def test_pictures_that_are_none(picture, hint, what, pair):
         for run in STEPS:
             with pytest.raises(ValueError, match=hint):
                 run(NOTHING, recipe=RECIPE, **arguments)
+
+
+@pytest.mark.parametrize("kind", HOST_ONLY)
+def test_objects_that_are_no_pictures(kind, pair):
+    picture, hint = HOST_ONLY[kind]
+    with pytest.raises(ValueError, match=hint):
+        jaxstyle.stylize(NOTHING, picture, pair[1], recipe=RECIPE)
+    with pytest.raises(ValueError, match=hint):
+        check_picture(picture, "style")
+    with pytest.raises(ValueError, match=hint):
+        as_picture(picture, "image")
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("requires grad"), TypeError("cuda:0 device")])
+def test_tensors_of_torch_that_numpy_cannot_read(problem):
+    class Tensor:
+        __module__ = "torch"
+
+        def __array__(self, dtype=None, copy=None):
+            raise problem
+
+    with pytest.raises(ValueError, match=r"not Tensor: use tensor.detach\(\).cpu\(\).numpy\(\)"):
+        check_picture(Tensor(), "content")
+
+
+def test_any_layout_byte_order_and_width_is_read():
+    picture = image()
+    picture.setflags(write=False)
+    for same in (
+        picture,
+        np.asfortranarray(picture),
+        picture[::-1][::-1],
+        picture.astype(">f4"),
+        picture.astype(np.float64),
+        picture.astype(np.longdouble),
+        picture.tolist(),
+        jnp.asarray(picture),
+    ):
+        np.testing.assert_array_equal(check_picture(same, "content"), picture)
+        np.testing.assert_array_equal(as_picture(same, "content"), picture)
+    with pytest.raises(ValueError, match="not finite"):
+        check_picture(picture.astype(np.float64) * 1e300, "content")
+
+
+def test_targets_of_wrong_pictures(random_params, pair):
+    network, terms = RECIPE.network, RECIPE.terms
+    for wrong in (255, np.nan):
+        for content, style in ((wrong * pair[0], pair[1]), (pair[0], wrong * pair[1])):
+            with pytest.raises(ValueError, match=r"divide by 255|not finite"):
+                jaxstyle.prepare_targets(network, random_params, terms, content, style)
+
+
+def test_masks_that_were_read_as_pictures(pair):
+    content, style = pair
+    with pytest.raises(ValueError, match="take one channel"):
+        jaxstyle.stylize(NOTHING, *pair, recipe=RECIPE, masks=[content])
+    with pytest.raises(ValueError, match="take one channel"):
+        jaxstyle.stylize(NOTHING, *pair, recipe=RECIPE, style_masks=[style])
 
 
 def test_honest_overshoot_and_traced_pictures_pass(random_params, pair):
@@ -343,6 +420,40 @@ def test_the_same_picture_under_jax_s_strict_flags(flag, random_params, pair):
     with flag():
         found = run()
     np.testing.assert_array_equal(found, expected)
+
+
+STRICT = (
+    lambda: jax.numpy_rank_promotion("raise"),
+    lambda: jax.numpy_dtype_promotion("strict"),
+    lambda: jax.debug_nans(True),
+    lambda: jax.debug_infs(True),
+    jax.checking_leaks,
+    lambda: jax.transfer_guard("disallow"),
+)
+
+
+@pytest.mark.parametrize("flags", [STRICT, (lambda: jax.enable_x64(True),)], ids=["strict", "x64"])
+def test_every_function_gives_the_same_under_the_flags_of_jax(flags, random_params, pair):
+    """Without `jit`, JAX's guard refuses the number in `2 * x` already."""
+    content, style = jax.device_put(pair)
+
+    @jax.jit
+    def gradient(params, content, style):
+        targets = jaxstyle.prepare_targets(RECIPE.network, params, RECIPE.terms, content, style)
+        objective = jaxstyle.objective(RECIPE, params, targets)
+        return jax.value_and_grad(objective, has_aux=True)(content)
+
+    def run():
+        options = {"recipe": SMOOTH, "weights": {"style": 2.0}}
+        batch = jaxstyle.stylize_batch(random_params, *[x[None] for x in pair], **options)
+        return batch.image, gradient(random_params, content, style)
+
+    expected = run()
+    with contextlib.ExitStack() as stack:
+        for flag in flags:
+            stack.enter_context(flag())
+        found = run()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_batches_and_pyramids_make_no_hidden_transfers(random_params, pair):

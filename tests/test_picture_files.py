@@ -143,6 +143,13 @@ def test_raw_files_under_other_names(tmp_path: Path, head: bytes) -> None:
     fails(tmp_path / "x.jpg", "camera's raw file; export it as JPEG or 16-bit TIFF")
 
 
+def test_an_unknown_file_with_a_raw_files_name(tmp_path: Path) -> None:
+    (tmp_path / "x.rw2").write_bytes(b"unheard of\xff" + bytes(1000))
+    fails(tmp_path / "x.rw2", "camera's raw file")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.nef", "JPEG")
+    assert load_image(tmp_path / "x.nef").shape == (8, 8, 3)
+
+
 @pytest.mark.parametrize("extension", ["gif", "webp", "png", "avif"])
 def test_of_an_animation_the_first_frame_is_read_and_that_is_said(
     tmp_path: Path, extension: str, caplog: pytest.LogCaptureFixture

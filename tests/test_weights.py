@@ -38,7 +38,8 @@ from jaxstyle.io import (
     verify,
 )
 from jaxstyle.io.network_weights import fetch as fetch_module
-from jaxstyle.io.network_weights import formats
+from jaxstyle.io.network_weights import formats, names
+from jaxstyle.io.network_weights import torch_file as torch_file_module
 from jaxstyle.io.network_weights.download import download
 from jaxstyle.io.network_weights.formats import read_file
 from jaxstyle.io.network_weights.mat_file import read_mat
@@ -269,7 +270,9 @@ def test_the_preprocessing_must_be_the_networks(arrays, tmp_path, cache):
     with pytest.raises(InputError, match=r"VGG19\(preprocessing='torchvision'\)"):
         load_params(path)
     load_params(path, preprocessing="torchvision")
-    converted = convert(path)
+    with pytest.raises(InputError, match="add --preprocessing torchvision if it is"):
+        convert(path)
+    converted = convert(path, preprocessing="torchvision")
     assert verify(converted).preprocessing == "torchvision"
     # In the cache it is no candidate for the default network, but for its own.
     with pytest.raises(InputError, match="jaxstyle weights fetch"):
@@ -357,11 +360,126 @@ def test_converted_from_caffe_under_the_names_of_torch(arrays, tmp_path, monkeyp
     """As vgg19-d01eb7cb.pth: the biases are those of the Visual Geometry Group."""
     path = tmp_path / "vgg19.pth"
     path.write_bytes(torch_file(torchvision(arrays), legacy=True))
-    assert read_file(path).preprocessing == "torchvision"
+    found = read_file(path)
+    assert (found.preprocessing, found.certain) == ("torchvision", False)
     digest = hashlib.sha256(b"".join(arrays[f"{layer}.bias"].tobytes() for layer in CONV_LAYERS))
-    monkeypatch.setattr(formats, "_ORIGINAL_BIASES", digest.hexdigest())
-    assert read_file(path).preprocessing == "caffe"
+    monkeypatch.setattr(names, "_ORIGINAL_BIASES", digest.hexdigest())
+    found = read_file(path)
+    assert (found.preprocessing, found.certain) == ("caffe", True)
     assert verify(path).checked.startswith("the biases are the original's")
+
+
+def test_files_of_a_known_hash(monkeypatch):
+    """Their names have the first 8 digits of it; a file that was saved again has another one."""
+    assert {
+        digits: preprocessing for digits, (preprocessing, _) in formats._KNOWN_FILES.items()
+    } == {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
+    weights = names.Weights({}, "a torch file", True, "torchvision", {}, "", certain=False)
+    assert formats._recognize(weights, b"content") == weights
+    digits = hashlib.sha256(b"content").hexdigest()[:8]
+    monkeypatch.setitem(formats._KNOWN_FILES, digits, ("caffe", "a known file"))
+    found = formats._recognize(weights, b"content")
+    assert (found.preprocessing, found.source, found.certain) == ("caffe", "a known file", True)
+    sealed = weights._replace(certain=True)
+    assert formats._recognize(sealed, b"content") == sealed
+
+
+def small(name):
+    """An array of the right rank: names are sorted before shapes are looked at."""
+    return np.zeros((4, 3, 3, 3) if name.endswith("weight") else 4, np.float32)
+
+
+def numbered(prefix, positions):
+    return {f"{prefix}{i}.{kind}": small(kind) for i in positions for kind in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["features.", "module.features.", "model.features.", "net.vgg.", "", "features.module."],
+)
+def test_prefixes_of_torch_are_understood(prefix):
+    layers = numbered(prefix, names._POSITIONS)
+    others = {"classifier.0.weight": np.zeros((2, 2)), "classifier.0.bias": np.zeros(2)}
+    renamed = names._rename({**others, **layers})
+    assert len(renamed) == 32
+    assert renamed["conv1_1.bias"] is layers[f"{prefix}0.bias"]
+    assert renamed["conv5_4.weight"] is layers[f"{prefix}34.weight"]
+
+
+def test_lists_that_were_cut_keep_their_numbers():
+    cut = {
+        f"slice{1 + i // 8}.{i}.{kind}": small(kind)
+        for i in names._POSITIONS
+        for kind in ("weight", "bias")
+    }
+    assert names._rename(cut)["conv3_4.bias"] is cut["slice3.16.bias"]
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
+def test_state_dicts_in_checkpoints(wrapper):
+    tensor = torch_file_module._Tensor(None, 0, (1,), (1,))
+    tree = {"epoch": 3, "optimizer": {"state": {}}, wrapper: {"a.weight": tensor, "b": 2}}
+    assert torch_file_module._tensors(tree) == {"a.weight": tensor}
+    assert torch_file_module._tensors({"state_dict": {"model": tree}}) == {"a.weight": tensor}
+    endless = {}
+    endless["model"] = endless
+    assert torch_file_module._tensors(endless) == {}
+
+
+@pytest.mark.parametrize("kind", names._OTHER_POSITIONS)
+def test_other_networks_of_the_family_are_named(kind):
+    with pytest.raises(InputError, match=f"it is {kind}; jaxstyle paints with plain VGG19"):
+        names.sort_arrays(numbered("features.", names._OTHER_POSITIONS[kind]), "a file")
+
+
+def test_vgg16_by_its_layers_and_two_networks_in_one_file():
+    layers = {f"{layer}.{k}": small(k) for layer in CONV_LAYERS for k in ("weight", "bias")}
+    sixteen = {name: array for name, array in layers.items() if name[:7] not in (
+        "conv3_4", "conv4_4", "conv5_4")}  # fmt: skip
+    with pytest.raises(InputError, match="it is VGG16"):
+        names.sort_arrays(sixteen, "a file")
+    two = numbered("model.", names._POSITIONS) | numbered("ema.", names._POSITIONS)
+    with pytest.raises(InputError, match=r"holds 2 networks.*save one"):
+        names.sort_arrays(two, "a file")
+
+
+def zip_of(*members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in members:
+            archive.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<!DOCTYPE html><html>404", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b'{"message": "Not Found"}', "message of a server"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "message of a server"),
+        (b"\x93NUMPY\1\0v\0{'descr': '|O'}", r"\.npy file.*numpy\.savez"),
+        (pickle.dumps({"a": 1}, 4), "pickle.*numpy.savez"),
+        (b"\x04\0\0\0\1\0\0\0\3\0\0\0V 1", r"\.t7 file.*Keras"),
+        (b"\x0a\x11VGG_ILSVRC_19_layers\x12\x05input", r"\.caffemodel.*weights fetch"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x051.13", "ONNX.*numpy.savez"),
+        (b"\0" * 99 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "TensorFlow.*numpy.savez"),
+        (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "-v7"),
+        (b"\x1f\x8b\x08\0" + bytes(99), "gzip archive; unpack"),
+        (bytes(257) + b"ustar\0", "TAR archive; unpack"),
+        (zip_of("metadata.json", "config.json", "model.weights.h5"), r"\.keras.*numpy\.savez"),
+        (zip_of("docs/a.txt", "vgg19.h5"), r"zip archive of 'docs/a.txt, vgg19.h5'; unpack"),
+        (zip_of("a/data.pkl")[:60], "damaged or incomplete zip file.*get it again"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "damaged or incomplete HDF5 file.*get it again"),
+        (pickle.dumps(0x1950A86A20F9469CFC6C, 2)[:8], "damaged or incomplete torch file.*again"),
+        (bytes(999), r"zero bytes.*get the weights again"),
+        (b"what is this", "unknown format; give a Keras"),
+    ],
+)  # fmt: skip
+def test_what_a_file_is_instead_of_weights(data, message):
+    with pytest.raises(InputError, match=message) as caught:
+        formats._read(data)
+    assert str(caught.value).isprintable()
 
 
 def test_files_of_others_are_not_replaced(arrays, tmp_path, sealed):

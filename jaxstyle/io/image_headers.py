@@ -26,6 +26,7 @@ _RAW_EXTENSIONS = (
 # Fujifilm, Canon (CRW), Sigma, Minolta, Panasonic and Leica, Olympus (three).
 _RAW_MAGIC = (b"FUJIFILMCCD-RAW", b"II\x1a\0\0\0HEAPCCDR", b"FOVb", b"\0MRM", b"IIU\0", b"IIRO",
               b"IIRS", b"MMOR")  # fmt: skip
+_READ = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Tags of TIFF and of DNG.
@@ -57,14 +58,17 @@ def why_not_read(file: BinaryIO, extension: str) -> str | None:
         if marked or extension.lower() in _RAW_EXTENSIONS or _shows_a_thumbnail(file):
             return RAW
         return _MANY if announces_too_much(file) else None
-    return _MANY if _has_many_parts(file, head) else _describe_other(head)
+    return _MANY if _has_many_parts(file, head) else _describe_other(head, extension)
 
 
-def _describe_other(head: bytes) -> str | None:
+def _describe_other(head: bytes, extension: str) -> str | None:
     if foreign := describe_foreign(head):
         return foreign
-    kind = kind_of(head)
-    return kind and f"is not a {FORMATS} image but {kind}; {advice_for(kind)}"
+    if kind := kind_of(head):
+        return f"is not a {FORMATS} image but {kind}; {advice_for(kind)}"
+    # A photo that was renamed may be read.
+    named_raw = extension.lower() in _RAW_EXTENSIONS
+    return RAW if named_raw and not head.startswith(_READ) else None
 
 
 def _has_many_parts(file: BinaryIO, head: bytes) -> bool:

@@ -52,8 +52,13 @@ def swaps_sides(turn: Image.Transpose | None) -> bool:
     return turn in [_ORIENTATIONS[orientation] for orientation in _SWAPPING_SIDES]
 
 
-def resolution_of(file: ImageFile) -> tuple[float, float] | None:
-    """Returns pixels per inch along width and height of the upright image, before it is decoded."""
+def resolution_of(file: ImageFile, turned_by: int | None) -> tuple[float, float] | None:
+    """Returns pixels per inch along width and height of the upright image.
+
+    Args:
+        file: decoded.
+        turned_by: the orientation by which the decoder has turned it already, if it has.
+    """
     try:
         has_own = {"PNG": True, "BMP": True, "TIFF": 282 in getattr(file, "tag_v2", ())}
         exif = read_exif(file)
@@ -63,8 +68,7 @@ def resolution_of(file: ImageFile) -> tuple[float, float] | None:
             per_inch = {2: 1.0, 3: 2.54}[exif[0x0128]]
             found = (exif[0x011A] * per_inch, exif[0x011B] * per_inch)
         x, y = (_without_rounding(float(each)) for each in found)
-        # The decoder of HEIC turns the pixels itself.
-        turned = file.info.get("original_orientation", exif.get(0x0112)) in _SWAPPING_SIDES
+        turned = (turned_by or exif.get(0x0112)) in _SWAPPING_SIDES
     except Exception:  # there is none, or it is hostile
         return None
     if not (1 < x <= _MOST_DPI and 1 < y <= _MOST_DPI):

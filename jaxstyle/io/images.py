@@ -329,16 +329,17 @@ def _decode(
         least = 2 * size if draft and size else max(file.size)
         if (factor := max(file.size) // least) > 1:
             file.draft(None, (max(file.width // factor, 1), max(file.height // factor, 1)))
-        dpi = resolution_of(file)
-        file.load()
         tags = getattr(file, "tag_v2", {})  # a TIFF's
+        # By what the decoders of TIFF and HEIC turn the pixels themselves, and then forget.
+        turned_by = tags.get(274, file.info.get("original_orientation"))
+        file.load()
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
         if 0 < max(palette, default=0) < 256:
             # The standard says 16 bits, of which Pillow uses the upper 8; this one has 8 only.
             file.putpalette(bytes(np.reshape(palette, (3, -1)).T.astype(np.uint8)), "RGB")
         if is_animated(file):
             _logger.warning("%s: it is animated; its first frame is read", source.name)
-        turn = turn_of(file)
+        turn, dpi = turn_of(file), resolution_of(file, turned_by)
         factor = max(file.size) // least
         reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
         image: Image.Image = reduced if turn is None else reduced.transpose(turn)

@@ -15,7 +15,7 @@ from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
-from jaxstyle.io.images import read_picture
+from jaxstyle.io.images import load_image
 from jaxstyle.io.json_file import read_json
 from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
@@ -124,7 +124,7 @@ def _is_another(pair: Pair, weights: str) -> bool:
     if not is_ours(output):  # never replaced, see `check_replaceable`
         return False
     try:
-        read_picture(output)
+        load_image(output, background=0.0)
     except InputError:  # damaged
         return False
     try:

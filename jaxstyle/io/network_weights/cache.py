@@ -12,7 +12,8 @@ from typing import Any
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path, write_atomically
 from jaxstyle.io.json_file import read_json, write_json
-from jaxstyle.io.network_weights.formats import FORMAT, Weights, seal
+from jaxstyle.io.network_weights.formats import FORMAT, seal
+from jaxstyle.io.network_weights.names import Weights
 from jaxstyle.io.ownership import GENERATOR
 
 _logger = logging.getLogger("jaxstyle")

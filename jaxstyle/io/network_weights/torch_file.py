@@ -37,6 +37,7 @@ _STORAGES = {
         "Bool": "?",
     }.items()
 }
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "params_ema", "params")
 _FUNCTIONS = (
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
@@ -102,7 +103,9 @@ def read_torch(data: bytes) -> dict[str, NDArray[Any]]:
         raise InputError(f"not a state dict of torch: {error}") from None
     except Exception as error:
         # On a hostile stream the machine, pickletools or zipfile may raise anything.
-        raise InputError(f"damaged torch file ({type(error).__name__})") from error
+        raise InputError(
+            f"damaged or incomplete torch file ({type(error).__name__}); get it again"
+        ) from error
 
 
 def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
@@ -157,8 +160,10 @@ def _read_legacy(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _tensors(tree: Any) -> dict[str, _Tensor]:
-    if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
-        tree = tree["state_dict"]
+    for _ in range(3):
+        # A checkpoint holds the state dict next to others, under a key of whoever wrote it.
+        inner = [tree[key] for key in _WRAPPERS if key in tree] if isinstance(tree, dict) else []
+        tree = next((each for each in inner if isinstance(each, dict)), tree)
     if not isinstance(tree, dict):
         raise _RefusedError("its content is not a dict")
     return {
@@ -278,7 +283,9 @@ def _find(module: Any, attribute: Any) -> _Global:
         raise _RefusedError("it asks for something without a name")
     name = f"{module}.{attribute}"
     if name not in _FUNCTIONS and name not in _STORAGES:
-        raise _RefusedError(f"it asks for {name!r:.80}, which was not run")
+        raise _RefusedError(
+            f"it asks for {name!r:.80}, which was not run; of a whole model, save its state_dict()"
+        )
     return _Global(name)
 
 
