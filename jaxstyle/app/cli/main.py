@@ -112,7 +112,8 @@ def _with_help(message: str, arguments: Sequence[str]) -> str:
     command = arguments[0] if arguments else ""
     if command not in _COMMANDS or "\n" in message or " --help" in message:
         return message
-    if not re.search(r"(?<![\w-])--[a-z]", message):
+    named = re.search(r"(?<![\w-])--[a-z]", message)
+    if not named or re.search(r": --[\w-]+ \S+$", message):  # or it ends with what to write
         return message
     end = " see" if message.endswith("?") else "; see"
     return f"{message.rstrip('.;')}{end} jaxstyle {command} --help"
