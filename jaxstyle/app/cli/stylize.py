@@ -29,7 +29,7 @@ class Pictures:
         pictures: The photo, then the painting; more paintings are mixed.
         content: The photo; - reads it from stdin.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP, TIFF, AVIF, and its JSON; - is stdout.
+        output: PNG, JPEG, WebP, TIFF, AVIF; its JSON; - is stdout.
         bits: For each color of the picture; 16 in PNG and TIFF.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
