@@ -118,7 +118,7 @@ def largest_array(recipe, params, content, style, mesh):
 
 def small(which):
     params = random_params(float)
-    contents, styles = pictures(range(6), 16, 32), pictures(range(10, 16), 16, 32)
+    contents, styles = pictures(range(6), 8, 32), pictures(range(10, 16), 8, 32)
     expected = jaxstyle.stylize_batch(params, contents, styles, recipe=SMALL)
     found = {}
     meshes = {"both": jaxstyle.make_mesh(batch=4, rows=2)}  # two of four get one pair more
@@ -135,12 +135,12 @@ def small(which):
     adam = dataclasses.replace(
         SMALL, solver=jaxstyle.Adam(num_steps=3, keep_moments=True, average=0.9)
     )
-    pair = contents[0].swapaxes(0, 1), styles[0][:13, :27]
+    pair = contents[0].swapaxes(0, 1), styles[0][:7, :27]
     expected = jaxstyle.stylize(params, *pair, recipe=adam)
     found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)
     found |= with_optax(which, params, contents, styles)
-    found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 32, 64), mesh)
-    found["activation"] = 32 * 64 * 64
+    found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
+    found["activation"] = 16 * 64 * 64
     return found
 
 
@@ -176,8 +176,8 @@ def others():
         ("VGG16", jaxstyle.VGG16(), vgg16, ("relu1_1", "pool1")),
         ("encoder", *make_encoder(), ("stem", "sixth")),
     ):
-        contents, styles = pictures(range(2), 48, 32), pictures(range(10, 12), 48, 32)
-        mask = jnp.linspace(0, 2, 48 * 32).reshape(48, 32)
+        contents, styles = pictures(range(2), 48, 12), pictures(range(10, 12), 48, 12)
+        mask = jnp.linspace(0, 2, 48 * 12).reshape(48, 12)
         recipe = make_recipe(network, layers, mask)
         expected = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe)
         mesh = jaxstyle.make_mesh(batch=2, rows=4)
@@ -217,7 +217,7 @@ def process(index, number, port):
         f"127.0.0.1:{port}", int(number), int(index), heartbeat_timeout_seconds=10
     )
     params = random_params(float)
-    contents, styles = pictures(range(2), 16, 32), pictures(range(10, 12), 16, 32)
+    contents, styles = pictures(range(2), 8, 32), pictures(range(10, 12), 8, 32)
     expected = jaxstyle.stylize_batch(params, contents, styles, recipe=PLAIN)
     print("ready", flush=True)
     found = {}
@@ -288,7 +288,7 @@ def network(which):
 
 def network_cases(padding):
     params = first_params()
-    images = jnp.asarray(pictures(range(8), 32, 24))
+    images = jnp.asarray(pictures(range(8), 16, 18))
     net = jaxstyle.VGG19(pooling="average", padding=padding)
 
     def loss_of(params, image):
@@ -374,7 +374,7 @@ def under(names, function, params, images):
 def objective_cases():
     """`prepare_targets` and `evaluate` of pictures on an Explicit mesh."""
     params, recipe = first_params(), PLAIN
-    contents, styles = pictures(range(8), 32, 16), pictures(range(10, 18), 32, 16)
+    contents, styles = pictures(range(8), 16, 16), pictures(range(10, 18), 16, 16)
     found = {}
 
     def loss(params, contents, styles, tile):
@@ -394,7 +394,7 @@ def objective_cases():
     )
     mesh = mesh_of("data", AxisType.Explicit)
     split = on(mesh, P("data"), (contents, styles))
-    for tile in (None, 16):
+    for tile in (None, 8):
         run = jax.jit(jax.value_and_grad(lambda *args, tile=tile: loss(*args, tile), (0, 1, 2)))
         found[f"evaluate by {tile}"] = difference(run(on(mesh, P(), params), *split), expected)
 

@@ -19,8 +19,10 @@ PROGRAM = [sys.executable, "-W", "error", str(Path(__file__).parent / "many_devi
 
 
 def start(*arguments, devices=8):
-    # Convolutions of float64 are plain loops, for which a little optimization pays.
-    flags = f"--xla_backend_optimization_level=1 --xla_force_host_platform_device_count={devices}"
+    # Convolutions of float64 are plain loops, for which a little optimization pays where many run.
+    level = int(arguments[0] in ("network", "recipe"))
+    flags = f"--xla_backend_optimization_level={level}"
+    flags += f" --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "True",

@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from jaxstyle.app.backend_problems import describe_backend_error
 from jaxstyle.app.cli.arguments import Command, check_arguments, closest, join_repeated, one_line
 from jaxstyle.app.cli.batch import batch
 from jaxstyle.app.cli.help import commands_of, format_help
@@ -72,17 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print_message("interrupted")
         return 130
-    except RuntimeError as error:
-        # JAX: out of memory, another process has ended, or JAX_PLATFORMS names a backend that is
-        # not available. Any other error is a bug.
-        reason = str(error).strip().partition("\n")[0]
-        absent = reason.startswith("Unable to initialize backend")
-        if not absent and type(error).__name__ != "JaxRuntimeError":
+    except (RuntimeError, ImportError, AssertionError) as error:
+        # JAX: its parts or JAX_PLATFORMS do not fit, out of memory, another process has ended. Any
+        # other error is a bug.
+        problem = describe_backend_error(error)
+        if problem is None and type(error).__name__ != "JaxRuntimeError":
             raise
-        from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
-
-        print_message(f"error: the run failed: {reason}{advice_for(error)}")
-        return 2 if absent else 1
+        print_message(f"error: {problem or _describe_failure(error)}")
+        return 1 if problem is None else 2
     except BrokenPipeError:
         # The reader of our output is gone, so nothing can be printed.
         discard(sys.stdout)
@@ -93,6 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = "free some space, or change to a folder that exists"
         print_message(f"error: {name}{describe_error(error)}; {advice}")
         return 1
+
+
+def _describe_failure(error: Exception) -> str:
+    from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
+
+    reason = str(error).strip().partition("\n")[0]
+    return f"the run failed: {reason}{advice_for(error)}"
 
 
 def _flush(code: int) -> None:
