@@ -9,12 +9,14 @@ from collections.abc import Sequence
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+from jaxstyle.app.backend_problems import report_in_one_line
 from jaxstyle.app.cli.main import main as run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, see `jaxstyle.app.cli.main`; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    report_in_one_line()
     # The other commands clean up after a KeyboardInterrupt.
     runs = [*arguments[:1]] in (["stylize"], ["repeat"], ["batch"])
     if not runs and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxstyle
 from jaxstyle import compiled
@@ -198,3 +200,30 @@ def pictures() -> Callable[..., np.ndarray]:
         return np.clip(image + rng.normal(0, 0.03, image.shape), 0, 1).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium for the tests of the page, which finds all names below on this machine."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: make test-web")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+             "--disable-background-networking", "--disable-component-update", "--disable-sync",
+             "--host-resolver-rules=MAP *.example.org 127.0.0.1"]  # fmt: skip
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def files(tmp_path, pictures):
+    """A photo and four paintings, as files."""
+    paths = []
+    for seed in range(5):
+        path = tmp_path / f"picture{seed}.png"
+        Image.fromarray((255 * pictures(seed, 48, 64)).astype(np.uint8)).save(path)
+        paths.append(path)
+    return paths

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -24,20 +23,8 @@ from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded
 pytestmark = pytest.mark.web
 
 pytest.importorskip("gradio", reason="no Gradio: pip install '.[web]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: make test-web")
 httpx = pytest.importorskip("httpx")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP *.example* 127.0.0.1",
-]
 SIZE = 64
 MAX_UPLOAD = 1_000_000
 
@@ -80,16 +67,6 @@ def end(process, folder, log):
     assert list(folder.iterdir()) == []
 
 
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(browser, server):
     """Opens the page as a new visitor; at the end, no request has left this machine."""
@@ -110,17 +87,6 @@ def visit(browser, server):
     assert asked
     for url in asked:
         assert url.startswith((f"{server}/", "data:", "blob:")), url
-
-
-@pytest.fixture
-def files(tmp_path, pictures):
-    """A photo and four paintings."""
-    paths = []
-    for seed in range(5):
-        path = tmp_path / f"picture{seed}.png"
-        Image.fromarray((255 * pictures(seed, 48, SIZE)).astype(np.uint8)).save(path)
-        paths.append(path)
-    return paths
 
 
 def choose(page, name, path):

@@ -16,11 +16,9 @@ test_web = pytest.importorskip("test_web", reason="no Gradio or Playwright: make
 httpx = pytest.importorskip("httpx")
 from test_web import (  # noqa: E402
     SIZE,
-    browser,  # noqa: F401  fixtures
     choose,
     download,
     end,
-    files,  # noqa: F401
     free_port,
     pixels,
     prepare,
@@ -97,7 +95,7 @@ def proxied(tmp_path_factory, params_file):
 
 
 @pytest.fixture
-def visit(browser, proxied):  # noqa: F811
+def visit(browser, proxied):
     """Opens the page, or another one, as a new visitor."""
     context = browser.new_context(ignore_https_errors=True)
     context.set_default_timeout(120_000)
@@ -112,7 +110,7 @@ def visit(browser, proxied):  # noqa: F811
 
 
 @pytest.mark.parametrize("buffered", [True, False])
-def test_upload_run_cancel_and_download(buffered, visit, proxied, files):  # noqa: F811
+def test_upload_run_cancel_and_download(buffered, visit, proxied, files):
     url = proxied[0 if buffered else 1]
     answers = []
     page = visit(f"{url}/")
@@ -163,7 +161,7 @@ def test_upload_run_cancel_and_download(buffered, visit, proxied, files):  # noq
     wait_for_status(other, "Done after 2 steps")
 
 
-def test_only_an_allowed_website_frames_it(visit, proxied, files):  # noqa: F811
+def test_only_an_allowed_website_frames_it(visit, proxied, files):
     site = proxied[0].removesuffix("/paint").replace
     frame = visit(site(NAME, "blog.example.org")).frames[1]
     frame.wait_for_selector("#paint")
@@ -174,7 +172,7 @@ def test_only_an_allowed_website_frames_it(visit, proxied, files):  # noqa: F811
     assert not page.frames[1].query_selector("#paint")
 
 
-def test_a_proxy_gets_nothing_that_the_page_does_not_give(proxied, files):  # noqa: F811
+def test_a_proxy_gets_nothing_that_the_page_does_not_give(proxied, files):
     photo = Path(files[0]).read_bytes()
     for url in proxied:
         address = re.sub(NAME, "127.0.0.1", url)
@@ -209,7 +207,7 @@ def test_a_proxy_gets_nothing_that_the_page_does_not_give(proxied, files):  # no
             assert answer.text.endswith("start it with --allow-host other.example.org\n")
 
 
-def test_without_the_slash(visit, proxied, files):  # noqa: F811
+def test_without_the_slash(visit, proxied, files):
     page = visit(proxied[0])
     page.wait_for_selector("#paint")
     assert page.url == f"{proxied[0]}/"

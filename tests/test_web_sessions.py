@@ -69,6 +69,7 @@ def test_nothing_stays_of_a_refused_picture(options, upload, monkeypatch):
     shown, status = choose("content", path, session, options)
     assert (shown, session.content) == (None, None)
     assert "broken.png" in status
+    assert str(options.folder) not in status
     assert files_in(options.folder) == before
     full = dataclasses.replace(options, max_disk=1)
     assert "no room" in choose("content", upload("a.png", 9, 9), session, full)[1]
@@ -119,3 +120,17 @@ def test_jax_forgets_after_a_few_sizes(options, upload, monkeypatch):
         runs._forget_old_sizes(job)
         assert len(cleared) == (number >= 5)
     assert cleared == [3]
+
+
+def test_a_reduced_picture_keeps_its_transparency(options, upload, monkeypatch):
+    monkeypatch.setattr(sessions, "_REDUCED_PIXELS", 1000)
+    path, session = upload("cut-out.png", 400, 600), Session()
+    with Image.open(path) as image:
+        image.putalpha(Image.new("L", (600, 400), 255))
+        image.paste((0, 0, 0, 0), (0, 0, 300, 400))
+        image.save(path)
+    shown, _ = choose("content", path, session, options)
+    with Image.open(session.content) as kept, Image.open(shown) as thumbnail:
+        alpha = np.asarray(kept.getchannel("A"))
+        assert (alpha[:, :90].max(), alpha[:, 102:].min()) == (0, 255)
+        assert np.asarray(thumbnail)[:, :90].min() > 245  # on white

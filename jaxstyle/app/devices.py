@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxstyle import make_mesh
+from jaxstyle.app.backend_problems import way_out
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 
@@ -17,12 +18,17 @@ _SECONDS_OF_SILENCE = 30  # of one process, until the others end
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a run failed because the host or a device has no memory left."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    text = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "OUT_OF_MEMORY" in text
 
 
 def advice_for(error: BaseException) -> str:
     """Returns what to add to the message of an error: how to need less memory, or nothing."""
-    return "; use a smaller --size or --tile" if is_out_of_memory(error) else ""
+    # The libraries of a card fail in their own words if another program has its memory.
+    starved = any(word in str(error) for word in ("CUBLAS", "CUDNN", "DNN library"))
+    less = "; use a smaller --size or --tile" if is_out_of_memory(error) else ""
+    busy = (less or starved) and jax.default_backend() != "cpu"
+    return less + (f"; {way_out(str(error))}" if busy else "")
 
 
 def precision(name: str) -> AbstractContextManager[object]:

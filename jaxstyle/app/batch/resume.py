@@ -1,6 +1,7 @@
 """Finds the pairs of a batch that are not painted: compares its journal with the files."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import filelock
 from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import InputError
+from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, describe_path, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.images import load_image
@@ -22,10 +24,10 @@ _SECONDS_TO_LOOK = 30  # to wait for other processes that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
 CHANGED = {  # why a picture is repainted only with --force
-    "settings": "were made with other settings",
-    "weights": "were made with other pretrained weights",
-    "sources": "were made with other pictures",
-    "picture": "are not those that this batch painted",
+    "settings": "made with other settings",
+    "weights": "made with other pretrained weights",
+    "sources": "made with other pictures",
+    "picture": "not those that this batch painted",
 }
 
 
@@ -47,6 +49,11 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
         InputError: if another run uses the folder, or it cannot be locked.
     """
     looking, own = lock_paths(folder, process, processes)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--output-dir {describe_path(folder)} is not writable; change its permissions, or "
+            "choose another folder"
+        )
     try:
         # Held only while the other locks are tested, so that only one process does it at a time.
         with filelock.FileLock(looking, timeout=_SECONDS_TO_LOOK):
@@ -64,8 +71,8 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
         ) from None
     except (OSError, NotImplementedError) as error:
         raise InputError(
-            f"--output-dir {describe_path(folder)} cannot be locked ({describe_error(error)}): it "
-            "is not writable, or its file system has no locks; choose another folder"
+            f"--output-dir {describe_path(folder)} cannot be locked ({describe_error(error)}): its "
+            "file system may have no locks; choose another folder"
         ) from None
     try:
         yield
@@ -183,6 +190,7 @@ def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:
     for what, message in CHANGED.items():
         if found := [output for output, state in states.items() if state == what]:
             raise InputError(
-                f"{len(found)} pictures in {describe_path(folder)}, such as {found[0]}, {message}; "
+                f"{count(len(found), 'picture')} in {describe_path(folder)}, such as {found[0]}: "
+                f"{message}; "
                 "--force repaints them, or choose another --output-dir"
             )

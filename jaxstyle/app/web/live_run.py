@@ -77,8 +77,8 @@ async def _follow(run: Run) -> AsyncGenerator[dict[str, Any], None]:
         if drawing is not None and drawing.done():
             update |= drawing.result()
             drawing = None
-        if drawing is None and run.shown is not None and run.shown[0] != step:
-            step = run.shown[0]
+        if drawing is None and run.shown is not None and run.shown.number != step:
+            step = run.shown.number
             # One loss is no curve.
             curve = step > 0 and time.monotonic() - curve_at > _SECONDS_BETWEEN_CURVES
             curve_at = time.monotonic() if curve else curve_at

@@ -92,6 +92,8 @@ class RequestFilter:
                 answer = self._refuse_call(body)
                 receive = _repeat(body, receive)
         if answer is not None:
+            if path == _UPLOAD:
+                await _drain(receive, self.max_upload)
             await answer(scope, receive, send)
             return
         scope["headers"] = self.origins.forward(scope["headers"])
@@ -147,6 +149,7 @@ class RequestFilter:
                 raise MultiPartException("the upload broke off")
             received += len(message.get("body", b""))
             if received > self.max_upload + _FORM_BYTES:
+                await _drain(receive, self.max_upload)
                 raise MultiPartException(f"maximum allowed size: {self._describe_limit()}")
             return message
 
@@ -246,6 +249,15 @@ async def _read(receive: Receive) -> bytes:
         if not message.get("more_body"):
             break
     return body
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Reads the rest of a refused upload, or a part; a proxy that still sends hears no answer."""
+    received, more = 0, True
+    while more and received < most:
+        message = await receive()
+        received += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def _repeat(body: bytes, receive: Receive) -> Receive:

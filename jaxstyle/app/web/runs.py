@@ -5,19 +5,16 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxstyle.app.devices import is_out_of_memory
 from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import NOT_FINITE, Listener, Step
 from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.painting import paint
-from jaxstyle.compiled import StyleResult
 from jaxstyle.io import InputError, read_shape, save_image
 from jaxstyle.io.files import write_atomically
 from jaxstyle.recipes import Recipe
@@ -38,8 +35,8 @@ class Run:
     thread: threading.Thread | None = None
     stopped: float = math.inf
     """When `stop` was called."""
-    shown: tuple[int, StyleResult, Sequence[Any]] | None = None
-    """The last steps made, result and trace."""
+    shown: Step | None = None
+    """The last one."""
     problem: str | None = None
     recorded: bool = False
     """Whether it is among the visitor's results."""
@@ -74,8 +71,7 @@ class _Show(Listener):
     def see(self, step: Step) -> None:
         if self._run.stopped < math.inf:
             raise KeyboardInterrupt
-        shown = step.result._replace(image=step.shown)
-        self._run.shown = step.number, shown, step.trace
+        self._run.shown = step
 
 
 def _work(run: Run) -> None:
@@ -108,38 +104,35 @@ def describe(run: Run) -> str:
     seconds = time.monotonic() - run.begin
     if run.shown is None:
         return f"preparing; a new size may take half a minute · {seconds:.0f} s"
-    step, result, trace = run.shown
-    total = result.trace.shape[-1]
+    step, total, trace = run.shown.number, run.shown.total, run.shown.trace
     text = f"step {step} of {total} · loss {trace[-1]['loss']:.4g} · {seconds:.0f} s"
     taken = trace[-1]["seconds"] - trace[0]["seconds"]
     return text + (f", about {taken / step * (total - step):.0f} s left" if step else "")
 
 
-def draw(
-    job: Job, shown: tuple[int, StyleResult, Sequence[Any]], *, curve: bool
-) -> tuple[Path, Path | None]:
+def draw(job: Job, step: Step, *, curve: bool) -> tuple[Path, Path | None]:
     """Saves a preview and, if asked for, the loss curve.
 
     Args:
         job: of the run.
-        shown: see `Run`.
+        step: what to show.
         curve: whether to draw the curve.
 
     Returns:
         The files.
     """
-    step, result, trace = shown
     folder = job.output.parent / "shown"
     folder.mkdir(exist_ok=True)
-    preview, plot = folder / f"preview-{step:05d}.jpg", folder / f"loss-{step:05d}.png"
+    preview = folder / f"preview-{step.number:05d}.jpg"
+    plot = folder / f"loss-{step.number:05d}.png"
     # Written once: a browser may be loading it.
     if not preview.exists():
-        save_image(preview, np.asarray(result.image))
+        save_image(preview, step.shown)
     for kind in ("preview", "loss"):
         for old in sorted(folder.glob(f"{kind}-*"))[:-_KEPT]:
             old.unlink(missing_ok=True)
     if not curve:
         return preview, None
     if not plot.exists():
-        write_atomically(plot, plot_losses(trace, job.recipe.weights))
+        write_atomically(plot, plot_losses(step.trace, job.recipe.weights))
     return preview, plot

@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import math
+import os
 import secrets
 import shutil
 import threading
@@ -18,6 +19,7 @@ from jaxstyle.app.web.server_folder import VISIT, bytes_in, remove
 from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, load_image, read_shape, save_image
 from jaxstyle.io.files import describe_error
+from jaxstyle.io.images import read_picture
 from jaxstyle.recipes import RECIPES
 
 MIN_SIZE = 64
@@ -97,10 +99,11 @@ def choose(name: str, path: Path, session: Session, options: Options) -> tuple[s
         thumbnail = thumbnail_of(kept, name)
         save_image(thumbnail, load_image(kept, size=min(_THUMBNAIL, max(read_shape(kept)))))
     except (InputError, OSError) as error:
+        problem = str(error).replace(str(path), path.name)
         if folder is not None:
+            problem = problem.replace(f"{folder / 'picture'}{os.sep}", "")
             remove(folder)
         setattr(session, name, None)
-        problem = str(error).replace(str(path), path.name)
         if isinstance(error, OSError):
             problem = f"{path.name} cannot be stored ({describe_error(error)})"
         gr.Warning(html.escape(problem), title="Refused")
@@ -119,8 +122,8 @@ def _keep(path: Path, shape: tuple[int, int], folder: Path, options: Options) ->
     kept = folder / f"{path.stem}.png"
     with _one_at_a_time:
         # Twice the size that it can be painted at.
-        image = load_image(path, size=min(2 * options.max_size, max(shape)), draft=True)
-    save_image(kept, image)
+        picture = read_picture(path, size=min(2 * options.max_size, max(shape)), draft=True)
+    save_image(kept, picture.image, alpha=picture.alpha, dpi=picture.dpi)
     if options.folder in path.parents:
         path.unlink(missing_ok=True)
     return kept
