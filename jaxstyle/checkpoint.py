@@ -51,10 +51,16 @@ def restore_smaller(
 def restore_state(saved: Any, state: State) -> State:
     """Puts the leaves of a saved state on the devices of a new one.
 
+    The new trace may have room for another number of steps.
+
     Raises:
-        ValueError: if their shapes or dtypes differ.
+        ValueError: if their shapes or dtypes differ otherwise.
     """
     old, new = jax.tree.leaves(saved), jax.tree.leaves(state)
+    if len(old) == len(new):
+        restored: State = jax.tree.unflatten(jax.tree.structure(state), old)
+        trace = jax.tree.map(_with_room, restored.trace, state.trace)
+        old = jax.tree.leaves(restored._replace(trace=trace))
     if [(jnp.shape(leaf), leaf.dtype) for leaf in old] != [
         (leaf.shape, leaf.dtype) for leaf in new
     ]:
@@ -65,3 +71,13 @@ def restore_state(saved: Any, state: State) -> State:
         for leaf, like in zip(old, new, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(state), placed)
+
+
+def _with_room(trace: Any, like: jax.Array) -> Any:
+    """Returns a trace as long as another one; steps not made repeat the last."""
+    if jnp.ndim(trace) != like.ndim or 0 in jnp.shape(trace)[:1]:
+        return trace
+    more = max(len(like) - len(trace), 0)
+    return (
+        jnp.concatenate([trace, *[trace[-1:]] * more])[: len(like)] if more else trace[: len(like)]
+    )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxstyle.checks import as_array, sum_dtype
+from jaxstyle.checks import as_array, as_factor, sum_dtype
 
 # FCC NTSC: luma of sRGB values as they are (gamma-compressed), and two axes of chroma.
 _RGB_TO_YIQ = np.array(
@@ -52,7 +52,12 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
 
 
 def match_color(
-    style: jax.Array, content: jax.Array, *, method: Literal["pca", "cholesky"] = "pca"
+    style: jax.Array,
+    content: jax.Array,
+    *,
+    method: Literal["pca", "cholesky"] = "pca",
+    style_weight: jax.Array | None = None,
+    content_weight: jax.Array | None = None,
 ) -> jax.Array:
     """Gives `style` the mean and covariance of the colors of `content`, by a linear map.
 
@@ -64,6 +69,9 @@ def match_color(
         content: `(H, W, 3)` floating-point sRGB in [0, 1].
         method: `pca` uses the symmetric square roots of the covariances, `cholesky` their
             triangular ones. The former moves the colors less.
+        style_weight: `(h, w)`, how much each pixel of the style counts, not negative; None for all
+            alike.
+        content_weight: `(H, W)`, likewise for the content.
 
     Returns:
         `(h, w, 3)`, of the dtype of `style`; not clipped, so that its mean and covariance are those
@@ -78,15 +86,24 @@ def match_color(
     dtype = sum_dtype(style, content)
     root = jnp.linalg.cholesky if method == "cholesky" else _symmetric_root
 
-    def moments(image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def moments(
+        image: jax.Array, weight: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         flat = image.astype(dtype).reshape(-1, 3)
-        mean = flat.mean(0, keepdims=True)
-        covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
+        if weight is None:
+            mean = flat.mean(0, keepdims=True)
+            covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
+        else:
+            own = as_factor(weight, "weight", image.shape[:2], dtype).reshape(-1, 1)
+            factors = own / jnp.maximum(jnp.sum(own), 1e-6)
+            mean = (factors * flat).sum(0, keepdims=True)
+            covariance = _matmul((factors * (flat - mean)).T, flat - mean)
         return flat, mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
 
     # For the decompositions; `_matmul` sets its own precision.
     with jax.default_matmul_precision("highest"):
-        (flat, style_mean, style_covariance), (_, mean, covariance) = map(moments, (style, content))
+        flat, style_mean, style_covariance = moments(style, style_weight)
+        _, mean, covariance = moments(content, content_weight)
         transform = _matmul(root(covariance), jnp.linalg.inv(root(style_covariance)))
         matched = _matmul(flat - style_mean, transform.T) + mean
     return matched.reshape(style.shape).astype(style.dtype)

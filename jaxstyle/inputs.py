@@ -89,7 +89,11 @@ def prepare_inputs(
         start = make_noise(problem, kind, batched, pixels, keys)
     start = pixels if start is None else start
     if recipe.color == "match":
-        styles = tuple(_match_color(each, pixels, batched=batched) for each in styles)
+        masks, style_masks = guides
+        styles = tuple(
+            _match_color(each, pixels, own, masks, batched=batched)
+            for each, own in zip(styles, style_masks or (None,) * len(styles), strict=True)
+        )
     return Inputs(
         problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs
     )
@@ -198,5 +202,12 @@ def _repeat_last(leaf: jax.Array, missing: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="batched")
-def _match_color(style: jax.Array, content: jax.Array, *, batched: bool) -> jax.Array:
-    return (jax.vmap(match_color) if batched else match_color)(style, content)
+def _match_color(
+    style: jax.Array, content: jax.Array, style_mask: Any, masks: Any, *, batched: bool
+) -> jax.Array:
+    def match(style: jax.Array, content: jax.Array, style_mask: Any, masks: Any) -> jax.Array:
+        # What no style is for does not count, nor what is outside of the style's own mask.
+        region = None if masks is None else jnp.max(masks, 0)
+        return match_color(style, content, style_weight=style_mask, content_weight=region)
+
+    return (jax.vmap(match) if batched else match)(style, content, style_mask, masks)

@@ -42,7 +42,7 @@ class Recipe:
             [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
             noise (as jcjohnson/neural-style's `random`).
         pyramid: smaller sizes to paint first; None for none.
-        size: default long edge of the content, in pixels.
+        size: default long edge of the content, in pixels; `original` is that of its file.
         median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
             it. The iteration never sees the filtered image.
         color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
@@ -62,7 +62,7 @@ class Recipe:
     solver: Solver = LBFGS()
     init: Literal["content", "noise", "mean"] = "content"
     pyramid: Pyramid | None = None
-    size: int = 512
+    size: int | Literal["original"] = 512
     median_filter: int = 1
     color: Literal["style", "luminance", "match"] = "style"
 
@@ -96,8 +96,10 @@ class Recipe:
                 )
         if not _is_whole(self.median_filter) or self.median_filter % 2 == 0:
             raise ValueError(f"recipe {self.name}: median_filter must be odd and positive")
-        if not _is_whole(self.size):
-            raise ValueError(f"recipe {self.name}: size must be a positive number of pixels")
+        if not _is_whole(self.size) and self.size != "original":
+            raise ValueError(
+                f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
+            )
         if not isinstance(self.pyramid, Pyramid | None):
             raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}

@@ -87,7 +87,7 @@ def contents_of(folder):
 
 
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
-    outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": 32})
+    outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": "32.0"})
     # One step: rounding grows with each, so no bound holds after many.
     call = arguments(folder, params_file, "--steps", "1")
     assert main(call) == 0
@@ -146,7 +146,7 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     # Other settings of one pair, or other weights: refused, unless forced, and then only that.
     write_manifest(folder, 6, row2={"seed": 4, "init": "noise"}, row4={"size": 32})
     assert main(call) == 2
-    assert "1 pictures in" in (said := capsys.readouterr().err)
+    assert "1 picture in" in (said := capsys.readouterr().err)
     assert "made with other settings; --force" in said
     assert main([*call, "--force"]) == 0
     assert "1 painted" in capsys.readouterr().err
@@ -182,7 +182,16 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
         "row20": {"weights": "content=3e38", "init": "noise"},
     }
     outputs = write_manifest(folder, 30, **bad)
-    assert main(arguments(folder, params_file)) == 1
+    # Missing pictures and files that are none are found before anything starts.
+    assert main(arguments(folder, params_file)) == 2
+    said = capsys.readouterr().err
+    assert "has 4 bad rows; nothing was started" in said
+    for line, name in ((2, "missing.png' does not exist"), (5, "truncated.png"), (6, "178 million"),
+                       (12, "text.png")):  # fmt: skip
+        assert re.search(rf"\n  line {line}: .*{name}", said), said
+    assert not (folder / "out").exists()
+    call = [*arguments(folder, params_file), "--keep-going"]
+    assert main(call) == 1
     said = capsys.readouterr().err
     assert "24 painted" in said
     assert "6 failed" in said
@@ -202,14 +211,17 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
         assert "\n" not in message
 
     # What failed is not tried again, unless asked for, or its picture is another one now.
-    assert main(arguments(folder, params_file)) == 1
+    assert main(call) == 1
     assert "0 painted" in (said := capsys.readouterr().err)
     assert "line " not in said
+    assert "0/0" not in said
+    assert "6 of them failed in an earlier run; --retry-failed tries again" in said
+    assert f"\n  {outputs[1]}: '" in said
     (folder / "truncated.png").write_bytes(whole)
-    assert main(arguments(folder, params_file)) == 1
+    assert main(call) == 1
     assert "1 painted" in capsys.readouterr().err
     assert (folder / "out" / outputs[4]).is_file()
-    assert main(arguments(folder, params_file, "--retry-failed", "--quiet")) == 1
+    assert main([*call, "--retry-failed", "--quiet"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 5
     assert not (folder / "out" / outputs[1]).exists()
 
@@ -404,7 +416,7 @@ def test_the_latest_entry_counts(folder, params_file, capsys):
     write_manifest(folder, 3)
     content = (folder / "c2.png").read_bytes()
     (folder / "c2.png").write_bytes(b"")
-    assert main(arguments(folder, params_file)) == 1
+    assert main(arguments(folder, params_file, "--keep-going")) == 1
     (folder / "c2.png").write_bytes(content)
     # `journal.jsonl`, with the failure, comes after the names of these.
     for i in (0, 1):
@@ -492,7 +504,8 @@ WRONG = {
         ["m.jsonl", "--output-dir", "m.jsonl"],
         "m.jsonl is a file; name a folder",
     ),
-    "a folder of photos": (["--contents", ".", "--styles", "s*.png"], "'.' is a folder; write"),
+    "an empty folder": (["--contents", "empty", "--styles", "s*.png"], "no picture in the folder"),
+    "all that is wrong": (["all.jsonl"], "all.jsonl has 3 bad rows; nothing was started"),
 }
 
 
@@ -504,6 +517,9 @@ def test_what_is_wrong_is_said_before_anything_starts(name, folder, params_file,
     write_manifest(folder, 2)
     row = '{"content": "c0.png", "style": "s0.png", "output": "%s.png"%s}\n'
     (folder / "bad.jsonl").write_text(row % ("a", "") + row % ("b", ', "size": -1'))
+    bad = row % ("../a", "") + row % ("b", ', "size": -1') + (row % ("c", "")).replace("c0", "no")
+    (folder / "all.jsonl").write_text(bad + row % ("d", ""))
+    (folder / "empty").mkdir()
     (folder / "recipe.jsonl").write_text(row % ("a", ', "recipe": "gokalp-kim"'))
     assert main(["batch", "--output-dir", "out", "--params", params_file, *options]) == 2
     said = capsys.readouterr()
@@ -601,7 +617,7 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
         before = picture.read_bytes()
         code, said = paint(*options)
         assert code == 2, said
-        assert f"such as {second}, are not those that this batch painted; --force" in said
+        assert f"such as {second}: not those that this batch painted; --force" in said
         assert picture.read_bytes() == before
 
     # Retouched by what keeps the field `Software`; with another row, and with options.
@@ -832,7 +848,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     assert main(["batch", "m.jsonl", *more]) == 2
     said = capsys.readouterr().err
-    assert f"1 pictures in 'out', such as {outputs[0]}, were made with other pictures" in said
+    assert f"1 picture in 'out', such as {outputs[0]}: made with other pictures" in said
     assert main(["batch", "m.jsonl", *more, "--force"]) == 0
     assert "1 painted" in capsys.readouterr().err
     # One that is away is no other one: its picture is painted already.
@@ -843,7 +859,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
 
 def test_a_row_that_was_corrected_is_painted(folder, paint):
     outputs = write_manifest(folder, 2, row0={"content": "nowhere.png"})
-    assert paint()[0] == 1
+    assert paint("--keep-going")[0] == 1
     assert "error" in journal_of(folder)[0]
     write_manifest(folder, 2)
     code, said = paint()

@@ -86,6 +86,22 @@ def test_a_run_goes_on_from_every_checkpoint(recipe, random_params, pictures):
         rest = dict(jaxstyle.stylize_steps(*pair, recipe=recipe, every=3, checkpoint=on_device))
         jax.tree.map(np.testing.assert_array_equal, rest[20], whole[20])
 
+    # A longer run, with room for more steps, is the same as far as the shorter one went.
+    for more in (15, 70):
+        longer = dataclasses.replace(
+            recipe, solver=dataclasses.replace(recipe.solver, num_steps=more)
+        )
+        rest = dict(jaxstyle.stylize_steps(*pair, recipe=longer, every=3, checkpoint=kept[20]))
+        assert max(rest) == 8 + more
+        assert len(rest[8 + more].trace) == 8 + more
+        np.testing.assert_array_equal(rest[23].trace[:20], whole[20].trace)
+        if more == 15:  # and with the same program, also from there on
+            undisturbed = jaxstyle.stylize(*pair, recipe=longer)
+            jax.tree.map(np.testing.assert_array_equal, rest[23], undisturbed)
+    shorter = dataclasses.replace(recipe.solver, num_steps=11)
+    with pytest.raises(ValueError, match="has made 12 steps already: ask for more"):
+        jaxstyle.stylize_steps(*pair, recipe=recipe, solver=shorter, checkpoint=kept[20])
+
     single = dataclasses.replace(recipe, pyramid=None)
     with pytest.raises(ValueError, match="of another run: of size 2"):
         dict(jaxstyle.stylize_steps(*pair, recipe=single, every=3, checkpoint=kept[14]))
@@ -146,7 +162,7 @@ def test_killed_at_random_and_started_again(kills, folder, params_file, capsys):
     assert not (folder / "kept").exists()
 
 
-def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
+def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT, options=()):
     """A run that is stopped by a signal after some steps."""
     saved = checkpoint.CheckpointFile.keep
 
@@ -157,7 +173,7 @@ def interrupted(folder, params_file, monkeypatch, number=signal.SIGINT):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.CheckpointFile, "keep", keep)
-        return main(arguments(folder, params_file))
+        return main(arguments(folder, params_file, *options))
 
 
 def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys, monkeypatch):
@@ -173,7 +189,10 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
         (("--weights", "style=2"), "settings"),
         (("--style", str(folder / "other.png")), "pictures"),
     ):
-        assert main(arguments(folder, params_file, *change)) == 2
+        words = arguments(folder, params_file, *change)
+        if change[0] == "--style":  # in the place of the other one
+            words[words.index("--style") : words.index("--style") + 2] = []
+        assert main(words) == 2
         assert f"is of another run: other {what}" in capsys.readouterr().err
 
     # A checkpoint that has been damaged.
@@ -194,6 +213,28 @@ def test_signals_keep_the_checkpoint_and_the_picture(folder, params_file, capsys
     assert main(arguments(folder, params_file, "--content", str(folder / "photo.png"))) == 0
     assert "resuming from about step" in capsys.readouterr().err
     assert [path.name for path in (folder / "kept").iterdir()] == ["diary.txt"]
+
+
+def test_more_steps_go_on_from_there(folder, params_file, capsys, monkeypatch):
+    """The steps at smaller sizes stay as they were made, and the seconds are those of both runs."""
+    few = ("--set", "pyramid.steps=[5]")
+    longer = ("--steps", "200", *few)
+    assert main(arguments(folder, params_file, "--output", str(folder / "whole.png"), *longer)) == 0
+    whole = json.loads((folder / "whole.json").read_text())
+    shorter = ("--steps", "150", *few)
+    assert interrupted(folder, params_file, monkeypatch, options=shorter) == 130
+    before = json.loads((folder / "out.json").read_text())
+    assert before["recipe"]["pyramid"]["steps"] == [5]
+    capsys.readouterr()
+    assert main(arguments(folder, params_file, "--steps", "200")) == 0
+    assert "resuming from about step" in capsys.readouterr().err
+    found = json.loads((folder / "out.json").read_text())
+    assert found["recipe"]["pyramid"]["steps"] == [5]
+    assert found["recipe"]["solver"]["num_steps"] == 200
+    assert [each["loss"] for each in found["trace"]] == [each["loss"] for each in whole["trace"]]
+    assert (folder / "out.png").read_bytes() == (folder / "whole.png").read_bytes()
+    seconds = found["seconds"]
+    assert seconds["optimize"] + seconds["compile"] >= found["trace"][-1]["seconds"] - 1e-3
 
 
 def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):

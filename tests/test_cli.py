@@ -1,6 +1,7 @@
 """The command line, from the outside: what it writes, says and returns."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -236,11 +237,11 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, small_recipe, capsy
 def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):
     code = main(
         ["features", pair[0], "--layers", "conv1_1", "pool2", "--params", params_file,
-         "--output-dir", str(tmp_path), "--size", "64", "--maps", "9"]
+         "--output-dir", str(tmp_path / "new"), "--size", "64", "--maps", "9"]
     )  # fmt: skip
     assert code == 0
     for name, map_size in (("conv1_1", (64, 48)), ("pool2", (16, 12))):
-        path = tmp_path / f"content-{name}.png"
+        path = tmp_path / "new" / f"content-{name}.png"
         assert str(path) in capsys.readouterr().out or name == "pool2"
         with Image.open(path) as image:
             assert 3 * map_size[0] <= image.width <= 3 * map_size[0] + 8
@@ -375,6 +376,24 @@ BAD_CALLS = {
     "iterations": (["--iterations", "5"], "did you mean --steps?"),
     "image size": (["--image-size=512"], "did you mean --size?"),
     "original colors": (["--original-colors"], "did you mean --color luminance?"),
+    "misspelt option of another": (["--content_wieght", "5"], "--loss-weights content=VALUE"),
+    "British": (["--original-colours"], "did you mean --color luminance?"),
+    "a device": (["--cpu"], "JAX_PLATFORMS=cpu chooses the CPU"),
+    "capitals": (["--Style_Weight=3"], "did you mean --loss-weights style=VALUE?"),
+    "no value": (["--steps"], "--steps has no value"),
+    "two edges": (["--size", "640x480"], "the long edge: --size 640"),
+    "pixels": (["--size=512px"], "the long edge: --size 512"),
+    "misspelt original": (["--size", "orginal"], "did you mean original?"),
+    "size of nothing": (["--size", "original", "--content", "no.jpg", "--style", "GOOD"], "no.jpg"),
+    "a trillion steps": (["--steps", "1e12"], "--steps 1000000000000: give at most 1000000; see"),
+    "steps of a recipe": (
+        ["--content", "GOOD", "--style", "GOOD", "--set", "solver.num_steps=2000000"],
+        "give at most 1000000",
+    ),
+    "misspelt term": (["--loss-weights", "stlye=3"], "did you mean style? see jaxstyle stylize"),
+    "misspelt recipe": (["--recipe", "gatsy"], "did you mean gatys"),
+    "misspelt layer": (["--layer-style-weights", "relu11=1"], "did you mean relu1_1"),
+    "misspelt choice": (["--color", "luminence"], "did you mean luminance? see jaxstyle stylize"),
     "like nothing": (["--zzzzz"], "jaxstyle stylize --help"),
     "no pair": (["--no-quiet"], "did you mean --quiet?"),
     "flag with a value": (["--plot=3"], "--plot takes no value"),
@@ -384,6 +403,18 @@ BAD_CALLS = {
     "no share": (["--style-weights", "1", "a"], "--style-weights a: give a number"),
     "network weights": (["--weights", "a.safetensors"], "use --params a.safetensors"),
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
+    "a folder of photos": (["folder.png", "GOOD"], "batch --contents folder.png --styles"),
+    "an output as a painting": (["GOOD", "GOOD", "out.png"], "use --output out.png"),
+    "an address": (["https://a.org/b.jpg", "GOOD"], "is an address: download the picture"),
+    "commas": (["GOOD", "good.png,one.png"], "separate several pictures by spaces"),
+    "comma of an option": (["--content", "GOOD", "--style", "good.png,one.png"], "--style "),
+    "misspelt file": (["godo.png", "GOOD"], "'godo.png' does not exist; did you mean good.png?"),
+    "stdin twice": (["-", "-"], "name a file for the others"),
+    "picture and JSON": (
+        ["GOOD", "GOOD", "-o", "-", "--progress", "json", "--size", "48"],
+        "both write to stdout",
+    ),
+    "files next to stdout": (["GOOD", "GOOD", "-o", "-", "--plot", "--size", "48"], "--plot"),
     "one picture": (["GOOD"], "jaxstyle stylize PHOTO PAINTING"),
     "pictures twice": (["GOOD", "GOOD", "--content", "GOOD"], "are given twice"),
     "styles twice": (["GOOD", "GOOD", "--style", "GOOD"], "are given twice"),
@@ -472,6 +503,12 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
     [
         (["stilize"], "did you mean stylize?"),
         (["--size", "3"], "name a command before"),
+        (["a.jpg", "b c.JPG"], "did you mean jaxstyle stylize a.jpg 'b c.JPG'?"),
+        (["download"], "did you mean weights? see jaxstyle --help"),
+        (["batch", "a.csv"], "--output-dir is missing: name one for pictures, their JSON"),
+        (["batch", "--input", "a", "-o", "b"], "did you mean --contents?"),
+        (["batch", "a.csv", "b.csv", "-o", "b"], "unexpected argument 'b.csv'"),
+        (["features"], "see jaxstyle features --help"),
         (["help", "stilize"], "did you mean stylize?"),
         (["weights", "convrt"], "did you mean convert?"),
         (["batch", "--content", "a.jpg"], "--contents"),
@@ -479,6 +516,8 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["features"], "IMAGE"),
         (["features", "GOOD", "--layers", "relu9_9"], "relu5_4"),
         (["features", "GOOD", "--size", "0"], "at least 1"),
+        (["features", "GOOD", "-o", "GOOD"], "is a file; name a folder"),
+        (["features", "GOOD", "-o", "no/where"], "the folder of 'no/where' does not exist"),
         (["features", "GOOD", "--layers", "pool5", "--size", "20"], "at least 32"),
         (["recipes", "monet"], "gatys"),
         (["recipes", "--toml"], "name a recipe"),
@@ -510,6 +549,18 @@ def test_short_help_has_examples(arguments, capsys):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"jaxstyle {jaxstyle.__version__}\n"
+
+
+def test_help_and_messages_do_not_wait_for_jax():
+    code = (
+        "import sys; from jaxstyle.app.cli.main import main\n"
+        "for words in ([], ['--version'], ['stylize', '--help'], ['batch', '--iterations', '1']):\n"
+        "    main(words)\n"
+        "print(*{'jax', 'flax', 'PIL', 'numpy'} & {*sys.modules}, file=sys.stderr)"
+    )
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert found.stderr.splitlines()[1:] == [""]
 
 
 @pytest.mark.parametrize("words", [*([name] for name in _COMMANDS),
@@ -582,6 +633,66 @@ def test_side_files_that_cannot_be_written_do_not_take_the_picture_along(
     assert "No space left on device" in said
     assert (tmp_path / "out.png").is_file()
     assert (tmp_path / "out-0004.png").is_file()
+
+
+class Pipe:
+    """A pipe, as `sys.stdin` or `sys.stdout`."""
+
+    def __init__(self, data=b"", terminal=False):
+        self.buffer, self.isatty = io.BytesIO(data), lambda: terminal
+
+    def write(self, text):
+        self.buffer.write(text.encode())
+
+    def flush(self):
+        pass
+
+
+def test_from_stdin_to_stdout(tmp_path, pair, params_file, small_recipe, capsys, monkeypatch):
+    content, style = pair
+    words = ["--params", params_file, "--size", "64", "--steps", "1", "--recipe", small_recipe]
+    assert main(["stylize", content, style, "-o", str(tmp_path / "out.png"), *words]) == 0
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("next: --size 128 for a larger picture, --loss-weights")
+    assert " in 2 evaluations, " in said
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", Pipe(Path(content).read_bytes()))
+    monkeypatch.setattr(sys, "stdout", pipe := Pipe())
+    assert main(["stylize", "--content", "-", "--style", style, "--output", "-", *words]) == 0
+    assert pipe.buffer.getvalue() == (tmp_path / "out.png").read_bytes()
+    assert "\nstdout: loss " in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert main(["repeat", "out.json", "--output", "-", "--quiet"]) == 0
+    assert pipe.buffer.getvalue() == 2 * (tmp_path / "out.png").read_bytes()
+    # Nothing but a picture, and no terminal.
+    capsys.readouterr()
+    for stdin, stdout, message in (
+        (Pipe(), Pipe(), "stdin is empty"),
+        (Pipe(b"no picture"), Pipe(), "stdin' is not a"),
+        (Pipe(terminal=True), Pipe(), "add < photo.jpg"),
+        (Pipe(Path(content).read_bytes()), Pipe(terminal=True), "add > out.png"),
+    ):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["stylize", "-", style, "-o", "-", *words]) == 2
+        assert message in capsys.readouterr().err
+        assert stdout.buffer.getvalue() == b""
+
+
+def test_the_photos_own_size(tmp_path, pair, params_file, small_recipe, monkeypatch):
+    jobs = []
+    monkeypatch.setattr("jaxstyle.app.painting.paint", lambda job: jobs.append(job) or 0)
+    Image.new("RGB", (90, 40)).save(tmp_path / "wide.png")
+    wide = str(tmp_path / "wide.png")
+    recipe = json.loads(Path(small_recipe).read_text())
+    (tmp_path / "own.json").write_text(json.dumps({**recipe, "size": "original"}))
+    assert main(["stylize", wide, pair[1], "--size", "original"]) == 0
+    assert main(["stylize", wide, pair[1], "--recipe", str(tmp_path / "own.json")]) == 0
+    assert main(["stylize", "--style", wide, "--size=original", "--weights", "content=0",
+                 "--init", "noise"]) == 0  # fmt: skip
+    assert [job.size for job in jobs] == [90, 90, 90]
+    assert " --size original" in jobs[0].command
 
 
 def test_nobody_reads_what_is_said(tmp_path, pair, params_file, small_recipe):

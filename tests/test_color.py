@@ -18,6 +18,20 @@ def moments(image):
     return flat.mean(0), np.cov(flat.T, bias=True)
 
 
+def test_what_weighs_nothing_has_no_color(pictures):
+    """The palette is that of the parts that count, whatever is elsewhere."""
+    style, content = pictures(0, 40, 30), pictures(1)
+    weights = [np.zeros(image.shape[:2], np.float32) for image in (style, content)]
+    weights[0][:, :20], weights[1][5:25] = 1, 0.5
+    style = np.where(weights[0][..., None] > 0, style, 9)
+    content = np.where(weights[1][..., None] > 0, content, 9)
+    found = match_color(style, content, style_weight=weights[0], content_weight=weights[1])
+    expected = match_color(style[:, :20], content[5:25])
+    np.testing.assert_allclose(found[:, :20], expected, atol=1e-4)
+    with pytest.raises(ValueError, match="weight"):
+        match_color(style, content, style_weight=weights[1])
+
+
 def test_luminance_of_the_image_and_chroma_of_the_content(pictures):
     image, content = pictures(0), pictures(1)
     found = np.asarray(jax.jit(luminance_only)(image, content), np.float64) @ YIQ.T

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxstyle.io import InputError, save_image
-from jaxstyle.io.manifest import cross_product, read_manifest
+from jaxstyle.io.manifest import read_manifest
+from jaxstyle.io.manifest_patterns import cross_product
 from jaxstyle.io.manifest_rows import COLUMNS
 
 
@@ -63,7 +64,7 @@ HEADER = "content,style,output\n"
         ("", "is empty"),
         (HEADER, "no rows"),
         ("content,style\na,b\n", "no column output"),
-        ("content,style,output,colour\n", "'colour'; choose from content, style"),
+        ("photo;painting;output\n", "no column content in its first line; it has 'photo', 'pai"),
         ("content,style,output,style\n", "column style twice"),
         (b"content,style,output\n\xff.png,b,c.png\n", "not UTF-8 in line 2"),
         ("content,style,output\na\0,b,c.png\n", "NUL byte in line 2"),
@@ -94,7 +95,6 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": "a", "style": {"b": 1}, "output": 3, "size": [1]}', "size must be a text"),
         ('{"content": "a", "style": "b", "output": "c.png", "seed": true}', "seed must be a text"),
         ('{"content": "a", "style": [], "output": "c.png"}', "style is missing"),
-        ('{"content": "a", "style": "b", "output": "c.png", "x": 1}', "unknown column 'x'"),
         ('{"content": "a\\u0000", "style": "b", "output": "c.png"}', "has a NUL byte"),
         (
             r'{"content": "a", "style": "b", "output": "\ud83d.png"}',
@@ -118,6 +118,68 @@ def test_json_lines_that_are_wrong(line, message, tmp_path):
     with pytest.raises(InputError) as caught:
         read(tmp_path, f"{good}\n{line}\n", "m.jsonl")
     assert message in str(caught.value)
+
+
+SPREADSHEETS = {
+    "pandas": "content,style,output,size,style_scale\na.jpg,b.jpg,c.png,96.0,0.5\na,b,d.png,,\n",
+    "index": ",content,style,output,size,style_scale\n0,a.jpg,b.jpg,c.png,96.0,0.5\n"
+    "1,a,b,d.png,,\n",
+    "unnamed": "Unnamed: 0,content,style,output,size,style_scale\n0,a.jpg,b.jpg,c.png,96.0,0.5\n"
+    "1,a,b,d.png,,\n",
+    "Excel": "\ufeffContent; Style ;OUTPUT;Size;Style Scale;;\r\na.jpg;b.jpg;c.png;96,0;0,5;;\r\n"
+    "a;b;d.png;;;;\r\n;;;;;;\r\n",
+    "sep": "sep=;\n\ncontent;style;output;size;style-scale\na.jpg;b.jpg;c.png;96.0;0,5\n"
+    "a;b;d.png;;\n",
+    "tabs": "Content\tStyle\tOutput\tSize\tStyle_Scale\na.jpg\tb.jpg\tc.png\t96,0\t0.5\n"
+    "a\tb\td.png\n",
+    "quotes": '"content";"style";"output";"size";"style_scale"\n"a.jpg";"b.jpg";"c.png";"96.0";'
+    '"0,5"\n'
+    "a;b;d.png;;\n",
+    "note": "content,style,output,size,style_scale,Note\na.jpg,b.jpg,c.png,96.0,0.5,nice\n"
+    "a,b,d.png,,,\n",
+}
+
+
+@pytest.mark.parametrize("name", SPREADSHEETS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_what_spreadsheets_and_pandas_write(name, encoding, tmp_path, caplog):
+    data = SPREADSHEETS[name].removeprefix("\ufeff" * (encoding == "utf-16"))
+    if name == "tabs":
+        data = data.replace("d.png\n", "d.png\t\t\n")
+    first, second = read(tmp_path, data.encode(encoding), "m.txt" if name == "tabs" else "m.csv")
+    assert (first.content, first.output) == (tmp_path / "a.jpg", "c.png")
+    assert float(first.settings["size"]) == 96
+    assert float(first.settings["style_scale"]) == 0.5
+    assert second.settings == {}
+    warned = {"index": "a column without a name", "unnamed": "without a name", "note": "'note'"}
+    assert warned.get(name, "") in caplog.text
+    assert len(caplog.records) == (name in warned)
+
+
+def test_a_misspelt_column_is_named_with_the_nearest(tmp_path, caplog):
+    (row,) = read(tmp_path, "content,style,output,siez,colour\na,b,c.png,3,style\n")
+    assert row.settings == {}
+    assert "column 'siez' is not used; did you mean size?" in caplog.text
+    assert "column 'colour' is not used; did you mean color?" in caplog.text
+    line = '{"Content": "a", "style": "b", "output": "c.png", "x": 1, "size": NaN}'
+    (row,) = read(tmp_path, line, "m.jsonl")
+    assert row.settings == {}
+    assert "column 'x' is not used" in caplog.text
+
+
+@pytest.mark.skipif(os.sep != "/", reason="there it separates folders anyway")
+def test_backslashes_of_windows(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.jpg", "b.jpg", "odd\\name.jpg"):
+        (tmp_path / name).touch()
+    row, odd = read(
+        tmp_path, f"{HEADER}.\\in\\a.jpg,in\\..\\b.jpg,x\\y.png\na,odd\\name.jpg,z.png\n"
+    )
+    assert (row.content, row.styles) == (tmp_path / "in/a.jpg", (tmp_path / "in/../b.jpg",))
+    assert row.output == "x/y.png"
+    assert odd.styles == (tmp_path / "odd\\name.jpg",)
+    with pytest.raises(InputError, match="leaves the output folder"):
+        read(tmp_path, HEADER + "a,b,..\\c.png\n")
 
 
 def test_every_bad_row_is_listed_up_to_twenty(tmp_path):
@@ -228,6 +290,52 @@ def test_patterns(tmp_path, monkeypatch):
     Path("s/a.jpg").touch()
     with pytest.raises(InputError, match=r"'1-a.png' collides"):
         cross_product("p/*.jpg", "s/*", output_dir="out")
+
+
+def touch(*names):
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def test_folders_are_mirrored(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    touch("in/a.jpg", "in/x/a.JPG", "in/x/b.PNG", "in/.DS_Store", "in/x/Thumbs.db", "in/notes.txt",
+          "in/.hidden/c.jpg", "s/m.jpg")  # fmt: skip
+    rows = cross_product("in", "s", output_dir="out")
+    assert [row.output for row in rows] == ["a-m.png", "x/a-m.png", "x/b-m.png"]
+    assert caplog.messages == ["'in' has 1 file that cannot be a picture, such as 'notes.txt'"]
+    # The same names in several folders, of photos and of paintings; a file is a file, and once.
+    touch("s/t/m.jpg")
+    rows = cross_product(["in/*.jpg", "in/a.jpg", "in/x/*.jpg"], ["s/**/*.jpg"], output_dir="out")
+    outputs = ["a-m.png", "a-t-m.png", "x/a-m.png", "x/a-t-m.png"]
+    assert [row.output for row in rows] == outputs
+    assert [row.content for row in rows[:1]] == [Path("in/a.jpg")]
+
+
+def test_suffixes_in_either_case_and_what_is_left_out(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    folder = "p [2024]/[ab]"
+    touch(
+        *(f"{folder}/{name}" for name in ("1.jpg", "2.JPG", "3.jpeg", "4.png", ".5.jpg")), "s.jpg"
+    )
+    rows = cross_product(f"{folder}/*.jpg", "s.jpg", output_dir="out")
+    assert [row.content.name for row in rows] == ["1.jpg", "2.JPG"]
+    assert "leaves out 2 files with other pictures there, such as '3.jpeg', '4.png'" in caplog.text
+    rows = cross_product(f"{folder}/[13].*", "s.jpg", output_dir="out")  # and here it is a pattern
+    assert [row.content.name for row in rows] == ["1.jpg", "3.jpeg"]
+    assert [row.output for row in cross_product(folder, "s.jpg", output_dir="out")] == [
+        "1-s.png", "2-s.png", "3-s.png", "4-s.png",
+    ]  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    for text, message in (
+        ("empty", "no picture in the folder 'empty'"),
+        (f"{folder}/*.webp", r"but .* has 5 pictures, such as '1.jpg', '2.JPG', '3.jpeg'; give"),
+        ("s.jpg,s.jpg", "separate several by spaces"),
+        ("https://a.org/b.jpg", "is an address; download"),
+    ):
+        with pytest.raises(InputError, match=message.replace("5 pict", "4 pict")):
+            cross_product(text, "s.jpg", output_dir="out")
 
 
 def test_patterns_leave_out_what_is_painted(tmp_path, caplog):

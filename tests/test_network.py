@@ -132,13 +132,13 @@ def test_runs(name, own, pictures):
     """A pair, the same in windows, and in a batch; from two sizes of a pyramid."""
     network, params, layers = own[name]
     contents, styles = (
-        np.stack([pictures(seed, 66, 60).astype(float) for seed in seeds])
+        np.stack([pictures(seed, 36, 30).astype(float) for seed in seeds])
         for seeds in ((0, 1), (2, 3))
     )
-    pyramid = jaxstyle.Pyramid(coarsest=33, steps=(2,))
-    recipe = make_recipe(network, layers, mask_of((66, 60)), pyramid=pyramid)
+    pyramid = jaxstyle.Pyramid(coarsest=18, steps=(2,))
+    recipe = make_recipe(network, layers, mask_of((36, 30)), pyramid=pyramid)
     batch = jaxstyle.stylize_batch(params, contents, styles, recipe=recipe)
-    windows = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe, tile=24)
+    windows = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe, tile=12)
     single = jaxstyle.stylize(params, contents[1], styles[1], recipe=recipe)
     assert single.trace.shape == (10,)
     assert float(single.loss) < float(single.trace[2])  # that of the start at the full size

@@ -139,6 +139,7 @@ EDITED = {
     "style_scale": [None, "x", math.inf, math.nan, 0, -1, True],
     "precision": ["x", [], None],
     "multiple_of": [0, 1.5, None, -1, 7, HUGE, 32.0],
+    "bits": [12, None, "x", 16.0, True],
     "tile": [0, -1, "x", 1.5, HUGE],
     "weights": [None, {}, {"sha256": None}],
     "output": [None, 5],

@@ -357,7 +357,7 @@ def test_a_gallery(folder, params_file, capsys, monkeypatch):
             self.interrupts.first = signal.SIGINT
 
         patch.setattr(runner._Runner, "_save", stop)
-        assert main(batch(params_file, "--report", "page")) == 130
+        assert main(batch(params_file, "--report", "page", "--keep-going")) == 130
     painted = sum("error" not in entry for entry in entries_of(folder).values())
     assert 0 < painted < 6
     page = read(folder / "page")
@@ -366,7 +366,7 @@ def test_a_gallery(folder, params_file, capsys, monkeypatch):
 
     # Gone on with, into the output folder itself.
     capsys.readouterr()
-    assert main(batch(params_file, "--report", "out/page")) == 1
+    assert main(batch(params_file, "--report", "out/page", "--keep-going")) == 1
     page = read(folder / "out" / "page")
     entries = entries_of(folder)
     assert page.text("h1") == ["out"]
@@ -451,7 +451,8 @@ def test_a_gallery_of_pairs_that_make_no_table(folder, params_file, pictures, mo
 def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     from jaxstyle.app.batch.plan import plan_pairs
     from jaxstyle.app.job import make_job
-    from jaxstyle.io.manifest import cross_product
+    from jaxstyle.io.manifest_patterns import cross_product
+    from jaxstyle.io.manifest_rows import ManifestErrors
 
     monkeypatch.setattr(batch_page, "_GALLERY_PIXELS", batch_page._GALLERY_PIXELS / 4)
     for kind in "ab":
@@ -464,7 +465,9 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     Image.fromarray(noise).save(folder / "out" / "noise.png")  # what takes most room
     for row in rows:
         (folder / "out" / row.output).symlink_to("noise.png")
-    pairs = plan_pairs(rows, "m", folder / "out", lambda **row: make_job(recipe="gatys", **row))
+    pairs = plan_pairs(
+        rows, ManifestErrors("m"), folder / "out", lambda **row: make_job(recipe="gatys", **row)
+    )
     entry = {"status": "step_limit", "loss": 1.0, "seconds": 1.0}
     entries = {pair.row.output: {**entry, "digest": pair.digest} for pair in pairs}
     entries["a0-b0.png"]["digest"] = "of other settings"
@@ -512,7 +515,7 @@ def test_json_of_a_batch(folder, params_file, capsys):
         for i, name in enumerate(("c.png", "nowhere.png", WORSE, HOSTILE))
     ]
     write_manifest(folder, rows)
-    assert main(batch(params_file, "--progress", "json")) == 1
+    assert main(batch(params_file, "--progress", "json", "--keep-going")) == 1
     said = capsys.readouterr()
     *pairs, last = map(json.loads, said.out.splitlines())
     entries = entries_of(folder)
@@ -534,9 +537,12 @@ def test_lines_of_a_batch(folder, params_file, capsys):
             for style in ("s.png", HOSTILE)]  # fmt: skip
     write_manifest(folder, rows)
     assert main(batch(params_file, "--steps", "100")) == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if " pairs  " in line]
-    told = [re.fullmatch(r"(\d)/2 pairs  (\d\d):(\d\d) left, 0 failed, \S+ pairs/s", line)
-            for line in lines]  # fmt: skip
+    said = capsys.readouterr().err.splitlines()
+    assert "0/2 pairs  s.png and 1 more" in said
+    lines = [line for line in said if " pairs  " in line and " left, " in line]
+    pattern = r"(\d)/2 pairs  (\d\d):(\d\d) left, 0 failed, \S+ pairs/s(, s.png and 1 more)?"
+    told = [re.fullmatch(pattern, line) for line in lines]
+    assert [line[4] is None for line in told] == [False, False, False, False, True]
     # Long before the first one is done there is something to be seen.
     assert [int(line[1]) for line in told] == [0, 0, 0, 0, 2]
     assert told[-1][2] == told[-1][3] == "00"

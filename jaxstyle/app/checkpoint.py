@@ -1,6 +1,8 @@
 """Checkpoints of a single run, from which a killed run resumes."""
 
 import contextlib
+import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +12,13 @@ import jax
 import numpy as np
 
 import jaxstyle
-from jaxstyle import Checkpoint
+from jaxstyle import Checkpoint, Recipe
 from jaxstyle.app.console import print_message
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours
+from jaxstyle.io.recipe_codec import convert
 from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
@@ -30,6 +33,8 @@ class Resumed(NamedTuple):
     """A run that was ended before its last step."""
 
     checkpoint: Checkpoint
+    recipe: Recipe
+    """That of the job, with the steps at smaller sizes as they were made."""
     trace: list[dict[str, Any]]
     """The entries up to it, as in the JSON."""
 
@@ -52,6 +57,7 @@ class CheckpointFile:
             f"checkpoint {describe_path(self._path)} is damaged, or of another version"
         )
         self._run = _identify(job, weights)
+        self._recipe = job.recipe
         self._quiet = job.quiet
         self._last = time.monotonic()
         self._pause = _SECONDS
@@ -77,8 +83,9 @@ class CheckpointFile:
         earlier = kept.get("run") if isinstance(kept, Mapping) else None
         if not isinstance(earlier, Mapping):
             raise InputError(self._is_unknown + advice)
-        if earlier != self._run:
-            changed = [key for key in self._run if earlier.get(key) != self._run[key]]
+        if _without_steps(earlier) != _without_steps(self._run):
+            old, new = _without_steps(earlier), _without_steps(self._run)
+            changed = [key for key in new if old.get(key) != new[key]]
             raise InputError(
                 f"checkpoint {describe_path(self._path)} is of another run: other "
                 f"{', '.join(changed) or 'settings'}{advice}"
@@ -96,13 +103,14 @@ class CheckpointFile:
             entries = [{key: each[key] for key in _TRACE} | each for each in kept["trace"]]
             step = int(entries[-1]["step"])
             shown = {int(step): str(picture) for step, picture in kept["snapshots"].items()}
+            recipe = _with_steps(self._recipe, earlier["settings"]["recipe"]["pyramid"])
             self._made_folder = bool(kept["made_folder"])
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
             raise InputError(self._is_unknown + advice) from None
         self.snapshots |= shown
         if not self._quiet:
             print_message(f"resuming from about step {step}, from {self._path}")
-        return Resumed(checkpoint, entries)
+        return Resumed(checkpoint, recipe, entries)
 
     def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
         """Saves a checkpoint if the last one is long enough ago; prints a message if it cannot."""
@@ -202,3 +210,29 @@ def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
         "weights": weights["sha256"],
         "version of jaxstyle": jaxstyle.__version__,
     }
+
+
+def _without_steps(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `_identify` did without the numbers of steps: a run can be made longer.
+
+    At each size, no step depends on how many follow.
+    """
+    run = json.loads(json.dumps(run))  # a copy
+    with contextlib.suppress(LookupError, TypeError, AttributeError):  # then they differ anyway
+        recipe = run["settings"]["recipe"]
+        recipe["solver"].pop("num_steps")
+        (recipe["pyramid"] or {}).pop("steps", None)
+    return dict(run)
+
+
+def _with_steps(recipe: Recipe, pyramid: Mapping[str, Any] | None) -> Recipe:
+    """Returns a recipe with the steps at smaller sizes of an earlier pyramid.
+
+    Raises:
+        KeyError: if there are none.
+        ValueError: if they are wrong.
+    """
+    if recipe.pyramid is None or pyramid is None:
+        return recipe
+    steps = convert(tuple[int, ...], pyramid["steps"], "steps")
+    return dataclasses.replace(recipe, pyramid=dataclasses.replace(recipe.pyramid, steps=steps))

@@ -50,6 +50,8 @@ class KeptPrograms:
         self._folder = PrivateFolder(folder)
         self._origin = _describe_origin()
         self._programs: dict[str, Any] = {}
+        self.announces = False
+        """Whether to say that a program is compiled, at the next one."""
 
     def __call__(self, function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
         """Returns `function(*static, *arrays)`."""
@@ -96,6 +98,9 @@ class KeptPrograms:
     def _compile(
         self, name: str, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]
     ) -> Any:
+        if self.announces:
+            self.announces = False
+            print_message("compiling for this size and recipe, once: later runs load it")
         program = function.lower(*static, *arrays).compile()
         # A program that cannot be serialized or written is compiled again next time.
         with contextlib.suppress(Exception):
@@ -153,6 +158,12 @@ def keep_compiled_programs() -> Callable[..., Any]:
     if not caches:
         print_message(f"compiled programs are not kept: {problem}")
     return _keep_in(*caches)
+
+
+def announce_compilation(call: Callable[..., Any]) -> None:
+    """Says so when the next program is compiled; `call` is from `keep_compiled_programs`."""
+    if isinstance(call, KeptPrograms):
+        call.announces = True
 
 
 @functools.cache  # programs are loaded, and problems reported, once a process

@@ -4,21 +4,24 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
+from jaxstyle.app.loss_weights import parse_style_weights, with_weights
 from jaxstyle.app.vgg import vgg_of
+from jaxstyle.app.working_size import size_in_pixels
 from jaxstyle.io import InputError, describe_recipe, read_recipe
-from jaxstyle.io.errors import check_positive
+from jaxstyle.io.errors import check_positive, closest
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
-from jaxstyle.terms.protocol import layers_of
+
+_MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its trace is in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,11 @@ class Job:
         return [*self.pictures, *(path for path in files if path is not None)]
 
     @property
+    def is_stdout(self) -> bool:
+        """Whether the picture goes to stdout, as PNG and without its JSON."""
+        return str(self.output) == "-"
+
+    @property
     def metadata_path(self) -> Path:
         """The JSON next to the output."""
         return self.output.with_suffix(".json")
@@ -124,7 +132,7 @@ def make_job(
     output: str,
     recipe: str,
     settings: Sequence[str] = (),
-    size: int | None = None,
+    size: int | str | None = None,
     steps: int | None = None,
     coarsest: int | None = None,
     init: str | None = None,
@@ -143,19 +151,20 @@ def make_job(
     """Makes a job from options of `jaxstyle stylize`; `others` are further fields of `Job`.
 
     Raises:
-        InputError: if options are wrong or contradict each other. Files are not read.
+        InputError: if options are wrong or contradict each other. Of the pictures, only the one
+            that `original` stands for the size of is read.
     """
-    check_positive("--size", size)
+    if size != "original":
+        check_positive("--size", size)  # type: ignore[arg-type]
     check_positive("--steps", steps)
     chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
-    if coarsest is not None and coarsest < 0:
-        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     chosen = with_settings(chosen, steps, coarsest, precision, color)
+    init = chosen.init if init is None else init
     check_settings(
         chosen,
         content,
         style,
-        init=chosen.init if init is None else init,
+        init=init,
         seed=seed,
         style_weights=style_weights,
         style_scale=style_scale,
@@ -170,8 +179,8 @@ def make_job(
         styles=tuple(Path(each) for each in style),
         output=Path(output),
         recipe=chosen,
-        size=chosen.size if size is None else size,
-        init=chosen.init if init is None else init,
+        size=size_in_pixels(size or chosen.size, [*([content] if content else []), *style]),
+        init=init,
         seed=seed,
         style_weights=shares,
         style_scale=style_scale,
@@ -217,7 +226,7 @@ def find_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise InputError(
             f"unknown recipe {name!r}: choose from {', '.join(RECIPES)}, or give a .json or .toml "
-            "file"
+            f"file{closest(name, RECIPES)}"
         )
     return RECIPES[name]
 
@@ -239,6 +248,9 @@ def check_settings(
     Raises:
         InputError: if they are out of range or contradict each other.
     """
+    steps = max(recipe.solver.num_steps, *(recipe.pyramid.steps if recipe.pyramid else ()), 1)
+    if steps > _MAXIMUM_STEPS:
+        raise InputError(f"--steps {steps}: give at most {_MAXIMUM_STEPS}")
     sources = {term.target_image for term in recipe.terms}
     if not style and "style" in sources:
         raise InputError("--style is missing: give both --content and --style, or none")
@@ -269,7 +281,13 @@ def check_settings(
 def with_settings(
     recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
 ) -> Recipe:
-    """Returns `recipe` with the settings that the command line overrides."""
+    """Returns `recipe` with the settings that the command line overrides.
+
+    Raises:
+        InputError: if `coarsest` is negative.
+    """
+    if coarsest is not None and coarsest < 0:
+        raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0:
         pyramid = None
@@ -287,64 +305,20 @@ def with_settings(
     )
 
 
-def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
-    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is removed.
+def check_stdout(job: Job) -> None:
+    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
 
     Raises:
-        InputError: for another form, an unknown name, a number out of range, or if no term is left.
+        InputError: if it is one, or options are for a picture in a file.
     """
-    weights = dict(recipe.weights)
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name not in weights:
-            raise InputError(
-                f"--loss-weights {text}: the terms of recipe {recipe.name} are "
-                f"{', '.join(weights)}; write NAME=VALUE"
-            )
-        weights[name] = _number(value)
-        if not 0 <= weights[name] < math.inf:
-            raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
-    terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
-    if not terms:
+    if job.plot or job.preview_every:
         raise InputError(
-            "--loss-weights: all terms have weight 0, which leaves nothing to optimize"
+            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
+            "file"
         )
-    return dataclasses.replace(
-        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
-    )
-
-
-def parse_style_weights(
-    texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
-) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
-    """Returns the shares of `number` styles, by layer if there are `LAYER=SHARE,SHARE...` texts.
-
-    Raises:
-        InputError: for another form, an unknown layer, or shares that are no shares.
-    """
-    if not texts:
-        return shares or None
-    layers = layers_of(term for term in recipe.terms if term.target_image == "style")
-    by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
-    for text in texts:
-        layer, _, values = text.partition("=")
-        if layer not in by_layer:
-            raise InputError(
-                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
-                "LAYER=SHARE,SHARE..."
-            )
-        by_layer[layer] = tuple(_number(value) for value in values.split(","))
-        fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
-        if not fits or not 0 < sum(by_layer[layer]) < math.inf:
-            raise InputError(
-                f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
-                "between them, not all of them 0"
-            )
-    return by_layer
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    if job.progress == "json":
+        raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout.isatty():
+        raise InputError(
+            "--output - writes a picture to stdout, which is a terminal: add > out.png"
+        )

@@ -20,6 +20,7 @@ from jaxstyle.app.pages import run_page
 from jaxstyle.app.pages.html import THUMBNAIL, embed, page_path, write_page
 from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.io import InputError, save_image, write_atomically, write_json
+from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, show_path
 from jaxstyle.io.image_alpha import on_white
 
@@ -127,7 +128,7 @@ def listeners_of(
         file: keeps the checkpoints, or None.
         trace: of the run that is resumed, or empty.
     """
-    listeners: list[Listener] = [Sidecar()]
+    listeners: list[Listener] = [] if job.is_stdout else [Sidecar()]
     if job.preview_every:
         listeners.append(Previews(job, trace[-1]["step"] if trace else 0))
     if job.plot:
@@ -174,12 +175,28 @@ class Console(Listener):
         print_json(job.progress, {"output": str(job.output), "report": page, **facts})
         if not job.quiet:
             seconds = metadata["seconds"]
+            made = count(metadata["num_evaluations"], "evaluation")
             print_message(
-                f"{job.output}: loss {metadata['trace'][0]['loss']:.4g} -> {metadata['loss']:.4g} "
-                f"in {metadata['num_evaluations']} evaluations, {seconds['optimize']:.1f} s "
+                f"{'stdout' if job.is_stdout else job.output}: "
+                f"loss {metadata['trace'][0]['loss']:.4g} -> {metadata['loss']:.4g} "
+                f"in {made}, {seconds['optimize']:.1f} s "
                 f"(+ {seconds['compile']:.1f} s compilation), "
                 f"{metadata['status'].replace('_', ' ')}"
             )
+            ended = metadata["status"] not in ("interrupted", "failed")
+            if ended and job.command.startswith("jaxstyle stylize"):
+                print_message(_next(job))
+
+
+def _next(job: Job) -> str:
+    """Says what to try next."""
+    weights = job.recipe.weights
+    parts = [f"--size {2 * job.size} for a larger picture"]
+    if "style" in weights:
+        parts.append(f"--loss-weights style={3 * weights['style']:g} for more style")
+    if job.content is not None and job.recipe.color == "style":
+        parts.append("--color luminance for the photo's colors")
+    return f"next: {', '.join(parts)}; jaxstyle stylize --help has all options"
 
 
 class Previews(Listener):

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.console import print_message
-from jaxstyle.app.job import Job
+from jaxstyle.app.job import Job, check_stdout
 from jaxstyle.app.pages.html import check_folder, page_path
 from jaxstyle.io import (
     InputError,
@@ -40,8 +40,12 @@ def check_job(job: Job) -> None:
     Raises:
         InputError: if a file cannot be written, or another one would be lost.
     """
-    check_extension(job.output, size=job.size, bits=job.bits)
-    written = [job.output, job.metadata_path]
+    if job.is_stdout:
+        check_stdout(job)
+        written = []
+    else:
+        check_extension(job.output, size=job.size, bits=job.bits)
+        written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)
     for path in written:
@@ -192,7 +196,7 @@ def save_picture(
     """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
-        path: the wanted path.
+        path: the wanted path; `-` is stdout.
         image: `(H, W, 3)` in [0, 1].
         overwrite: as in `check_outputs`. A new file may have appeared since then.
         **options: alpha, dpi and bits, see `save_image`.
@@ -202,13 +206,17 @@ def save_picture(
     """
     while True:
         try:
+            if str(path) == "-":
+                save_image(sys.stdout.buffer, image, format="PNG", **options)
+                sys.stdout.flush()
+                return path
             if not overwrite:
                 check_replaceable(path)
             save_image(path, image, **options)
             return path
         except (InputError, OSError, MemoryError) as error:
             problem = str(error) or describe_error(error)
-        name = f"{path.stem}-{secrets.token_hex(4)}.png"
+        name = f"{path.stem.strip('-') or 'out'}-{secrets.token_hex(4)}.png"
         for folder in (path.parent, *_other_folders()):
             try:
                 save_image(folder / name, image, **options)

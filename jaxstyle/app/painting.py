@@ -76,14 +76,18 @@ def paint(job: Job, listeners: Sequence[Listener] = ()) -> int:
 
             def work() -> None:
                 resumed = None if file is None else file.latest()
+                trace: Sequence[Any] = ()
+                if resumed is not None:
+                    trace, run.earlier = resumed.trace, resumed.trace[-1]["seconds"]
+                    run.job = dataclasses.replace(job, recipe=resumed.recipe)
                 if writes:
-                    seen.extend(listeners_of(job, show, file, resumed.trace if resumed else ()))
+                    seen.extend(listeners_of(run.job, show, file, trace))
                 with devices.precision(job.precision):
                     steps = _steps(run, resumed)
                     run.complete = follow(steps, seen, lambda: interrupts.requested)
 
             problem = interrupts.watch(work, lambda: _is_saveable(latest.step))
-        run.seconds["optimize"] -= run.seconds["compile"]
+        run.seconds["optimize"] += run.earlier - run.seconds["compile"]
         code = 0 if run.complete else interrupts.code
         code = code or 130 * isinstance(problem, KeyboardInterrupt)
         if problem is not None and not code:
@@ -114,6 +118,8 @@ class _Run:
     files: dict[str, Any]
     """The files that were read, with hashes as they were then."""
     seconds: dict[str, float]
+    earlier: float = 0.0
+    """Seconds that the run took before it was resumed."""
     complete: bool = False
     """Whether all steps are made."""
 
@@ -139,6 +145,7 @@ def _prepare(job: Job) -> _Run:
             f"{content.shape[0]} px, style {_names(job.styles) or 'none'}, "
             f"recipe {job.recipe.name}, on {device_name()}"
         )
+        compile_cache.announce_compilation(call)
     return _Run(job, loaded, mesh, tile, call, describe_files(job), seconds)
 
 

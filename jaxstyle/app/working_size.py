@@ -1,9 +1,30 @@
-"""The sizes that a batch paints its pictures at, so that many of them share a compiled program."""
+"""The size in pixels that a job asks for, and the sizes that a batch paints its pictures at.
+
+Those are multiples of 32 px, so that many pictures share a compiled program.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxstyle.io import InputError, read_shape
+
 MULTIPLE = 32
 """Working sizes in a batch are multiples of so many pixels."""
+
+
+def size_in_pixels(size: Any, pictures: Sequence[str]) -> int:
+    """Returns the long edge in pixels: `size`, or that of the first picture for `original`.
+
+    Raises:
+        InputError: if there is no picture, or it cannot be read.
+    """
+    if size != "original":
+        return int(size)
+    if not pictures:
+        raise InputError("--size original: give a picture, whose size is meant")
+    return max(read_shape(pictures[0]))
 
 
 def padded_shape(shape: tuple[int, ...], multiple: int) -> tuple[int, int]:

@@ -1,45 +1,30 @@
 """Reads and writes files: images, network weights, recipes, and the JSON next to a picture.
 
 For bad files and paths an `InputError` says in one line what is wrong and what to do.
+
+Public names are loaded on first use, as those of `jaxstyle` are: the command line says what is
+wrong, or prints its help, without waiting for JAX.
 """
 
-from jaxstyle.io.errors import InputError, exit_on_input_error
-from jaxstyle.io.files import check_target, write_atomically
-from jaxstyle.io.image_writer import (
-    check_extension,
-    check_writable,
-    contact_sheet,
-    save_image,
-)
-from jaxstyle.io.images import SAMPLES, load_image, read_shape
-from jaxstyle.io.json_file import write_json
-from jaxstyle.io.network_weights.convert import convert
-from jaxstyle.io.network_weights.fetch import fetch
-from jaxstyle.io.network_weights.load import WeightsInfo, list_weights, load_params, verify
-from jaxstyle.io.recipe_codec import build_recipe, describe_recipe, read_recipe
-from jaxstyle.io.versions import describe_versions
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "SAMPLES",
-    "InputError",
-    "WeightsInfo",
-    "build_recipe",
-    "check_extension",
-    "check_target",
-    "check_writable",
-    "contact_sheet",
-    "convert",
-    "describe_recipe",
-    "describe_versions",
-    "exit_on_input_error",
-    "fetch",
-    "list_weights",
-    "load_image",
-    "load_params",
-    "read_recipe",
-    "read_shape",
-    "save_image",
-    "verify",
-    "write_atomically",
-    "write_json",
-]
+if TYPE_CHECKING:
+    from jaxstyle.io._public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name on its first use."""
+    if not name.startswith("__") or name == "__all__":
+        public = importlib.import_module("jaxstyle.io._public")
+        if name in public.__all__:
+            globals()[name] = getattr(public, name)  # next time without this function
+        elif name == "__all__":
+            globals()[name] = public.__all__
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module 'jaxstyle.io' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -1,8 +1,9 @@
 """The error that every reader and writer of this package raises on bad input."""
 
 import contextlib
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -35,3 +36,14 @@ def check_positive(option: str, value: int | None) -> None:
     """
     if value is not None and value < 1:
         raise InputError(f"{option} {value}: give a whole number of at least 1")
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean NAME?`, or nothing if no known name is similar."""
+    near = difflib.get_close_matches(name, list(known), 2, 0.7)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def count(number: int, noun: str) -> str:
+    """Returns the number with its noun, such as `1 pair` and `2 pairs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -4,9 +4,8 @@ Each row names the files `content`, `style` and `output`; its other columns over
 options. No output may leave the output folder, collide with another one, or replace an input.
 """
 
+import codecs
 import contextlib
-import glob
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,30 +13,32 @@ from pathlib import Path
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_source, describe_error, describe_path
 from jaxstyle.io.manifest_rows import ManifestErrors, Row, parse_rows
-from jaxstyle.io.ownership import is_ours
 
 _MAXIMUM_BYTES = 2**28
 
-_logger = logging.getLogger("jaxstyle")
-
 
 def read_manifest(
-    path: str | os.PathLike[str], *, output_dir: str | os.PathLike[str], root: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    output_dir: str | os.PathLike[str],
+    root: str | None = None,
+    errors: ManifestErrors | None = None,
 ) -> list[Row]:
     """Reads and validates a manifest. Paths of pictures and recipes are relative to its folder.
 
     Args:
-        path: a `.csv` or `.jsonl` file.
+        path: a `.csv` or `.jsonl` file, in UTF-8 or UTF-16.
         output_dir: outputs, and the JSON next to them, must stay inside this folder, after `..`
             and symbolic links are resolved.
         root: pictures and recipes must stay inside this folder; None allows any.
+        errors: collects what is wrong with single rows; None raises it.
 
     Returns:
         Its rows.
 
     Raises:
-        InputError: the file cannot be read; or a list of the bad rows: a column or value is
-            missing, unknown or not a text, a path leaves its folder, or outputs collide.
+        InputError: the file cannot be read; or, without `errors`, a list of the bad rows: a column
+            or value is missing or not a text, a path leaves its folder, or outputs collide.
     """
     check_source(path)
     name = describe_path(path)
@@ -47,83 +48,38 @@ def read_manifest(
         raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     if len(data) > _MAXIMUM_BYTES:
         raise InputError(f"{name} is too large for a manifest; split it")
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # "Unicode text" of Excel
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{name} is not UTF-8 in line {line}; save it as UTF-8") from None
+        kind = "UTF-16" if wide else "UTF-8"
+        raise InputError(f"{name} is not {kind} in line {line}; save it as UTF-8") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise InputError(f"{name} has a NUL byte in line {line}; save it as text") from None
-    errors = ManifestErrors(name)
-    rows = parse_rows(text, Path(path), name, errors)
-    _check_paths(rows, Path(output_dir), None if root is None else Path(root), errors)
-    errors.check()
-    if not rows:
+    found = ManifestErrors(name) if errors is None else errors
+    rows = parse_rows(text, Path(path), name, found)
+    check_paths(rows, Path(output_dir), None if root is None else Path(root), found)
+    if errors is None:
+        found.check()
+    if not rows and not found.found:
         raise InputError(f"{name} has no rows; add one for each picture")
     return rows
 
 
-def cross_product(
-    contents: str, styles: str, *, output_dir: str | os.PathLike[str], suffix: str = ".png"
-) -> list[Row]:
-    """Returns a row for each pair of files that match two patterns such as `a/*.jpg`.
-
-    Files that jaxstyle has written into the output folder are skipped, with a warning.
-
-    Args:
-        contents: the pattern of the photos.
-        styles: the pattern of the paintings.
-        output_dir: outputs must stay inside this folder.
-        suffix: extension of the outputs.
-
-    Returns:
-        The rows.
-
-    Raises:
-        InputError: a pattern matches no other file, or outputs collide.
-    """
-    matched = []
-    inside = _real_folder(output_dir)
-    for pattern in (contents, styles):
-        found = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
-        files = [
-            path
-            for path in found
-            if inside not in Path(os.path.realpath(path)).parents or not is_ours(path)
-        ]
-        if len(files) < len(found):
-            _logger.warning(
-                "%s matches %d files that jaxstyle has written into %s; they are skipped",
-                describe_path(pattern),
-                len(found) - len(files),
-                describe_path(output_dir),
-            )
-        if not files and os.path.isdir(pattern):
-            raise InputError(
-                f"{describe_path(pattern)} is a folder; write '{describe_path(pattern)}/*.jpg'"
-            )
-        if not files:
-            raise InputError(
-                f"no file matches {describe_path(pattern)}; check the path, and quote the pattern"
-            )
-        matched.append([Path(path) for path in files])
-    rows = [
-        Row(number, content, (style,), f"{content.stem}-{style.stem}{suffix}", (), {})
-        for number, (content, style) in enumerate(
-            ((content, style) for content in matched[0] for style in matched[1]), 1
-        )
-    ]
-    errors = ManifestErrors(f"{contents} x {styles}")
-    _check_paths(rows, Path(output_dir), None, errors)
-    errors.check()
-    return rows
-
-
-def _check_paths(
+def check_paths(
     rows: Sequence[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
 ) -> None:
-    inside = _real_folder(output_dir)
+    """Checks where the files of rows are, and adds what is wrong to `errors`.
+
+    Args:
+        rows: of a manifest.
+        output_dir: outputs must stay inside, and neither collide nor replace an input.
+        root: inputs must stay inside; None allows any.
+        errors: see above.
+    """
+    inside = real_folder(output_dir)
     places = _finder()
     taken: dict[str, tuple[int, Path]] = {}
     sources = {
@@ -151,7 +107,7 @@ def _check_paths(
             continue
         taken |= {key: (row.line, place) for key, place in keys.items()}
     if root is not None:
-        below = _real_folder(root)
+        below = real_folder(root)
         for row in rows:
             for path in row.files:
                 if not _are_below(places(path), below):
@@ -179,7 +135,12 @@ def _finder() -> Callable[[Path], list[Path]]:
     return places
 
 
-def _real_folder(path: str | os.PathLike[str]) -> Path:
+def real_folder(path: str | os.PathLike[str]) -> Path:
+    """Returns the location of a folder, after links.
+
+    Raises:
+        InputError: the current folder was removed.
+    """
     try:
         return Path(os.path.realpath(path))
     except OSError as error:  # of a relative path: the current folder was removed

@@ -1,18 +1,21 @@
 """The rows of a manifest, parsed from CSV or JSON Lines; every wrong row is reported.
 
-CSV has a header of column names, JSON Lines has one object per line; both are UTF-8.
+CSV has a header of column names, JSON Lines has one object per line. Both are understood as pandas
+and spreadsheets write them: other separators, capitals, columns of somebody's own, an index.
 """
 
 import csv
 import dataclasses
 import io
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxstyle.io.errors import InputError
+from jaxstyle.io.errors import InputError, closest
 
 COLUMNS: Mapping[str, str] = {
     "content": "the photo",
@@ -20,7 +23,7 @@ COLUMNS: Mapping[str, str] = {
     "output": "the picture to write, inside the output folder",
     "recipe": "a name or a file",
     "set": "recipe settings to override, PATH=VALUE, separated by |",
-    "size": "long edge in pixels",
+    "size": "long edge in pixels, or original",
     "steps": "solver steps",
     "coarsest": "first size of the coarse-to-fine schedule; 0 disables it",
     "seed": "random seed, used when starting from noise",
@@ -32,8 +35,14 @@ COLUMNS: Mapping[str, str] = {
     "mask": "one picture per style, separated by |",
 }
 _LISTS = ("style", "set", "weights", "style_weights", "mask")
+_NUMBERS = ("size", "steps", "coarsest", "seed", "style_scale", "style_weights", "weights")
+_REQUIRED = ("content", "style", "output")
+_TABLES = (".csv", ".tsv", ".txt")
+_JSON_LINES = (".jsonl", ".ndjson")
 _MAXIMUM_CELL = 2**16
 _REPORTED = 20
+
+_logger = logging.getLogger("jaxstyle")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +105,47 @@ def parse_rows(text: str, path: Path, name: str, errors: ManifestErrors) -> list
         errors: collects what is wrong with single rows.
 
     Returns:
-        The rows that have no errors.
+        The rows that have no errors. Columns that are not known are left out, with a warning.
 
     Raises:
         InputError: the format is unknown, or the file as a whole is wrong.
     """
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl"):
+    if suffix not in (*_TABLES, *_JSON_LINES):
         raise InputError(f"{name} is neither .csv nor .jsonl; convert or rename it")
-    found = _read_csv(text, name, errors) if suffix == ".csv" else _read_jsonl(text, errors)
-    rows = (_row(line, values, path.parent, errors) for line, values in found)
-    return [row for row in rows if row is not None]
+    found = _read_csv(text, name, errors) if suffix in _TABLES else _read_jsonl(text, errors)
+    rows, unknown = [], dict[str, None]()
+    for line, values in found:
+        unknown |= dict.fromkeys(column for column in values if column not in COLUMNS)
+        known = {column: value for column, value in values.items() if column in COLUMNS}
+        if (row := _row(line, known, path.parent, errors)) is not None:
+            rows.append(row)
+    _warn_of(unknown, name)
+    return rows
+
+
+def _warn_of(unknown: Iterable[str], name: str) -> None:
+    """Warns of columns that are not used."""
+    for column in unknown:
+        if re.fullmatch(r"|unnamed:_\d+", column):
+            shown, hint = "a column without a name", ": pandas' to_csv(index=False) leaves it out"
+        else:
+            shown, hint = f"column {column!r:.60}", closest(column, COLUMNS)
+        _logger.warning("%s: %s is not used%s", name, shown, hint)
+
+
+def _column(name: object) -> str:
+    """Returns the name of a column as we write it; `Style weights` is `style_weights`."""
+    return re.sub(r"[ -]+", "_", str(name).strip().casefold()) if name else ""
+
+
+def _separator(line: str) -> str:
+    """Returns what separates the columns of a header: a comma, a semicolon or a tab."""
+
+    def known(separator: str) -> int:
+        return sum(_column(each.strip(' "')) in COLUMNS for each in line.split(separator))
+
+    return max(",;\t", key=known)
 
 
 def _read_csv(
@@ -116,45 +155,51 @@ def _read_csv(
     long = next((n for n, line in enumerate(lines, 1) if len(line) > 2 * _MAXIMUM_CELL), None)
     if long is not None:
         raise InputError(f"{name} has a line of {len(lines[long - 1])} characters, number {long}")
-    reader = csv.reader(lines, strict=True)
+    start = 0
+    while start < len(lines) and re.fullmatch(r"\s*|sep=.\s*", lines[start].lower()):
+        start += 1  # empty, or as Excel says what separates
+    separator = _separator("".join(lines[start : start + 1]))
+    reader = csv.reader(lines[start:], delimiter=separator, strict=True)
     try:
-        header = [column.strip() for column in next(reader, [])]
+        header = [_column(column) for column in next(reader, [])]
+        while header and not header[-1]:
+            header.pop()  # of empty columns, after the last one that is used
         _check_header(header, name)
         for values in reader:
+            line = start + reader.line_num
+            while len(values) > len(header) and not values[-1].strip():
+                values.pop()
             if not any(value.strip() for value in values):
                 continue
             if len(values) != len(header):
-                errors.add(
-                    reader.line_num, f"{len(values)} values for {len(header)} columns; see quotes"
-                )
+                errors.add(line, f"{len(values)} values for {len(header)} columns; see quotes")
                 continue
-            filled = {
-                column: value.strip()
-                for column, value in zip(header, values, strict=True)
-                if value.strip()
-            }
-            yield (
-                reader.line_num,
-                {
-                    column: value.split("|") if column in _LISTS else value
-                    for column, value in filled.items()
-                },
-            )
+            pairs = zip(header, map(str.strip, values), strict=True)
+            filled = {column: value for column, value in pairs if value}
+            comma = separator != ","  # which is then that of decimals
+            yield line, {name: _parsed(name, value, comma) for name, value in filled.items()}
     except csv.Error as error:
-        raise InputError(f"{name} is not CSV in line {reader.line_num}: {error}") from None
+        line = start + reader.line_num
+        raise InputError(f"{name} is not CSV in line {line}: {error}") from None
+
+
+def _parsed(column: str, text: str, comma: bool) -> Any:
+    """Returns the value of a cell; a decimal `comma` becomes a point."""
+    values = text.split("|") if column in _LISTS else [text]
+    if comma and column in _NUMBERS:
+        values = [re.sub(r"(?<=\d),(?=\d+$)", ".", value.strip()) for value in values]
+    return values if column in _LISTS else values[0]
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
-    choices = ", ".join(COLUMNS)
     for column in header:
-        if column not in COLUMNS and ";" in column:
-            raise InputError(f"{name} separates its columns by semicolons; use commas")
-        if column not in COLUMNS:
-            raise InputError(f"{name} has a column {column!r:.60}; choose from {choices}")
-        if header.count(column) > 1:
+        if column in COLUMNS and header.count(column) > 1:
             raise InputError(f"{name} has the column {column} twice")
-    if missing := [column for column in ("content", "style", "output") if column not in header]:
-        raise InputError(f"{name} has no column {missing[0]} in its first line; add it")
+    for column in _REQUIRED:
+        if column not in header:
+            others = [each for each in header if each not in COLUMNS]
+            has = f"it has {', '.join(map(repr, header[:9]))}" if others else "add it"
+            raise InputError(f"{name} has no column {column} in its first line; {has:.200}")
 
 
 def _read_jsonl(text: str, errors: ManifestErrors) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -169,7 +214,12 @@ def _read_jsonl(text: str, errors: ManifestErrors) -> Iterator[tuple[int, Mappin
         if not isinstance(values, Mapping):
             errors.add(number, "not an object such as {'content': ..., 'style': ..., ...}")
             continue
-        filled = {column: value for column, value in values.items() if value is not None}
+        # NaN is an empty cell of pandas.
+        filled = {
+            _column(name): value
+            for name, value in values.items()
+            if value is not None and str(value) != "nan"
+        }
         yield (
             number,
             {
@@ -186,40 +236,51 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErrors) -> Row | None:
-    for column, value in values.items():
-        if column not in COLUMNS:
-            errors.add(line, f"unknown column {column!r:.60}; choose from {', '.join(COLUMNS)}")
-            return None
-        for each in value if column in _LISTS else [value]:
-            if not isinstance(each, str | int | float) or isinstance(each, bool):
-                errors.add(line, f"{column} must be a text or a number")
-                return None
-            if len(str(each)) > _MAXIMUM_CELL or "\0" in str(each):
-                errors.add(line, f"{column} has a NUL byte or is too long")
-                return None
-            try:
-                os.fsencode(str(each))
-            except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express
-                errors.add(line, f"{column} {each!r:.60} has half a character; complete it")
-                return None
-    for column in ("content", "style", "output"):
-        value = values.get(column, "")
-        texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
-        if not texts or not all(texts):
-            errors.add(line, f"{column} is missing")
-            return None
+    if (problem := _problem_of(values)) is not None:
+        errors.add(line, problem)
+        return None
     settings = {
         column: [str(each).strip() for each in value] if column in _LISTS else str(value)
         for column, value in values.items()
         if column not in ("content", "style", "output", "mask")
     }
     if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
-        settings["recipe"] = str(folder / recipe)
+        settings["recipe"] = str(_file(folder, recipe))
+    output = str(values["output"])
     return Row(
         line,
-        folder / str(values["content"]),
-        tuple(folder / str(each).strip() for each in values["style"]),
-        str(values["output"]),
-        tuple(folder / str(each).strip() for each in values.get("mask", ())),
+        _file(folder, str(values["content"])),
+        tuple(_file(folder, str(each).strip()) for each in values["style"]),
+        output.replace("\\", "/") if os.sep == "/" else output,
+        tuple(_file(folder, str(each).strip()) for each in values.get("mask", ())),
         settings,
     )
+
+
+def _problem_of(values: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with the values of a row, or None."""
+    for column, value in values.items():
+        for each in value if column in _LISTS else [value]:
+            if not isinstance(each, str | int | float) or isinstance(each, bool):
+                return f"{column} must be a text or a number"
+            if len(str(each)) > _MAXIMUM_CELL or "\0" in str(each):
+                return f"{column} has a NUL byte or is too long"
+            try:
+                os.fsencode(str(each))
+            except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express
+                return f"{column} {each!r:.60} has half a character; complete it"
+    for column in _REQUIRED:
+        value = values.get(column, "")
+        texts = [str(each).strip() for each in (value if isinstance(value, list) else [value])]
+        if not texts or not all(texts):
+            return f"{column} is missing"
+    return None
+
+
+def _file(folder: Path, text: str) -> Path:
+    """Returns the path of a file that a row reads; a backslash of Windows separates folders."""
+    path = folder / text
+    if os.sep == "/" and "\\" in text and not os.path.lexists(path):
+        other = folder / text.replace("\\", "/")
+        return other if os.path.lexists(other) else path
+    return path

@@ -236,8 +236,9 @@ def convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
             raise InputError(f"{where} {value!r} is not one of {choices}")
         return value
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        (inner,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
-        return None if value is None else convert(inner, value, where)
+        inner, *words = (each for each in typing.get_args(hint) if each is not types.NoneType)
+        named = value is None or any(value in typing.get_args(each) for each in words)
+        return value if named else convert(inner, value, where)
     if typing.get_origin(hint) is tuple:
         inner, _ = typing.get_args(hint)
         return tuple(

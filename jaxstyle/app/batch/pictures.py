@@ -1,6 +1,7 @@
 """The pictures of a batch, padded and cropped to its sizes."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.outputs import announce_transparency
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, read_shape
+from jaxstyle.io.manifest_rows import ManifestErrors
+
+_THREADS = 4  # to look at pictures
 
 
 class Lane(NamedTuple):
@@ -24,6 +28,33 @@ class Lane(NamedTuple):
     shape: tuple[int, int]  # of the result
     alpha: np.ndarray | None  # its opacity, `shape`
     dpi: tuple[float, float] | None
+
+
+def check_pictures(pairs: Sequence[Pair], errors: ManifestErrors) -> None:
+    """Looks at the pictures of pairs that are not painted, before anything starts.
+
+    Only their headers are read: damaged pixels are found while painting.
+
+    Args:
+        pairs: of a manifest.
+        errors: collects the first picture of each row that is missing or no picture.
+    """
+
+    def problem_of(path: Path) -> str | None:
+        try:
+            read_shape(path)
+        except InputError as error:
+            return str(error)
+        return None
+
+    waiting = [pair for pair in pairs if not pair.job.output.is_file()]
+    paths = list(dict.fromkeys(path for pair in waiting for path in pair.job.pictures))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        problems = dict(zip(paths, threads.map(problem_of, paths), strict=True))
+    for pair in waiting:
+        found = [problem for path in pair.job.pictures if (problem := problems[path]) is not None]
+        if found:
+            errors.add(pair.row.line, found[0])
 
 
 def pictures_of(pair: Pair) -> list[tuple[Path, int]]:

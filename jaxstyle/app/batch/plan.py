@@ -6,6 +6,7 @@ Pairs of one recipe and one working size share a compiled program.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,20 +64,19 @@ class Batch:
 
 
 def plan_pairs(
-    rows: Sequence[Row], name: str, output_dir: Path, make: Callable[..., Job]
+    rows: Sequence[Row], errors: ManifestErrors, output_dir: Path, make: Callable[..., Job]
 ) -> list[Pair]:
     """Makes the job of each row.
 
     Args:
         rows: of a manifest.
-        name: of the manifest, for messages.
+        errors: collects what is wrong with the settings of a row.
         output_dir: where outputs go.
         make: makes a job from `content`, `style`, `output` and the row's own settings.
 
-    Raises:
-        InputError: naming every row that has wrong settings.
+    Returns:
+        The pairs of the rows without errors.
     """
-    errors = ManifestErrors(name)
     pairs = []
     for row in rows:
         try:
@@ -99,22 +99,25 @@ def plan_pairs(
             continue
         job = dataclasses.replace(job, multiple_of=MULTIPLE)
         pairs.append(Pair(row, job, _digest(job)))
-    errors.check()
     return pairs
 
 
 def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the row's own settings as arguments of `make_job`."""
 
-    def number(kind: Callable[[str], Any], column: str, text: str) -> Any:
+    def number(kind: type, column: str, text: str) -> Any:
         try:
-            return kind(text)
-        except ValueError:
+            # A spreadsheet or pandas writes 512 as 512.0.
+            whole = kind is float or re.fullmatch(r"\s*[+-]?\d+\s*", text) or float(text) % 1
+            return kind(text if whole else float(text))
+        except (ValueError, OverflowError):
             raise InputError(f"{column} {text!r:.60} is not a number") from None
 
     found: dict[str, Any] = {}
     for column, text in texts.items():
-        if column in ("size", "steps", "coarsest", "seed"):
+        if column == "size" and text.strip().lower() == "original":
+            found[column] = "original"
+        elif column in ("size", "steps", "coarsest", "seed"):
             found[column] = number(int, column, text)
         elif column == "style_scale":
             found[column] = number(float, column, text)

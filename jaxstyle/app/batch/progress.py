@@ -1,12 +1,15 @@
 """The progress of a batch, on a terminal and for scripts."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.console import print_json, time_left
+from jaxstyle.io.files import show_path
 
 _REPORTED = ("output", "status", "loss", "seconds", "error")  # of an entry, to a script
+_NAMED = 10  # pairs that failed before
 
 
 class Progress:
@@ -16,12 +19,14 @@ class Progress:
         painted: number of pairs that were painted.
         failed: number of pairs that failed.
         total: number of pairs that this process has to paint.
+        working: names of the pairs that are in work.
         show: shows a state, see `show_progress`.
     """
 
     def __init__(self, mode: str) -> None:
         """Starts the clock; `mode` is `json` for scripts, see `print_json`."""
         self.painted = self.failed = self.total = 0
+        self.working: list[str] = []
         self.show: Callable[..., None] = lambda *_: None
         self._mode = mode
         self._begin = time.perf_counter()
@@ -50,4 +55,28 @@ class Progress:
         if done:
             left = time_left(seconds / done * max(self.total - done, 0))
             text = f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s"
+        if self.working and number < self.total:
+            others = f" and {len(self.working) - 1} more" if len(self.working) > 1 else ""
+            text = f"{text}, {self.working[0]}{others}".removeprefix(", ")
         self.show(number, self.total, text, begun)
+
+    def begin(self, pairs: Iterable[Pair]) -> None:
+        """Shows the pairs that are now in work."""
+        self.working = [show_path(pair.row.output) for pair in pairs]
+        self.show_pairs()
+
+    def summary(self, failed: Sequence[tuple[str, str, bool]]) -> Iterator[str]:
+        """Yields lines about the whole run; `failed` is what `Recorder.failures` returns."""
+        taken = self.seconds
+        speed = f" ({self.painted / taken:.2f} a second)" if self.painted else ""
+        yield (
+            f"{self.painted} painted in {taken:.0f} s{speed}, "
+            f"{len(failed)} failed{', see the journal' if failed else ''}"
+        )
+        before = [(output, error) for output, error, earlier in failed if earlier]
+        if before:
+            yield f"{len(before)} of them failed in an earlier run; --retry-failed tries again"
+        for output, error in before[:_NAMED]:
+            yield f"  {show_path(output)}: {error}"
+        if len(before) > _NAMED:
+            yield f"  and {len(before) - _NAMED} more"

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,14 @@ class Recorder:
     def is_missing(self, pair: Pair) -> bool:
         """Whether a pair is to be painted."""
         return pair.row.output in self.missing
+
+    def failures(self, pairs: Sequence[Pair]) -> list[tuple[str, str, bool]]:
+        """Returns outputs and errors of pairs that failed, and whether in an earlier run."""
+        return [
+            (pair.row.output, str(entry["error"]), not self.is_missing(pair))
+            for pair in pairs
+            if "error" in (entry := self.entry(pair))
+        ]
 
     def note_sources(self, pair: Pair) -> None:
         """Notes the files of a pair before they are read, so that later changes are found."""

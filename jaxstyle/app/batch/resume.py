@@ -1,6 +1,7 @@
 """Finds the pairs of a batch that are not painted: compares its journal with the files."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxstyle.app.batch.plan import Pair
 from jaxstyle.app.console import print_message
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import InputError
+from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, describe_path, has_locks, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.images import load_image
@@ -23,10 +25,10 @@ _SECONDS_TO_LOOK = 30  # to wait for other processes that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
 CHANGED = {  # why a picture is repainted only with --force
-    "settings": "were made with other settings",
-    "weights": "were made with other pretrained weights",
-    "sources": "were made with other pictures",
-    "picture": "are not those that this batch painted",
+    "settings": "made with other settings",
+    "weights": "made with other pretrained weights",
+    "sources": "made with other pictures",
+    "picture": "not those that this batch painted",
 }
 
 
@@ -48,6 +50,11 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
         InputError: if another run uses the folder, or it cannot be locked.
     """
     looking, own = lock_paths(folder, process, processes)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"--output-dir {describe_path(folder)} is not writable; change its permissions, or "
+            "choose another folder"
+        )
     advice = "wait for it"
     try:
         kind: type[filelock.BaseFileLock] = filelock.FileLock
@@ -189,6 +196,7 @@ def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:
     for what, message in CHANGED.items():
         if found := [output for output, state in states.items() if state == what]:
             raise InputError(
-                f"{len(found)} pictures in {describe_path(folder)}, such as {found[0]}, {message}; "
+                f"{count(len(found), 'picture')} in {describe_path(folder)}, such as {found[0]}: "
+                f"{message}; "
                 "--force repaints them, or choose another --output-dir"
             )

@@ -31,6 +31,7 @@ from jaxstyle.app.pages import batch_page
 from jaxstyle.app.pages.html import check_folder, page_path, write_page
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
+from jaxstyle.io.errors import count
 from jaxstyle.io.journal import journal_path, journals_in
 from jaxstyle.io.network_weights.load import load_params_and_info
 
@@ -63,6 +64,8 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
     if not journals_in(folder):  # refuse before the locks are made, which would stay there
         resume.check_replaceable(_share(pairs, job), _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
+    if not job.quiet:
+        compile_cache.announce_compilation(call)
     with resume.lock_folder(folder, *share):
         return _Runner(pairs, job, call).run()
 
@@ -128,8 +131,8 @@ class _Runner:
             devices = 1 if self.mesh is None else self.mesh.size
             number = len(self.pairs)
             self._say(
-                f"{number} pairs, {number - len(self.recorder.missing)} of them in the journal, "
-                f"on {devices} device(s)"
+                f"{count(number, 'pair')}, {number - len(self.recorder.missing)} of them in the "
+                f"journal, on {count(devices, 'device')}"
             )
             self._paint_missing(threads)
         finally:
@@ -195,6 +198,8 @@ class _Runner:
         resume.check_replaceable(mine, _name(self.job), self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
+        if not any(map(self.recorder.is_missing, _share(self.pairs, self.job))):
+            return
         mine, shapes = self._read_shapes(threads)
         with self._bar("pairs") as self.progress.show:
             batches = self._plan(mine, shapes)
@@ -209,6 +214,7 @@ class _Runner:
                     for future in self.saving:  # so that only one batch waits to be written
                         future.result()
                     self.saving = []
+                    self.progress.begin(filter(self.recorder.is_missing, batch.pairs))
                     for painted in self.painter.paint(batch, lanes, self.recorder.missing):
                         self.saving.append(threads.submit(self._save, painted))
                     if self._is_stopped():
@@ -221,12 +227,11 @@ class _Runner:
 
     def _end(self) -> int:
         """Prints a summary and writes the report; returns the exit code."""
-        failures = sum("error" in self.recorder.entry(pair) for pair in self.pairs)
+        failed = self.recorder.failures(self.pairs)
+        failures = len(failed)
+        for line in self.progress.summary(failed):
+            self._say(line)
         taken, painted = self.progress.seconds, self.progress.painted
-        self._say(
-            f"{painted} painted in {taken:.0f} s ({painted / taken:.2f} a second), "
-            f"{failures} failed{', see the journal' if failures else ''}"
-        )
         status, code = "done", 1 if failures else 0
         if self.recorder.trouble is not None:
             print_message(
@@ -319,16 +324,11 @@ class _Runner:
 
         batches = make_batches(good, batch_size)
         self.progress.total = sum(self.recorder.is_missing(pair) for pair in mine)
-        self.progress.show(0, self.progress.total, "")
         for pair, problem in bad:
             if self.interrupts.requested:
                 raise _StoppedError
             self.recorder.fail(pair, problem)
-        return [
-            batch
-            for batch in batches
-            if any(self.recorder.is_missing(pair) for pair in batch.pairs)
-        ]
+        return [batch for batch in batches if any(map(self.recorder.is_missing, batch.pairs))]
 
     def _load(self, batch: Batch) -> list[Lane | None]:
         """Reads the pictures of a batch; None for a pair that fails."""

@@ -12,32 +12,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import tyro
 
-from jaxstyle.io.errors import InputError
+from jaxstyle.app.cli.elsewhere import ADVICE, ELSEWHERE
+from jaxstyle.io.errors import InputError, closest
 
 Command = Callable[..., int]
 
 _ALIASES = {"-o": "--output", "-q": "--quiet", "--loss-weights": "--weights"}
 
-
-# Names of these options in other style transfer programs.
-_ELSEWHERE = {
-    "iterations": "--steps", "num-iterations": "--steps", "iters": "--steps", "epochs": "--steps",
-    "max-iter": "--steps", "image-size": "--size", "img-size": "--size", "max-size": "--size",
-    "width": "--size", "height": "--size", "original-colors": "--color luminance",
-    "preserve-color": "--color luminance", "keep-colors": "--color luminance",
-    "content-image": "--content", "content-img": "--content", "style-image": "--style",
-    "style-img": "--style", "style-images": "--style", "input": "--content",
-    "output-image": "--output", "out": "--output", "save-dir": "--output",
-    "content-weight": "--loss-weights content=VALUE", "alpha": "--loss-weights content=VALUE",
-    "style-weight": "--loss-weights style=VALUE", "beta": "--loss-weights style=VALUE",
-    "tv-weight": "--loss-weights total_variation=VALUE", "style-blend-weights": "--style-weights",
-    "model": "--params", "model-file": "--params", "model-path": "--params",
-    "network-weights": "--params", "pooling": "--set network.pooling=VALUE",
-    "learning-rate": "--set solver.learning_rate=VALUE", "lr": "--set solver.learning_rate=VALUE",
-    "optimizer": "--recipe", "init-image": "--init FILE", "init-method": "--init",
-    "print-iter": "--progress", "save-iter": "--preview-every", "gpu": "--devices",
-    "verbose": "--progress", "device": "--devices", "random-seed": "--seed",
-}  # fmt: skip
 _NETWORK_FILES = {".safetensors", ".h5", ".hdf5", ".pth", ".pt", ".npz", ".mat", ".bin", ".ckpt"}
 
 
@@ -67,6 +48,16 @@ class Option(NamedTuple):
     def is_several(self) -> bool:
         """Whether it takes several values."""
         return isinstance(self.default, tuple)
+
+    @property
+    def place(self) -> str:
+        """The name of an argument without an option."""
+        return self.name.upper()
+
+    @property
+    def is_or_original(self) -> bool:
+        """Whether it is a size that may be `original`."""
+        return Literal["original"] in get_args(self.annotation)
 
     @property
     def kind(self) -> Any:
@@ -107,25 +98,23 @@ def _meanings(documented: Any) -> dict[str, str]:
     return dict(re.findall(r"^ +(\w+): (.*)$", lines, re.MULTILINE))
 
 
-def closest(name: str, known: Mapping[str, Any]) -> str:
-    """Returns `; did you mean NAME?`, or nothing if no name is similar."""
-    near = difflib.get_close_matches(name, known, 2, 0.7)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
 def check_arguments(command: Command, arguments: list[str], prog: str) -> list[str]:
     """Returns the arguments with aliases resolved, and whole numbers such as 2e2 written out.
 
     Raises:
-        InputError: for an unknown option or a wrong value.
+        InputError: for an unknown option, a wrong value, or a missing one.
     """
-    known = {each.spelling: each for each in options_of(command)}
+    options = options_of(command)
+    known = {each.spelling: each for each in options}
     result: list[str] = []
-    option = None
+    option, free, values = None, [], 0  # `free` are the arguments without an option
     for position, argument in enumerate(arguments):
         if argument == "--":
-            return result + arguments[position:]
+            free += arguments[position + 1 :]
+            result += arguments[position:]
+            break
         if re.match(r"--?[A-Za-z]", argument):
+            _check_has_value(option, values, known)
             option, equals, value = argument.partition("=")
             option = _known_option(option, known, prog)
             if equals and known[option].kind is bool:
@@ -133,13 +122,18 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
             if equals and value:
                 value = _check_value(option, value, known[option])
             result.append(option + equals + value)
+            values = 1 if equals or known[option].kind is bool else 0
         else:
             value = argument
-            if option is not None:
+            if option is None or (values and not known[option].is_several):
+                free.append(argument)
+            else:
                 value = _check_value(option, argument, known[option])
-                if not known[option].is_several:
-                    option = None  # it takes no further value
+                values += 1
             result.append(value)
+    else:
+        _check_has_value(option, values, known)
+    _check_complete(options, [word.partition("=")[0] for word in result], free, prog)
     return result
 
 
@@ -168,40 +162,106 @@ def join_repeated(command: Command, arguments: list[str]) -> list[str]:
     return [word for group in once.values() for word in group]
 
 
-def _known_option(option: str, known: Mapping[str, Any], prog: str) -> str:
+def _check_has_value(option: str | None, values: int, known: Mapping[str, Option]) -> None:
+    if option is not None and not values:
+        kind = "a value"
+        if get_origin(known[option].kind) is Literal:
+            kind = f"one of {', '.join(get_args(known[option].kind))}"
+        raise InputError(f"{_shown(option)} has no value: give {kind}")
+
+
+def _check_complete(options: list[Option], given: list[str], free: list[str], prog: str) -> None:
+    """Checks that what is required is there, and that there is not more without an option.
+
+    Raises:
+        InputError: naming what is missing or too much.
+    """
+    places = [each for each in options if each.is_positional]
+    missing = inspect.Parameter.empty
+    for number, place in enumerate(places):
+        if place.default is missing and number >= len(free):
+            raise InputError(
+                f"{place.place} is missing: write {prog} {place.place}; see {prog} --help"
+            )
+    for each in options:
+        if each.default is missing and not each.is_positional and each.spelling not in given:
+            what = each.meaning[:1].lower() + each.meaning[1:].rstrip(".")
+            raise InputError(f"{each.spelling} is missing: name one {what}")
+    if len(free) > len(places) and not any(place.is_several for place in places):
+        extra = free[len(places)]
+        raise InputError(f"unexpected argument {extra!r:.90}: give its option before it")
+
+
+def _shown(option: str) -> str:
+    return "--loss-weights" if option == "--weights" else option
+
+
+def _known_option(option: str, known: Mapping[str, Option], prog: str) -> str:
     plain = option.lstrip("-").replace("_", "-")
     alias = _ALIASES.get(option) or _ALIASES.get("--" + plain, "--" + plain)
     if option == "-o" and "--output" not in known:
         alias = "--output-dir"
     if alias in known and (option.startswith("--") or option in _ALIASES):
         return alias
-    meant = _ELSEWHERE.get(plain.lower(), "")
-    if meant.partition(" ")[0].replace("--loss-weights", "--weights") in known:
-        hint = f"; did you mean {meant}?"
+    plain = plain.lower()
+    # A wrong number of dashes, capitals and names without dashes are no other name.
+    same = {name.replace("-", ""): name for name in map(_shown, known)}
+    if meant := [same[each] for each in (plain.replace("-", ""),) if each in same]:
+        hint = f"; did you mean {meant[0]}?"
+    elif plain in ELSEWHERE and (meant := _meant(plain, known)):
+        hint = f"; did you mean {' or '.join(meant[:2])}?"
+    elif plain in ADVICE:
+        hint = f": {ADVICE[plain]};"
     else:
-        hint = closest("--" + plain.lower(), known)
+        names = {name.lstrip("-"): name for name in map(_shown, known)}
+        names = {each: _meant(each, known)[0] for each in ELSEWHERE if _meant(each, known)} | names
+        near = difflib.get_close_matches(plain, names, 2, 0.7)
+        found = " or ".join(dict.fromkeys(names[each] for each in near))
+        hint = f"; did you mean {found}?" if near else ""
     raise InputError(f"unknown option {option}{hint or ';'} see {prog} --help")
 
 
+def _meant(name: str, known: Mapping[str, Option]) -> list[str]:
+    """Returns the options of this command that another program calls `name`."""
+    shown = [_shown(each) for each in known]
+    return [each for each in ELSEWHERE[name] if each.partition(" ")[0] in shown]
+
+
 def _check_value(option: str, value: str, known: Option) -> str:
-    kind = known.kind
-    if kind is int:
-        try:
-            if float(value).is_integer():
-                return str(int(float(value))) if not re.fullmatch(r"[+-]?\d+", value) else value
-        except (ValueError, OverflowError):
-            pass
-        raise InputError(f"{option} {value}: give a whole number")
+    kind, shown = known.kind, _shown(option)
+    if kind is int and not (known.is_or_original and value == "original"):
+        return _whole_number(shown, value, known)
     if kind is float:
         try:
             float(value)
         except ValueError:
-            raise InputError(f"{option} {value}: give a number") from None
-    if get_origin(kind) is Literal and value not in map(str, get_args(kind)):
-        raise InputError(f"{option} {value}: choose from {', '.join(map(str, get_args(kind)))}")
+            raise InputError(f"{shown} {value}: give a number") from None
+    if get_origin(kind) is Literal and value not in (choices := [*map(str, get_args(kind))]):
+        hint = closest(value, choices)
+        raise InputError(f"{shown} {value}: choose from {', '.join(choices)}{hint}")
     if option == "--weights" and "=" not in value and Path(value).suffix.lower() in _NETWORK_FILES:
         raise InputError(f"{value} is a file of network weights: use --params {value}")
     return value
+
+
+def _whole_number(option: str, value: str, known: Option) -> str:
+    """Writes out a whole number such as 2e2.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        if float(value).is_integer():
+            return str(int(float(value))) if not re.fullmatch(r"[+-]?\d+", value) else value
+    except (ValueError, OverflowError):
+        pass
+    advice = "give a whole number"
+    if known.is_or_original:
+        edges = re.findall(r"\d+", value)
+        advice += closest(value, ["original"])
+        if re.fullmatch(r"\d+px|\d+ *[x*,] *\d+", value.lower()):
+            advice += f", the long edge: {option} {max(edges, key=int)}"
+    raise InputError(f"{option} {value}: {advice}")
 
 
 def one_line(message: str, prog: str) -> str:

@@ -12,7 +12,7 @@ from jaxstyle.app.cli.options import Look, Machine, Messages, Size
 from jaxstyle.io.errors import InputError, check_positive
 
 if TYPE_CHECKING:
-    from jaxstyle.io.manifest import Row
+    from jaxstyle.io.manifest_rows import ManifestErrors, Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Pictures:
 
     Attributes:
         manifest: CSV or JSON Lines: content, style and output in each row.
-        contents: Instead of a manifest: photos, such as 'photos/*.jpg'.
-        styles: Paintings; each photo is painted in each of them.
+        contents: Instead of a manifest: photos, a folder or 'photos/*.jpg'.
+        styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
         bits: For each color of the pictures; 16 in PNG and TIFF.
         init: Start from the photo, noise or the mean color [the recipe's].
@@ -30,8 +30,8 @@ class Pictures:
     """
 
     manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None
-    contents: str | None = None
-    styles: str | None = None
+    contents: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
     output_dir: str
     bits: Literal[8, 16] = 8
     init: Literal["content", "noise", "mean"] | None = None
@@ -67,12 +67,14 @@ class BatchOutput:
 
     Attributes:
         report: Write a page with all pictures, index.html, here.
+        keep_going: Start although pictures of some rows cannot be read.
         force: Repaint pictures made with other settings, weights or photos.
         retry_failed: Try pairs again that failed before.
         overwrite: Replace existing files that jaxstyle did not write.
     """
 
     report: str | None = None
+    keep_going: bool = False
     force: bool = False
     retry_failed: bool = False
     overwrite: bool = False
@@ -97,19 +99,26 @@ def batch(
     # These load JAX, which --help does not need.
     import jax  # noqa: PLC0415
 
+    from jaxstyle.app.batch.pictures import check_pictures  # noqa: PLC0415
     from jaxstyle.app.batch.plan import BatchJob, plan_pairs  # noqa: PLC0415
     from jaxstyle.app.batch.runner import run_batch  # noqa: PLC0415
     from jaxstyle.app.devices import join  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
+    from jaxstyle.io.manifest_rows import ManifestErrors  # noqa: PLC0415
 
     machine = memory_and_devices
     _check(size_and_speed, machine)
     folder = Path(pictures.output_dir)
-    name, rows = _rows(pictures, folder)
+    errors = ManifestErrors(_name(pictures))
+    rows = _rows(pictures, folder, errors)
     common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
     common["command"] = command
     del common["batch_size"]
-    pairs = plan_pairs(rows, name, folder, _job_maker({**common, "params": machine.params}))
+    pairs = plan_pairs(rows, errors, folder, _job_maker({**common, "params": machine.params}))
+    options = {**vars(output)}
+    if not options.pop("keep_going"):
+        check_pictures(pairs, errors)
+    errors.check()
     join(machine.coordinator, machine.processes, machine.process)
     together = machine.coordinator is not None
     job = BatchJob(
@@ -122,7 +131,7 @@ def batch(
         processes=jax.process_count() if together else machine.processes or 1,
         command=command,
         **vars(messages),
-        **{**vars(output), "report": Path(output.report) if output.report else None},
+        **{**options, "report": Path(output.report) if output.report else None},
     )
     return run_batch(pairs, job)
 
@@ -144,25 +153,30 @@ def _check(size: BatchSize, machine: BatchMachine) -> None:
         raise InputError("give --processes N together with --process I, counted from 0")
 
 
-def _rows(pictures: Pictures, folder: Path) -> "tuple[str, Sequence[Row]]":
-    """Returns the name and the rows of the manifest, or of the patterns.
+def _name(pictures: Pictures) -> str:
+    """Returns the name of the manifest, or of what is in its place, for messages."""
+    return pictures.manifest or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+
+
+def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequence[Row]":
+    """Returns the rows of the manifest, or of the pictures; adds what is wrong to `errors`.
 
     Raises:
-        InputError: if neither or both are given, or if the manifest is wrong.
+        InputError: if neither or both are given, or if the manifest as a whole is wrong.
     """
-    from jaxstyle.io.manifest import cross_product, read_manifest  # noqa: PLC0415
+    from jaxstyle.io.manifest import read_manifest  # noqa: PLC0415
+    from jaxstyle.io.manifest_patterns import cross_product  # noqa: PLC0415
 
     manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir} is a file; name a folder")
-    if (manifest is None) == (contents is None) or (contents is None) != (styles is None):
+    if (manifest is None) == (not contents) or bool(contents) != bool(styles):
         raise InputError("give a MANIFEST, or both --contents and --styles")
     if manifest is not None:
-        return manifest, read_manifest(manifest, output_dir=folder, root=pictures.root)
-    rows = cross_product(str(contents), str(styles), output_dir=folder)
-    return f"{contents} x {styles}", rows
+        return read_manifest(manifest, output_dir=folder, root=pictures.root, errors=errors)
+    return cross_product(contents, styles, output_dir=folder)
 
 
 def _job_maker(common: dict[str, Any]) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ _SHOWN = {"--output": "-o, --output", "--output-dir": "-o, --output-dir", "--qui
 _PLACES = {
     "settings": "SETTING=VALUE", "weights": "TERM=X", "layer_style_weights": "LAYER=X",
     "memory": "SIZE", "coordinator": "HOST:PORT", "recipe": "NAME|FILE", "host": "ADDRESS",
-    "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER", "contents": "PATTERN",
-    "styles": "PATTERN", "init": "START",
+    "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER", "contents": "PICTURES",
+    "styles": "PICTURES", "init": "START",
     **dict.fromkeys(("output_dir", "report", "root", "checkpoint"), "FOLDER"),
 }  # fmt: skip
 
@@ -41,6 +41,8 @@ def _place(option: Option) -> str:
         place = "|".join(map(str, get_args(kind)))
     else:
         place = _PLACES.get(name) or {int: "N", float: "X"}.get(kind, "FILE")
+        if kind is int and option.is_or_original:
+            place = "N|original"
     return f"{place} ..." if option.is_several else place
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from jaxstyle.app.cli.pictures import check_picture
 from jaxstyle.io.errors import InputError, check_positive
 
 
@@ -36,6 +37,7 @@ def features(
     from jaxstyle.app.inputs import require_size  # noqa: PLC0415
     from jaxstyle.app.outputs import check_outputs  # noqa: PLC0415
     from jaxstyle.io import (  # noqa: PLC0415
+        check_target,
         check_writable,
         contact_sheet,
         load_image,
@@ -43,6 +45,7 @@ def features(
         save_image,
     )
 
+    check_picture("", image)
     check_positive("--size", size)
     check_positive("--maps", maps)
     if not layers:
@@ -52,7 +55,12 @@ def features(
             raise InputError(f"unknown layer {layer!r}: choose from {', '.join(LAYERS)}")
     layers = tuple(dict.fromkeys(layers))
     outputs = [Path(output_dir) / f"{Path(image).stem}-{layer}.png" for layer in layers]
-    for path in outputs:
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {output_dir} is a file; name a folder")
+    if not folder.exists():
+        check_target(folder)
+    for path in outputs if folder.exists() else ():
         check_writable(path)
     check_outputs(outputs, [Path(image), *([Path(params)] if params else [])], overwrite=overwrite)
     network = VGG19()
@@ -60,6 +68,7 @@ def features(
     minimum = network.minimum_size(layers)
     require_size(image, array.shape, minimum, f"--size {size}", "these layers need")
     computed: Any = network.apply(load_params(params), array, layers)
+    folder.mkdir(exist_ok=True)
     for layer, path in zip(layers, outputs, strict=True):
         save_image(path, contact_sheet(np.asarray(computed[layer])[:, :, :maps]))
         print(path)

@@ -3,14 +3,17 @@
 import contextlib
 import functools
 import io
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tyro
 
+import jaxstyle
 from jaxstyle.app.backend_problems import describe_backend_error
-from jaxstyle.app.cli.arguments import Command, check_arguments, closest, join_repeated, one_line
+from jaxstyle.app.cli.arguments import Command, check_arguments, join_repeated, one_line
 from jaxstyle.app.cli.batch import batch
 from jaxstyle.app.cli.help import commands_of, format_help
 from jaxstyle.app.cli.inspect import features, info, recipes
@@ -18,7 +21,7 @@ from jaxstyle.app.cli.serve import serve
 from jaxstyle.app.cli.stylize import repeat, stylize
 from jaxstyle.app.cli.weights import convert, fetch, list_cached, verify
 from jaxstyle.app.console import discard, print_message
-from jaxstyle.io.errors import InputError
+from jaxstyle.io.errors import InputError, closest
 from jaxstyle.io.files import describe_error, describe_path
 
 _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
@@ -28,7 +31,7 @@ _EXAMPLES = """usage: jaxstyle COMMAND
 Paint photos in the style of paintings.
 
   jaxstyle stylize photo.jpg painting.jpg -o out.png --size 512
-  jaxstyle batch --contents 'photos/*.jpg' --styles 'paintings/*.jpg' --output-dir out
+  jaxstyle batch --contents photos --styles paintings --output-dir out
   jaxstyle serve"""
 
 _COMMANDS: Mapping[str, Command] = {
@@ -40,6 +43,15 @@ _COMMANDS: Mapping[str, Command] = {
     "info": info,
     "serve": serve,
 }
+_COMMANDS_ELSEWHERE = {
+    **dict.fromkeys(("transfer", "style", "paint", "run", "convert", "image", "start"), "stylize"),
+    **dict.fromkeys(("web", "gui", "ui", "server", "app"), "serve"),
+    **dict.fromkeys(("download", "fetch", "model", "models"), "weights"),
+    **dict.fromkeys(("doctor", "devices", "check", "version"), "info"),
+    **dict.fromkeys(("again", "reproduce", "redo"), "repeat"),
+    **dict.fromkeys(("many", "folder", "dir"), "batch"),
+}
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif")
 _WEIGHTS_COMMANDS: Mapping[str, Command] = {
     "fetch": fetch,
     "convert": convert,
@@ -68,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _flush(code)
         return code
     except InputError as error:
-        print_message(f"error: {error}")
+        print_message(f"error: {_with_help(str(error), arguments)}")
         return 2
     except KeyboardInterrupt:
         print_message("interrupted")
@@ -93,6 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _with_help(message: str, arguments: Sequence[str]) -> str:
+    """Adds where an option is explained to a message of one line that names one."""
+    command = arguments[0] if arguments else ""
+    if command not in _COMMANDS or "\n" in message or " --help" in message:
+        return message
+    named = re.search(r"(?<![\w-])--[a-z]", message)
+    if not named or re.search(r": --[\w-]+ \S+$", message):  # or it ends with what to write
+        return message
+    end = " see" if message.endswith("?") else "; see"
+    return f"{message.rstrip('.;')}{end} jaxstyle {command} --help"
+
+
 def _describe_failure(error: Exception) -> str:
     from jaxstyle.app.devices import advice_for  # noqa: PLC0415  loads JAX
 
@@ -110,6 +134,18 @@ def _flush(code: int) -> None:
         discard(sys.stdout)
 
 
+def _describe_unknown(
+    name: str, arguments: list[str], commands: Mapping[str, Command], prog: str
+) -> str:
+    """Says what may be meant by something that is no command."""
+    if prog == "jaxstyle" and name.lower().endswith(_PICTURES):
+        return f"name a command: did you mean jaxstyle stylize {shlex.join(arguments)}?"
+    what = "name a command before" if name.startswith("-") else "unknown command"
+    meant = _COMMANDS_ELSEWHERE.get(name.lower())
+    hint = f"; did you mean {meant}?" if meant in commands else closest(name, commands)
+    return f"{what} {name!r:.90}: choose from {', '.join(commands)}{hint or ';'} see {prog} --help"
+
+
 def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) -> int:
     """Parses `arguments` and runs the command."""
     name, rest = (arguments or ["--help"])[0], arguments[1:]
@@ -118,14 +154,10 @@ def _dispatch(commands: Mapping[str, Command], arguments: list[str], prog: str) 
         print(f"commands ({prog} COMMAND --help):", *commands_of(commands), sep="\n")
         return 0
     if name in ("--version", "-V"):
-        from jaxstyle.io.ownership import GENERATOR  # noqa: PLC0415
-
-        print(GENERATOR)
+        print(f"jaxstyle {jaxstyle.__version__}")
         return 0
     if name not in commands:
-        what = "name a command before" if name.startswith("-") else "unknown command"
-        hint = closest(name, commands)
-        raise InputError(f"{what} {name!r}: choose from {', '.join(commands)}{hint}")
+        raise InputError(_describe_unknown(name, arguments, commands, prog))
     command, prog = commands[name], f"{prog} {name}"
     if {"--help", "-h"} & {*rest}:
         print(format_help(command, prog), end="")

@@ -20,7 +20,7 @@ class Look:
         settings: Override settings of the recipe; see `jaxstyle recipes NAME`.
         weights: Override loss weights, such as style=2; 0 removes a term.
         style_scale: Size of the painting over --size; above 1: larger strokes.
-        color: luminance: the photo's colors; match: in its palette.
+        color: luminance: photo's colors; match: in its palette [the recipe's].
         seed: Random seed, used when starting from noise.
     """
 
@@ -37,13 +37,13 @@ class Size:
     """How large the picture is, and how long it takes.
 
     Attributes:
-        size: Long edge in pixels [the recipe's].
+        size: Long edge in pixels; original: the photo's [the recipe's].
         steps: Maximum number of solver steps at each size [the recipe's].
-        coarsest: First size of the coarse-to-fine schedule; 0 disables it.
+        coarsest: First size, from coarse to fine; 0 disables it [the recipe's].
         precision: Of the network; lower is faster on some devices.
     """
 
-    size: int | None = None
+    size: int | Literal["original"] | None = None
     steps: int | None = None
     coarsest: int | None = None
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"

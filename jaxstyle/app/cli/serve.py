@@ -32,9 +32,8 @@ def serve(
         max_upload: Maximum size of an uploaded file in MB.
         max_disk: Maximum size of all visitors' files in GB.
         max_waiting: Maximum number of waiting runs.
-        allow_host: Name of a proxy or a tunnel to this page, or of a website that frames it; may
-            be repeated.
-        root_path: Path of the page behind a proxy, such as /paint, or its whole address.
+        allow_host: Names of a proxy, a tunnel, or a site that frames the page.
+        root_path: Path of the page behind a proxy, such as /paint, or an address.
         params: Network weights in any format `weights convert` reads [cached].
     """
     for option, value in (

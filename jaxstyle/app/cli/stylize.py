@@ -1,6 +1,8 @@
 """`jaxstyle stylize` and `jaxstyle repeat`: one picture."""
 
 import dataclasses
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,8 +10,10 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
+from jaxstyle.app.cli.pictures import check_picture, stdin_as_file
 from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
+from jaxstyle.io.files import describe_path
 
 # The bundled sample pair is painted at this size unless --size or --steps is given; it takes about
 # two minutes on two slow cores.
@@ -23,9 +27,9 @@ class Pictures:
 
     Attributes:
         pictures: The photo, then the painting; more paintings are mixed.
-        content: The photo.
+        content: The photo; - reads it from stdin.
         style: The painting; several are mixed.
-        output: PNG, JPEG, WebP, TIFF or AVIF; a JSON goes next to it.
+        output: PNG, JPEG, WebP, TIFF, AVIF; its JSON; - is stdout.
         bits: For each color of the picture; 16 in PNG and TIFF.
         init: Start from content, noise, mean or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
@@ -113,15 +117,16 @@ def stylize(
     `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
     """
     command = command_line(stylize, locals())
+    machine = memory_and_devices
+    _check(size_and_speed, machine, output)
+    content, style = _content_and_style(pictures)
+    _check_pictures(pictures)
     # These load JAX, which --help does not need.
     from jaxstyle.app.devices import join  # noqa: PLC0415
     from jaxstyle.app.job import make_job  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
     from jaxstyle.app.painting import paint  # noqa: PLC0415
 
-    machine = memory_and_devices
-    _check(size_and_speed, machine, output)
-    content, style = _content_and_style(pictures)
     if not content and not style:
         content, style, size_and_speed = _sample(size_and_speed, quiet=messages.quiet)
     settings = {**vars(look), **vars(size_and_speed), **vars(output), **vars(messages)}
@@ -129,23 +134,19 @@ def stylize(
         "checkpoint": Path(output.checkpoint) if output.checkpoint else None,
         "report": Path(output.report) if output.report else None,
     }
-    job = make_job(
-        content=content,
-        style=style,
-        output=pictures.output,
-        bits=pictures.bits,
-        init=pictures.init,
-        mask=pictures.mask,
-        style_mask=pictures.style_mask,
-        params=machine.params,
-        memory=parse_memory(machine.memory) if machine.memory else None,
-        shard=machine.shard,
-        devices=machine.devices,
-        command=command,
-        **settings,
-    )
-    join(machine.coordinator, machine.processes, machine.process)
-    return paint(job)
+    files = dataclasses.replace(pictures, pictures=(), content=content, style=style)
+    with stdin_as_file(files) as read:
+        job = make_job(
+            **{name: value for name, value in vars(read).items() if name != "pictures"},
+            params=machine.params,
+            memory=parse_memory(machine.memory) if machine.memory else None,
+            shard=machine.shard,
+            devices=machine.devices,
+            command=command,
+            **settings,
+        )
+        join(machine.coordinator, machine.processes, machine.process)
+        return paint(job)
 
 
 def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) -> None:
@@ -162,6 +163,25 @@ def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) ->
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
     if output.checkpoint is not None and machine.coordinator is not None:
         raise InputError("--checkpoint is for a single process: leave out --coordinator")
+
+
+def _check_pictures(given: Pictures) -> None:
+    """Checks that all pictures are there.
+
+    Raises:
+        InputError: if one is not.
+    """
+    named = {"": given.pictures, "--content": (given.content,) if given.content else (),
+             "--style": given.style, "--mask": given.mask,
+             "--style-mask": given.style_mask}  # fmt: skip
+    for option, texts in named.items():
+        for text in texts:
+            if option == "" and text in texts[2:] and not os.path.lexists(text):
+                raise InputError(
+                    f"{describe_path(text)} does not exist: if the picture should be written "
+                    f"there, use --output {shlex.quote(text)}"
+                )
+            check_picture(option, text)
 
 
 def _content_and_style(given: Pictures) -> tuple[str | None, tuple[str, ...]]:

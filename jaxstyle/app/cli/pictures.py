@@ -1,0 +1,88 @@
+"""The pictures that a command is given: what else may be meant by a name, and stdin."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxstyle.io.errors import InputError, closest
+from jaxstyle.io.files import describe_path
+
+_Options = TypeVar("_Options", bound=Any)
+
+_MOST_BYTES = 2**31
+
+
+def check_picture(option: str, text: str) -> None:
+    """Checks that a picture is there, and says what else may be meant.
+
+    Args:
+        option: that names it, for messages; empty for an argument without one.
+        text: the path, or `-` for stdin.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    name = f"{option} {describe_path(text)}".strip()
+    if text == "-" or (os.path.lexists(text) and not os.path.isdir(text)):
+        return
+    if os.path.isdir(text):
+        raise InputError(
+            f"{name} is a folder: name a picture in it, or paint all of them: jaxstyle batch "
+            f"--contents {shlex.quote(text)} --styles PAINTINGS --output-dir FOLDER"
+        )
+    if "://" in text:
+        raise InputError(f"{name} is an address: download the picture, and name its file")
+    if text.startswith("~"):
+        raise InputError(f"{name}: the shell replaces ~ only without quotes; write the whole path")
+    several = [each for each in text.split(",") if os.path.isfile(each)]
+    if len(several) > 1:
+        raise InputError(f"{name}: separate several pictures by spaces: {shlex.join(several)}")
+    folder, own = os.path.split(text)
+    try:
+        near = closest(own, os.listdir(folder or "."))
+    except (OSError, ValueError):
+        near = f": there is no folder {describe_path(folder)}" if folder else ""
+    raise InputError(f"{name} does not exist{near or '; check the path'}")
+
+
+@contextlib.contextmanager
+def stdin_as_file(given: _Options) -> Iterator[_Options]:
+    """Yields options with a temporary file of what stdin holds in the place of `-`.
+
+    Args:
+        given: a dataclass of options. Its `output` is left as it is.
+
+    Raises:
+        InputError: if stdin is a terminal, empty or too long, or is named twice.
+    """
+
+    def replaced(value: Any, path: str) -> Any:
+        if isinstance(value, tuple):
+            return tuple(replaced(each, path) for each in value)
+        return path if value == "-" else value
+
+    values = {key: value for key, value in vars(given).items() if key != "output"}
+    named = sum(value.count("-") if isinstance(value, tuple) else value == "-"
+                for value in values.values())  # fmt: skip
+    if not named:
+        yield given
+        return
+    if named > 1:
+        raise InputError("- is stdin, which holds one picture: name a file for the others")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("- reads a picture from stdin, which is a terminal: add < photo.jpg")
+    data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if not 0 < len(data) <= _MOST_BYTES:
+        raise InputError(f"stdin is {'too long' if data else 'empty'}: it must hold one picture")
+    with tempfile.TemporaryDirectory(prefix="jaxstyle-") as folder:
+        path = Path(folder) / "stdin"
+        path.write_bytes(data)
+        del data
+        changed = {key: replaced(value, str(path)) for key, value in values.items()}
+        yield dataclasses.replace(given, **changed)

@@ -1,0 +1,74 @@
+"""Loss weights and style shares of a job, parsed from the texts of a command line or manifest."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from jaxstyle.io import InputError
+from jaxstyle.io.errors import closest
+from jaxstyle.recipes import Recipe
+from jaxstyle.terms.protocol import layers_of
+
+
+def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
+    """Returns `recipe` with weights from `NAME=VALUE` texts; a term of weight 0 is removed.
+
+    Raises:
+        InputError: for another form, an unknown name, or a number that is negative or not finite,
+            or if no term is left.
+    """
+    weights = dict(recipe.weights)
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in weights:
+            raise InputError(
+                f"--loss-weights {text}: the terms of recipe {recipe.name} are "
+                f"{', '.join(weights)}; write NAME=VALUE{closest(name, weights)}"
+            )
+        weights[name] = _number(value)
+        if not 0 <= weights[name] < math.inf:
+            raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
+    terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
+    if not terms:
+        raise InputError(
+            "--loss-weights: all terms have weight 0, which leaves nothing to optimize"
+        )
+    return dataclasses.replace(
+        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
+    )
+
+
+def parse_style_weights(
+    texts: Sequence[str], shares: tuple[float, ...], recipe: Recipe, number: int
+) -> Mapping[str, tuple[float, ...]] | tuple[float, ...] | None:
+    """Returns the shares of `number` styles, by layer if there are `LAYER=SHARE,SHARE...` texts.
+
+    Raises:
+        InputError: for another form, an unknown layer, or shares that are no shares.
+    """
+    if not texts:
+        return shares or None
+    layers = layers_of(term for term in recipe.terms if term.target_image == "style")
+    by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
+    for text in texts:
+        layer, _, values = text.partition("=")
+        if layer not in by_layer:
+            raise InputError(
+                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
+                f"LAYER=SHARE,SHARE...{closest(layer, layers)}"
+            )
+        by_layer[layer] = tuple(_number(value) for value in values.split(","))
+        fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
+        if not fits or not 0 < sum(by_layer[layer]) < math.inf:
+            raise InputError(
+                f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
+                "between them, not all of them 0"
+            )
+    return by_layer
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
