@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -892,6 +893,29 @@ def test_no_two_runs_paint_the_same_pairs(name, tmp_path):
         pass
     with resume.lock_folder(tmp_path, *wanted):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL])
+def test_a_file_system_without_locks(code, tmp_path, monkeypatch, capsys):
+    """Lustre, NFS and sshfs, as they are mounted often; filelock may say that it is in use."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with resume.lock_folder(tmp_path, 0, 2):
+        assert "has no locks: a file there says it is in use" in capsys.readouterr().err
+        for wanted in ((0, 2), (0, 3)):
+            with (
+                pytest.raises(jaxstyle.io.InputError, match=r"in use.*remove that file if none"),
+                resume.lock_folder(tmp_path, *wanted),
+            ):
+                pass
+        with resume.lock_folder(tmp_path, 1, 2):
+            pass
+    assert not list(tmp_path.iterdir())
+    jaxstyle.io.write_atomically(tmp_path / "a", b"content")
+    assert (tmp_path / "a").read_bytes() == b"content"
 
 
 def test_shares_do_not_wait_for_each_other(tmp_path):

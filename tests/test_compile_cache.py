@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pwd
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,11 @@ import jaxstyle
 from jaxstyle import compiled, terms
 from jaxstyle.app import compile_cache
 from jaxstyle.app.compile_cache import KeptPrograms
+from jaxstyle.io import InputError, fetch, list_weights
+from jaxstyle.io.network_weights.cache import cache_dir
 from jaxstyle.problem import Problem
 
+KEEP = compile_cache.keep_compiled_programs  # before a fixture replaces it
 PROBLEM = Problem(jaxstyle.VGG19(), (terms.TotalVariation(),))
 SMALL = dataclasses.replace(
     SHALLOW,
@@ -183,6 +187,47 @@ def test_no_home_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert compile_cache._keep_in(Path("~/.cache/jaxstyle")) is compiled.call_jitted
     assert "set JAXSTYLE_CACHE" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def unknown_user(monkeypatch):
+    """As in containers that start with any user id."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+
+
+def empty_home(monkeypatch):
+    monkeypatch.setenv("HOME", "")
+
+
+def tilde(monkeypatch):
+    monkeypatch.setenv("JAXSTYLE_CACHE", "~nobody-of-this-name/cache")
+
+
+@pytest.mark.parametrize("home", [unknown_user, empty_home, tilde])
+def test_no_cache_without_a_home(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("JAXSTYLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home(monkeypatch)
+    for use in (cache_dir, fetch, list_weights):
+        with pytest.raises(InputError, match="JAXSTYLE_CACHE"):
+            use()
+    monkeypatch.setenv("JAXSTYLE_CACHE", "cache")
+    assert cache_dir() == Path("cache")
+    assert not list(tmp_path.iterdir())
+
+
+def test_programs_without_a_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("JAXSTYLE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    unknown_user(monkeypatch)
+    monkeypatch.setattr(compile_cache, "_keep_in", lambda *caches: caches)
+    assert KEEP() == ()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("compiled programs are not kept: there is no home folder")
+    assert "set JAXSTYLE_CACHE" in line
     assert not list(tmp_path.iterdir())
 
 

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import platformdirs
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 import jaxstyle
 from jaxstyle.app.console import print_message
 from jaxstyle.app.private_folder import PrivateFolder
 from jaxstyle.compiled import call_jitted
-from jaxstyle.io import describe_versions
+from jaxstyle.io import InputError, describe_versions
 from jaxstyle.io.files import describe_error
-from jaxstyle.io.network_weights.cache import cache_dir
+from jaxstyle.io.network_weights.cache import cache_dir, users_cache
 
 LOADED = "/jaxstyle/program_load_duration"
 """The event of `jax.monitoring` for a program that was loaded."""
@@ -150,7 +149,15 @@ def keep_compiled_programs() -> Callable[..., Any]:
     chosen = not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir
     if chosen or not hasattr(os, "geteuid"):
         return call_jitted
-    return _keep_in(cache_dir(), Path(platformdirs.user_cache_dir("jaxstyle")))
+    caches, problem = [], ""
+    for find in (cache_dir, users_cache):
+        try:
+            caches.append(find().absolute())
+        except InputError as error:
+            problem = describe_error(error)
+    if not caches:
+        print_message(f"compiled programs are not kept: {problem}")
+    return _keep_in(*caches)
 
 
 def announce_compilation(call: Callable[..., Any]) -> None:
@@ -168,13 +175,13 @@ def _keep_in(*caches: Path) -> Callable[..., Any]:
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
     for cache in dict.fromkeys(caches):
         try:
-            # Without a home folder the path begins with `~`.
-            if cache.parts[:1] == ("~",):
-                raise FileNotFoundError(f"there is no {cache.parts[0]}; set JAXSTYLE_CACHE")
+            if not cache.is_absolute():  # such as `~` without a home
+                raise FileNotFoundError("it is no absolute path")
             return KeptPrograms(cache / "compiled" / name / "programs")
         except OSError as error:
             where = error.filename or cache
             print_message(
-                f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}"
+                f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}; "
+                "set JAXSTYLE_CACHE to a folder that only you can write to"
             )
     return call_jitted

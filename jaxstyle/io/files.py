@@ -185,6 +185,26 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
+def has_locks(folder: PathType) -> bool:
+    """Whether files in a folder can be locked: some of Lustre, NFS and sshfs cannot.
+
+    Raises:
+        OSError: if no file can be written there.
+    """
+    try:
+        import fcntl  # noqa: PLC0415  not on Windows
+    except ImportError:
+        return True
+    path = os.path.join(os.fsdecode(folder), f".jaxstyle-{secrets.token_hex(8)}.tmp")
+    with open(path, "xb") as file:
+        os.unlink(path)
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # nobody else can hold it
+            return False
+    return True
+
+
 def remove_leftovers(folder: PathType) -> None:
     """Removes temporary files of processes that were killed while they wrote to `folder`.
 

@@ -10,10 +10,11 @@ from typing import Any
 import filelock
 
 from jaxstyle.app.batch.plan import Pair
+from jaxstyle.app.console import print_message
 from jaxstyle.app.outputs import check_outputs
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
-from jaxstyle.io.files import describe_error, describe_path, sha256_of
+from jaxstyle.io.files import describe_error, describe_path, has_locks, sha256_of
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.images import load_image
 from jaxstyle.io.json_file import read_json
@@ -54,25 +55,30 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
             f"--output-dir {describe_path(folder)} is not writable; change its permissions, or "
             "choose another folder"
         )
+    advice = "wait for it"
     try:
+        kind: type[filelock.BaseFileLock] = filelock.FileLock
+        if not has_locks(folder):
+            print_message(f"{describe_path(folder)} has no locks: a file there says it is in use")
+            kind, advice = filelock.SoftFileLock, "wait for it, or remove that file if none runs"
         # Held only while the other locks are tested, so that only one process does it at a time.
-        with filelock.FileLock(looking, timeout=_SECONDS_TO_LOOK):
+        with kind(looking, timeout=_SECONDS_TO_LOOK):
             for path in sorted(folder.glob(".jaxstyle-*-of-*.lock")):
                 share = re.fullmatch(r"\.jaxstyle-\d+-of-(\d+)\.lock", path.name)
                 if share and int(share[1]) != processes:
-                    with filelock.FileLock(path, timeout=0):
+                    with kind(path, timeout=0):
                         pass
-            lock = filelock.FileLock(own)
+            lock = kind(own)
             lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise InputError(
             f"--output-dir {describe_path(folder)} is in use by another run "
-            f"({Path(error.lock_file).name}); wait for it"
+            f"({Path(error.lock_file).name}); {advice}"
         ) from None
     except (OSError, NotImplementedError) as error:
         raise InputError(
-            f"--output-dir {describe_path(folder)} cannot be locked ({describe_error(error)}): its "
-            "file system may have no locks; choose another folder"
+            f"--output-dir {describe_path(folder)} cannot be locked ({describe_error(error)}); "
+            "choose another folder"
         ) from None
     try:
         yield

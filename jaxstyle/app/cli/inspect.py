@@ -125,8 +125,12 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
         print(f"{name:10} {version}")
     for device in jax.devices():
         print(f"{'device':10} {device} ({device.device_kind})")
-    print(f"{'cache':10} {cache_dir()}")
-    found = list_weights()
+    try:
+        print(f"{'cache':10} {cache_dir()}")
+        found = list_weights()
+    except InputError as error:
+        print(f"{'cache':10} none: {error}")
+        found = []
     for weights in found:
         print(f"{'weights':10} {weights.path.name}: {weights.source}")
     if not found:

@@ -3,6 +3,7 @@
 A converted file is a safetensors file with a seal: a hash over all that it says.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -25,11 +26,40 @@ FETCHED = {"keras": "vgg19-keras", "package-index": "vgg19-8bit"}
 
 
 def cache_dir() -> Path:
-    """Returns the folder of converted weights: `JAXSTYLE_CACHE`, or the user's cache folder."""
+    """Returns the folder of converted weights: `JAXSTYLE_CACHE`, or the user's cache folder.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    chosen = os.environ.get("JAXSTYLE_CACHE")
+    if not chosen:
+        return users_cache()
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        raise InputError(f"JAXSTYLE_CACHE={chosen}: there is no home folder; give a path") from None
+
+
+def users_cache() -> Path:
+    """Returns the folder for jaxstyle in the user's cache folder.
+
+    Raises:
+        InputError: if the user has no home folder: an unknown user, as some containers start with.
+    """
     import platformdirs  # noqa: PLC0415
 
-    chosen = os.environ.get("JAXSTYLE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxstyle"))
+    # Without a home, older versions return a path that begins with `~`.
+    folder = None
+    with contextlib.suppress(RuntimeError):
+        folder = Path(platformdirs.user_cache_dir("jaxstyle"))
+    # An empty HOME would mean the root of the file system, a relative path the working folder.
+    nowhere = os.environ.get("HOME") == "" and os.name != "nt"
+    if folder is None or not folder.is_absolute() or nowhere:
+        raise InputError(
+            "there is no home folder to keep a cache in; set JAXSTYLE_CACHE to a folder that you "
+            "can write to"
+        )
+    return folder
 
 
 def make_cache() -> Path:

@@ -1,5 +1,6 @@
 """Loads, verifies and lists files of VGG19's weights."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -136,7 +137,10 @@ def _read(path: PathType) -> tuple[Weights, WeightsInfo]:
     try:
         weights = name_source(read_file(path))
     except InputError as error:
-        if Path(os.fsdecode(path)).parent != cache_dir():
+        folder = None
+        with contextlib.suppress(InputError):  # there may be no cache
+            folder = cache_dir()
+        if Path(os.fsdecode(path)).parent != folder:
             raise
         raise InputError(f"{error}; remove it and run: jaxstyle weights fetch") from error
     info = WeightsInfo(
