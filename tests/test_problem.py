@@ -24,12 +24,15 @@ RECIPE = dataclasses.replace(
     pyramid=None,
 )
 
+STATIC = ("tile", "style_weights")
+
 
 @pytest.fixture(scope="module")
 def prepare(random_params, pictures):
     """Targets of the recipe; options are those of `prepare_targets`."""
+    # One program, since each operation by itself would be a program of its own.
     return functools.partial(
-        jaxstyle.prepare_targets,
+        jax.jit(jaxstyle.prepare_targets, static_argnums=(0, 2), static_argnames=STATIC),
         RECIPE.network,
         random_params,
         RECIPE.terms,
@@ -104,11 +107,12 @@ def test_vmap_and_grad(random_params, pictures, targets):
 
     gradient, _ = jax.jit(jax.grad(fun, has_aux=True))(images[0])
     direction = jnp.asarray(np.random.default_rng(0).normal(size=gradient.shape), jnp.float32)
-    _, slope = jax.jvp(lambda image: fun(image)[0], (images[0],), (direction,))
+    slope_of = lambda *pair: jax.jvp(lambda image: fun(image)[0], *pair)[1]  # noqa: E731
+    slope = jax.jit(slope_of)((images[0],), (direction,))
     np.testing.assert_allclose(jnp.vdot(gradient, direction), slope, rtol=1e-3)
 
     # Of weights, which are leaves of the function: the losses themselves.
-    of_fun = jax.grad(lambda fun: fun(images[0])[0])(fun)
+    of_fun = jax.jit(jax.grad(lambda fun: fun(images[0])[0]))(fun)
     for name, loss in fun(images[0])[1].items():
         np.testing.assert_allclose(of_fun.keywords["weights"][name], loss, rtol=1e-5)
 

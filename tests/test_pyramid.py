@@ -60,6 +60,7 @@ def test_a_run_is_its_stages_one_after_the_other(double, carry):
         return jaxstyle.evaluate(network, params, terms, targets, weights, x)[0]
 
     run = jax.jit(jaxstyle.minimize, static_argnums=0, static_argnames="solver")
+    prepare = jax.jit(jaxstyle.prepare_targets, static_argnums=(0, 2))
     traces, painted, before = [], None, None
     for shape, style_shape, steps in (
         ((8, 10, 3), (6, 7, 3), 4),
@@ -74,7 +75,7 @@ def test_a_run_is_its_stages_one_after_the_other(double, carry):
         elif painted is not None:
             init = here + jax.image.resize(painted - before, shape, "cubic")
         solver = jaxstyle.LBFGS(num_steps=steps, history_size=5)
-        targets = jaxstyle.prepare_targets(RECIPE.network, params, RECIPE.terms, here, there)
+        targets = prepare(RECIPE.network, params, RECIPE.terms, here, there)
         painted, trace = run(objective, init, params, targets, solver=solver)
         before = here
         traces.append(trace.loss)

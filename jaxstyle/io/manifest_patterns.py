@@ -111,7 +111,7 @@ def _find(text: str, output_dir: str | os.PathLike[str]) -> list[tuple[Path, Pat
         others = [path for path in found if Path(path).suffix.lower() not in _SUFFIXES]
         found = [path for path in found if Path(path).suffix.lower() in _SUFFIXES]
         _warn(text, "has %s that cannot be a picture, such as %s", others)
-    else:
+    elif found:
         _warn(text, "leaves out %s with other pictures there, such as %s", _left_out(text, found))
     inside = real_folder(output_dir)
     files = [

@@ -260,7 +260,7 @@ def _whole_number(option: str, value: str, known: Option) -> str:
         edges = re.findall(r"\d+", value)
         advice += closest(value, ["original"])
         if re.fullmatch(r"\d+px|\d+ *[x*,] *\d+", value.lower()):
-            advice += f", the long edge: {option} {max(edges, key=int)}"
+            advice += f", the long edge, as {option} {max(edges, key=int)}"
     raise InputError(f"{option} {value}: {advice}")
 
 
