@@ -1,43 +1,53 @@
 """Checkpoints: what a run is resumed from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxstyle.inputs import put
+from jaxstyle.solvers.protocol import Solver
 from jaxstyle.solvers.state import State
 
 
 class Checkpoint(NamedTuple):
-    """What `stylize_steps` goes on from; a pytree of arrays."""
+    """What `stylize_steps` resumes from; a pytree of arrays."""
 
     stage: int | jax.Array
     """Which size of the pyramid it is at, from 0; 0 without a pyramid."""
     steps: int | jax.Array
     """Steps made at that size."""
     state: Any
-    """The solver's; its leaves in their order do, whatever holds them."""
+    """The solver's state. Any pytree with the same leaves in the same order is accepted."""
     traces: tuple[Any, ...]
     """For each smaller size, loss and losses of the terms after each step, with room for at least
-    `num_steps` each, and its status `()`; as `state`."""
+    `num_steps` each, and its status `()`. Any pytree with the same leaves is accepted, likewise."""
     num_evaluations: jax.Array
-    """`()` those at the smaller sizes."""
+    """`()` evaluations at the smaller sizes."""
 
 
 def restore_smaller(
-    checkpoint: Checkpoint, weights: Mapping[str, Any], num_sizes: int
+    checkpoint: Checkpoint, weights: Mapping[str, Any], sizes: Sequence[tuple[float, Solver]]
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Returns traces and evaluations of the sizes before that of a checkpoint.
 
+    Args:
+        checkpoint: to resume from.
+        weights: term name -> its weight.
+        sizes: of the run, each a scale and a solver.
+
     Raises:
-        ValueError: if the run has no such size, or other terms.
+        ValueError: if the run has no such size, fewer steps there, or other terms.
     """
-    if checkpoint.stage >= num_sizes:
+    if checkpoint.stage >= len(sizes):
         raise ValueError(
             f"the checkpoint is of another run: of size {int(checkpoint.stage) + 1} of a pyramid, "
-            f"but here are {num_sizes}"
+            f"but here are {len(sizes)}"
+        )
+    if checkpoint.steps > sizes[int(checkpoint.stage)][1].num_steps:
+        raise ValueError(
+            f"the checkpoint has made {int(checkpoint.steps)} steps already: ask for more"
         )
     like = jax.tree.structure(((0, weights, 0),) * int(checkpoint.stage))
     try:

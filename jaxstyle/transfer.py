@@ -82,8 +82,7 @@ def stylize_steps(
         **options: see `StylizeOptions`.
         every: steps between two results; None yields the last result only.
         checkpoint: resumes from there; the first result repeats the last one before the
-            checkpoint. All other arguments must be the same as before, but for the solver's
-            `num_steps`, which may be larger.
+            checkpoint. All other arguments must be the same as before; `num_steps` may be larger.
         keep: called with a checkpoint before each result after the first step. It must read the
             arrays before it returns, since the next step overwrites them.
         call: how the large compiled parts of the run are called, by default
@@ -216,10 +215,7 @@ def _run(
     sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
     if watch.checkpoint is not None:
-        progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, len(sizes)))
-        made, asked = int(watch.checkpoint.steps), sizes[int(watch.checkpoint.stage)][1].num_steps
-        if made > asked:
-            raise ValueError(f"the checkpoint has made {made} steps already: ask for more")
+        progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, sizes))
     return _paint(_Run(inputs, recipe, sizes, batched, watch), progress)
 
 

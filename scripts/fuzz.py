@@ -203,7 +203,12 @@ def _repeated() -> list[bytes]:
     files |= {"masks": [], "style_masks": []}
     shares: list[Any] = [None, [1.0, 2.0], {"relu1_1": [0.0, 1.0]}]
     rest = {"output": "out.png", "size": [64, 48], "init": "content", "seed": 0, "tile": None}
-    rest |= {"style_scale": 1.0, "precision": "float32", "weights": {"sha256": "0" * 64}}
+    rest |= {
+        "style_scale": 1.0,
+        "precision": "float32",
+        "multiple_of": 1,
+        "weights": {"sha256": "0" * 64},
+    }
     recipe = describe_recipe(recipes.DEFAULT)
     return [
         json.dumps({**rest, "style_weights": each, "files": files, "recipe": recipe}).encode()
