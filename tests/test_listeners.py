@@ -146,7 +146,7 @@ def test_the_page_follows_a_run(job):
     run.thread.join(60)
     assert not runs.is_alive(run)
     assert run.problem is None
-    number, result, trace = run.shown
+    number, _, result, trace, *_ = run.shown
     assert number == 3 == trace[-1]["step"]
     assert result.image.shape == (48, 64, 3)
     assert Path("out.png").exists()
