@@ -12,6 +12,12 @@ from jaxstyle.io.files import describe_error, describe_path, open_source, write_
 from jaxstyle.io.ownership import GENERATOR
 
 _MAXIMUM_BYTES = 2**24  # the JSON of a run of many steps has some megabytes
+_MAXIMUM_TOML = 2**16  # bytes; a recipe has one or two thousand
+_MAXIMUM_DOTS = 200  # in a line of TOML
+
+
+class NestedError(InputError):
+    """JSON or TOML that is nested too deeply to be read."""
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -36,9 +42,33 @@ def checksum(content: Mapping[str, Any]) -> str:
 
     Args:
         content: what JSON can hold.
+
+    Raises:
+        NestedError: if it is nested too deeply.
     """
     fields = {key: value for key, value in content.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(fields, sort_keys=True)
+    except RecursionError:
+        raise NestedError("its content is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parses TOML.
+
+    Args:
+        text: of a recipe, or of one value.
+
+    Raises:
+        ValueError: if it is not TOML, or so large or with so many dots in a line that it is none
+            of ours: the time and memory of `tomllib` grow with the square of a key's parts.
+    """
+    if len(text) > _MAXIMUM_TOML:
+        raise ValueError(f"more than {_MAXIMUM_TOML} characters")
+    if max(line.count(".") for line in text.split("\n")) > _MAXIMUM_DOTS:
+        raise ValueError(f"a line with more than {_MAXIMUM_DOTS} dots")
+    return tomllib.loads(text)
 
 
 def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
@@ -67,7 +97,7 @@ def read_table(
     Args:
         path: a file.
         name: of the file, for messages.
-        parse: `json.loads` or `tomllib.loads`.
+        parse: `json.loads` or `parse_toml`.
 
     Raises:
         InputError: if the file cannot be read, is too large, or holds anything else.
@@ -79,10 +109,12 @@ def read_table(
             raise InputError(f"cannot read {name} ({describe_error(error)})") from None
     if len(data) > _MAXIMUM_BYTES:
         raise InputError(f"{name} is too large")
-    kind = "TOML" if parse is tomllib.loads else "JSON"
+    kind = "TOML" if parse is parse_toml else "JSON"
     try:
         content = parse(data.decode())
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise NestedError(f"{name} is nested too deeply") from None
+    except ValueError as error:
         raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
     if not isinstance(content, dict):
         raise InputError(f"{name} is not a {kind} table")
@@ -97,13 +129,17 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
         name: of the file, for the message.
 
     Raises:
-        InputError: if the content has changed.
+        InputError: if the content has changed, or is nested too deeply.
     """
     marked = any(
         isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
     )
     ours = marked or "generator" in content or "checksum" in content
-    if ours and content.get("checksum") != checksum(content):
+    try:
+        is_changed = ours and content.get("checksum") != checksum(content)
+    except NestedError:
+        raise NestedError(f"{name} is nested too deeply") from None
+    if is_changed:
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not match; if you edited it, "
             'remove its "generator" and "checksum"'
