@@ -28,7 +28,7 @@ from jaxstyle.io import (
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
-from jaxstyle.io.json_file import NestedError, checksum, read_json
+from jaxstyle.io.json_file import ForeignError, checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Location: TypeAlias = tuple[object, str]
@@ -299,7 +299,7 @@ def _is_edited(path: Path) -> bool:
     try:
         content = read_json(path, checked=False)
         return content.get("checksum") != checksum(content)
-    except NestedError:  # it may well be JSON, and is none that we write
+    except ForeignError:  # it may well be JSON, and is none that we write
         return True
     except InputError:
         return False

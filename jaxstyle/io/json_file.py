@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,8 +17,8 @@ _MAXIMUM_TOML = 2**16  # bytes; a recipe has one or two thousand
 _MAXIMUM_DOTS = 200  # in a line of TOML
 
 
-class NestedError(InputError):
-    """JSON or TOML that is nested too deeply to be read."""
+class ForeignError(InputError):
+    """JSON or TOML that jaxstyle never writes: nested too deeply, or with a key twice."""
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -44,14 +45,38 @@ def checksum(content: Mapping[str, Any]) -> str:
         content: what JSON can hold.
 
     Raises:
-        NestedError: if it is nested too deeply.
+        ForeignError: if it is nested too deeply.
     """
     fields = {key: value for key, value in content.items() if key != "checksum"}
     try:
         text = json.dumps(fields, sort_keys=True)
     except RecursionError:
-        raise NestedError("its content is nested too deeply") from None
+        raise ForeignError("it is nested too deeply") from None
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON.
+
+    Args:
+        text: of one value.
+
+    Raises:
+        ForeignError: if an object has a key twice, or it is nested too deeply.
+        ValueError: if it is not JSON.
+    """
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+            raise ForeignError(f"it has the key {twice!r:.60} twice")
+        return built
+
+    try:
+        return json.loads(text, object_pairs_hook=build)
+    except RecursionError:
+        raise ForeignError("it is nested too deeply") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -83,7 +108,7 @@ def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str
             wrote it.
     """
     name = describe_path(path)
-    content = read_table(path, name, json.loads)
+    content = read_table(path, name, parse_json)
     if checked:
         check_unchanged(content, name)
     return content
@@ -97,7 +122,7 @@ def read_table(
     Args:
         path: a file.
         name: of the file, for messages.
-        parse: `json.loads` or `parse_toml`.
+        parse: `parse_json` or `parse_toml`.
 
     Raises:
         InputError: if the file cannot be read, is too large, or holds anything else.
@@ -112,9 +137,9 @@ def read_table(
     kind = "TOML" if parse is parse_toml else "JSON"
     try:
         content = parse(data.decode())
-    except RecursionError:
-        raise NestedError(f"{name} is nested too deeply") from None
-    except ValueError as error:
+    except ForeignError as error:
+        raise ForeignError(f"{name}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
     if not isinstance(content, dict):
         raise InputError(f"{name} is not a {kind} table")
@@ -137,8 +162,8 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
     ours = marked or "generator" in content or "checksum" in content
     try:
         is_changed = ours and content.get("checksum") != checksum(content)
-    except NestedError:
-        raise NestedError(f"{name} is nested too deeply") from None
+    except ForeignError:
+        raise ForeignError(f"{name}: it is nested too deeply") from None
     if is_changed:
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not match; if you edited it, "
