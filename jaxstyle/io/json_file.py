@@ -21,6 +21,10 @@ class ForeignError(InputError):
     """JSON or TOML that jaxstyle never writes: nested too deeply, or with a key twice."""
 
 
+def _foreign(message: str) -> InputError:
+    return ForeignError(message)
+
+
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes JSON, whole or not at all, with our mark (`generator`) and a `checksum`.
 
@@ -45,13 +49,13 @@ def checksum(content: Mapping[str, Any]) -> str:
         content: what JSON can hold.
 
     Raises:
-        ForeignError: if it is nested too deeply.
+        InputError: if it is nested too deeply.
     """
     fields = {key: value for key, value in content.items() if key != "checksum"}
     try:
         text = json.dumps(fields, sort_keys=True)
     except RecursionError:
-        raise ForeignError("it is nested too deeply") from None
+        raise _foreign("it is nested too deeply") from None
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -62,7 +66,7 @@ def parse_json(text: str) -> Any:
         text: of one value.
 
     Raises:
-        ForeignError: if an object has a key twice, or it is nested too deeply.
+        InputError: if an object has a key twice, or it is nested too deeply.
         ValueError: if it is not JSON.
     """
 
@@ -70,13 +74,13 @@ def parse_json(text: str) -> Any:
         built = dict(pairs)
         if len(built) < len(pairs):
             (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-            raise ForeignError(f"it has the key {twice!r:.60} twice")
+            raise _foreign(f"it has the key {twice!r:.60} twice")
         return built
 
     try:
         return json.loads(text, object_pairs_hook=build)
     except RecursionError:
-        raise ForeignError("it is nested too deeply") from None
+        raise _foreign("it is nested too deeply") from None
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def read_table(
     try:
         content = parse(data.decode())
     except ForeignError as error:
-        raise ForeignError(f"{name}: {error}") from None
+        raise _foreign(f"{name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
     if not isinstance(content, dict):
@@ -163,7 +167,7 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
     try:
         is_changed = ours and content.get("checksum") != checksum(content)
     except ForeignError:
-        raise ForeignError(f"{name}: it is nested too deeply") from None
+        raise _foreign(f"{name}: it is nested too deeply") from None
     if is_changed:
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not match; if you edited it, "

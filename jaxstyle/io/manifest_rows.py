@@ -311,7 +311,8 @@ def _problem_of(values: Mapping[str, Any]) -> str | None:
 def _file(folder: Path, text: str) -> Path:
     """Returns the path of a file that a row reads; a backslash of Windows separates folders."""
     path = folder / text
-    if os.sep == "/" and "\\" in text and not os.path.lexists(path):
+    is_relative = not text.startswith("\\")  # otherwise it would be below the root
+    if os.sep == "/" and is_relative and "\\" in text and not os.path.lexists(path):
         other = folder / text.replace("\\", "/")
         return other if os.path.lexists(other) else path
     return path
