@@ -81,11 +81,12 @@ def write_object(file: Any, data: bytes) -> None:
     if not isinstance(file, io.RawIOBase):
         file.write(data)
         return
-    buffered = io.BufferedWriter(file)  # a raw file may write less than it is given
-    try:
-        buffered.write(data)
-    finally:
-        buffered.detach()
+    left = memoryview(data)
+    while left:
+        written = file.write(left)  # a raw file may write less than it is given
+        if not written:
+            raise BlockingIOError(f"{describe_object(file)[0]} takes no more bytes for now")
+        left = left[written:]
 
 
 def _is_content(value: Any) -> TypeGuard[bytes]:

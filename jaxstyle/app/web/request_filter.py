@@ -171,10 +171,10 @@ class RequestFilter:
                 raise MultiPartException("the upload broke off")
             received += len(message.get("body", b""))
             if received > self.max_upload + _FORM_BYTES:
-                await _drain(receive, self.max_upload)
+                await _drain(receive, self.max_upload, more=message.get("more_body", False))
                 raise MultiPartException(f"maximum allowed size: {self._describe_limit()}")
             if parts.too_many(message.get("body", b"")):
-                await _drain(receive, self.max_upload)
+                await _drain(receive, self.max_upload, more=message.get("more_body", False))
                 raise MultiPartException("too many files in one upload: send one at a time")
             return message
 
@@ -257,9 +257,9 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-async def _drain(receive: Receive, most: int) -> None:
+async def _drain(receive: Receive, most: int, *, more: bool = True) -> None:
     """Reads the rest of a refused upload, or a part; a proxy that still sends hears no answer."""
-    received, more = 0, True
+    received = 0
     while more and received < most:
         message = await receive()
         received += len(message.get("body", b""))
