@@ -3,6 +3,7 @@
 Who may replace what (`ownership`) is a question of paths: an open file is its owner's.
 """
 
+import errno
 import functools
 import inspect
 import io
@@ -85,7 +86,7 @@ def write_object(file: Any, data: bytes) -> None:
     while left:
         written = file.write(left)  # a raw file may write less than it is given
         if not written:
-            raise BlockingIOError(f"{describe_object(file)[0]} takes no more bytes for now")
+            raise OSError(errno.EAGAIN, f"{describe_object(file)[0]} takes no more bytes for now")
         left = left[written:]
 
 
