@@ -227,7 +227,10 @@ def test_more_steps_go_on_from_there(folder, params_file, capsys, monkeypatch):
     assert before["recipe"]["pyramid"]["steps"] == [5]
     capsys.readouterr()
     assert main(arguments(folder, params_file, "--steps", "200")) == 0
-    assert "resuming from about step" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "resuming from about step" in said
+    assert "the smaller sizes keep the 5 steps" in said
+    assert "would make 8 there" in said
     found = json.loads((folder / "out.json").read_text())
     assert found["recipe"]["pyramid"]["steps"] == [5]
     assert found["recipe"]["solver"]["num_steps"] == 200
@@ -265,6 +268,21 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
             {"snapshots": {"x": ""}},
         )
     ]  # fmt: skip
+    bad += [
+        {**kept, "trace": [entry | other]}
+        for other in (
+            {"step": "x"}, {"step": -5}, {"step": 1.5}, {"evaluations": "x"}, {"evaluations": -1},
+            {"seconds": "x"}, {"seconds": float("nan")}, {"seconds": -1.0}, {"loss": None},
+            {"loss": float("inf")}, {"terms": [1]}, {"terms": {"style": "x"}},
+        )
+    ]  # fmt: skip
+    bad += [{**kept, "trace": [entry, entry]}]
+    pyramids = [10**9], [-1], [], ["x"], 5
+    bad += [
+        json.loads(json.dumps(kept).replace('"steps": [8]', f'"steps": {json.dumps(each)}'))
+        for each in pyramids
+    ]
+    assert kept not in bad
     for each in bad:
         write_tensors(path, arrays, each)
         file = checkpoint.CheckpointFile(job, {"sha256": "0"})
@@ -280,6 +298,23 @@ def test_other_contents_with_a_hash_that_fits(folder, params_file, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "is damaged, or of another version" in line
     assert not (folder / "out.png").exists()
+
+
+def test_the_first_result_must_be_that_of_the_trace():
+    entry = {"step": 4, "evaluations": 5, "seconds": 0.5, "loss": 1.0, "terms": {}}
+    resumed = checkpoint.Resumed(None, SMALL, [entry], "it is damaged")
+    result = jaxstyle.StyleResult(*[None] * len(jaxstyle.StyleResult._fields))
+    good = result._replace(num_evaluations=5, loss=1.0, image=np.zeros((2, 2, 3)))
+    resumed.check(4, good)
+    damaged = np.full((2, 2, 3), np.nan)
+    for step, found in (
+        (3, good),
+        (4, good._replace(num_evaluations=6)),
+        (4, good._replace(loss=np.inf)),
+        (4, good._replace(image=damaged)),
+    ):
+        with pytest.raises(InputError, match="it is damaged"):
+            resumed.check(step, found)
 
 
 def test_what_the_user_has_in_the_folder_stays(folder, params_file, capsys, monkeypatch):

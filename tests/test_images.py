@@ -34,7 +34,7 @@ import jaxstyle.io.images as images_module
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_target, write_atomically
 from jaxstyle.io.image_writer import check_writable, contact_sheet, save_image
-from jaxstyle.io.images import MAX_PIXELS, load_image, read_shape
+from jaxstyle.io.images import MAX_PIXELS, load_image, read_picture, read_shape
 from jaxstyle.io.ownership import is_ours
 
 PHOTOS = sorted((Path(__file__).parents[2] / "shared" / "images").glob("*/*.jpg"))
@@ -325,6 +325,38 @@ def test_a_mask_on_a_transparent_layer(
     assert not caplog.records
     Image.fromarray(pixels[..., :1].repeat(3, -1)).save(tmp_path / "y.png")
     np.testing.assert_array_equal(load_image(tmp_path / "y.png", background=0.0), 1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "color", "row", "key", "alpha"),
+    [
+        (2, 0, b"\x1b", (3,), [1, 1, 1, 0]),
+        (2, 0, b"\x1b", (1,), [1, 0, 1, 1]),
+        (4, 0, b"\x05\xaf", (15,), [1, 1, 1, 0]),
+        (4, 0, b"\x05\xaf", (5,), [1, 0, 1, 1]),
+        (8, 0, b"\0\x55\xaa\xff", (255,), [1, 1, 1, 0]),
+        (16, 2, struct.pack(">6H", 0x100, 0, 0, 0, 0, 0), (0x100, 0, 0), [0, 1]),
+        (16, 2, struct.pack(">6H", 9, 9, 9, *[65535] * 3), (65535,) * 3, [1, 0]),
+    ],
+)
+def test_the_transparent_color_has_the_depth_of_the_file(
+    depth: int, color: int, row: bytes, key: tuple[int, ...], alpha: list[int]
+) -> None:
+    extra = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    found = read_picture(png(len(alpha), 1, depth, color, b"\0" + row, extra))
+    np.testing.assert_array_equal(found.alpha, [alpha])
+
+
+def test_the_transparent_color_leaves_no_halo_in_a_draft() -> None:
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    pixels[..., 1] = 255
+    pixels[100:401, 100:401] = 255, 0, 0
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", transparency=(0, 255, 0))
+    image, alpha, _ = read_picture(buffer.getvalue(), size=64, draft=True)
+    assert alpha is not None
+    assert (alpha.min(), alpha.max()) == (0, 1)
+    assert image[alpha > 0.01, 1].max() < 0.01
 
 
 def test_transparent_colours_of_png_and_gif(tmp_path: Path) -> None:
@@ -997,7 +1029,7 @@ def test_out_of_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise MemoryError
 
     Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
-    monkeypatch.setattr(images_module, "_resize", exhausted)
+    monkeypatch.setattr(images_module, "resize", exhausted)
     fails(load_image, tmp_path / "x.png", match="does not fit in memory")
 
 
@@ -1175,6 +1207,11 @@ def test_bad_images(tmp_path: Path) -> None:
         fails(save_image, path, np.zeros(shape), match="shape")
     for dtype in (np.uint8, bool, np.int32, complex):
         fails(save_image, path, np.zeros((2, 2, 3), dtype), match="floating point")
+    fails(save_image, path, np.full((2, 2, 3), 255.0), match="up to 255; .* divide it by 255")
+    for alpha in (np.zeros((2, 2), np.uint8), np.zeros((2, 2), bool)):
+        fails(save_image, path, np.zeros((2, 2, 3)), alpha=alpha, match="alpha has type .* / 255")
+    alpha = np.full((2, 2), 255.0)
+    fails(save_image, path, np.zeros((2, 2, 3)), alpha=alpha, match="alpha .* divide it by 255")
     fails(save_image, path, None, match="shape")
     fails(save_image, path, [[1], [2, 3]], match="not an array")
     fails(save_image, path, [[["a", "b", "c"]]], match="floating point")

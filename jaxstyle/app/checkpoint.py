@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 import jaxstyle
-from jaxstyle import Checkpoint, Recipe
+from jaxstyle import Checkpoint, Recipe, StyleResult
 from jaxstyle.app.console import print_message
-from jaxstyle.app.job import Job
+from jaxstyle.app.job import MAXIMUM_STEPS, Job
 from jaxstyle.io import InputError, check_target
 from jaxstyle.io.files import describe_error, describe_path, remove_leftovers, sha256_of
 from jaxstyle.io.ownership import is_ours
@@ -23,7 +23,7 @@ from jaxstyle.io.tensor_file import read_tensors, write_tensors
 
 FILE_NAME = "jaxstyle-checkpoint.safetensors"
 
-_TRACE = ("step", "evaluations", "seconds", "loss", "terms")  # keys of each entry
+_ADVICE = "; remove it to start over, or name another --checkpoint"
 
 _SECONDS = 10.0  # at least, between two checkpoints
 _SHARE = 0.05  # of the time, at most, to save them
@@ -37,6 +37,19 @@ class Resumed(NamedTuple):
     """That of the job, with the steps at smaller sizes as they were made."""
     trace: list[dict[str, Any]]
     """The entries up to it, as in the JSON."""
+    damaged: str
+    """What to say if it is."""
+
+    def check(self, step: int, result: StyleResult) -> None:
+        """Checks the first result of the resumed run, which repeats the last one of the trace.
+
+        Raises:
+            InputError: if they differ, or the picture has a number that is not finite.
+        """
+        last = self.trace[-1]
+        same = (step, int(result.num_evaluations)) == (last["step"], last["evaluations"])
+        if not same or not np.isfinite(result.loss) or not np.isfinite(result.image).all():
+            raise InputError(self.damaged)
 
 
 class CheckpointFile:
@@ -54,7 +67,7 @@ class CheckpointFile:
         self._path = self._folder / FILE_NAME
         self._made_folder = False
         self._is_unknown = (
-            f"checkpoint {describe_path(self._path)} is damaged, or of another version"
+            f"checkpoint {describe_path(self._path)} is damaged, or of another version{_ADVICE}"
         )
         self._run = _identify(job, weights)
         self._recipe = job.recipe
@@ -75,20 +88,19 @@ class CheckpointFile:
         """
         if not self._path.exists():
             return None
-        advice = "; remove it to start over, or name another --checkpoint"
         try:
             arrays, kept = read_tensors(self._path)
         except InputError as error:
-            raise InputError(f"checkpoint {error}{advice}") from None
+            raise InputError(f"checkpoint {error}{_ADVICE}") from None
         earlier = kept.get("run") if isinstance(kept, Mapping) else None
         if not isinstance(earlier, Mapping):
-            raise InputError(self._is_unknown + advice)
+            raise InputError(self._is_unknown)
         if _without_steps(earlier) != _without_steps(self._run):
             old, new = _without_steps(earlier), _without_steps(self._run)
             changed = [key for key in new if old.get(key) != new[key]]
             raise InputError(
                 f"checkpoint {describe_path(self._path)} is of another run: other "
-                f"{', '.join(changed) or 'settings'}{advice}"
+                f"{', '.join(changed) or 'settings'}{_ADVICE}"
             )
         try:
             checkpoint = Checkpoint(
@@ -100,17 +112,18 @@ class CheckpointFile:
             )
             if min(checkpoint.stage, checkpoint.steps) < 0 or checkpoint.num_evaluations.shape:
                 raise ValueError
-            entries = [{key: each[key] for key in _TRACE} | each for each in kept["trace"]]
-            step = int(entries[-1]["step"])
+            entries = _checked(kept["trace"])
+            step = entries[-1]["step"]
             shown = {int(step): str(picture) for step, picture in kept["snapshots"].items()}
             recipe = _with_steps(self._recipe, earlier["settings"]["recipe"]["pyramid"])
             self._made_folder = bool(kept["made_folder"])
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
-            raise InputError(self._is_unknown + advice) from None
+            raise InputError(self._is_unknown) from None
         self.snapshots |= shown
         if not self._quiet:
             print_message(f"resuming from about step {step}, from {self._path}")
-        return Resumed(checkpoint, recipe, entries)
+            _announce_steps(recipe, self._recipe)
+        return Resumed(checkpoint, recipe, entries, self._is_unknown)
 
     def keep(self, checkpoint: Checkpoint, trace: Sequence[Mapping[str, Any]]) -> None:
         """Saves a checkpoint if the last one is long enough ago; prints a message if it cannot."""
@@ -235,4 +248,44 @@ def _with_steps(recipe: Recipe, pyramid: Mapping[str, Any] | None) -> Recipe:
     if recipe.pyramid is None or pyramid is None:
         return recipe
     steps = convert(tuple[int, ...], pyramid["steps"], "steps")
+    if max(steps, default=0) > MAXIMUM_STEPS:
+        raise ValueError
     return dataclasses.replace(recipe, pyramid=dataclasses.replace(recipe.pyramid, steps=steps))
+
+
+def _announce_steps(made: Recipe, asked: Recipe) -> None:
+    """Says if the smaller sizes have fewer steps than a run from the start would give them."""
+    if made.pyramid is None or asked.pyramid is None or made.pyramid.steps == asked.pyramid.steps:
+        return
+    before, now = (
+        ", ".join(map(str, each.pyramid.steps)) for each in (made, asked) if each.pyramid
+    )
+    print_message(
+        f"the smaller sizes keep the {before} steps that this run was started with; one run from "
+        f"the start would make {now} there, and its picture differs"
+    )
+
+
+def _checked(trace: Any) -> list[dict[str, Any]]:
+    """Returns the entries of a trace, with checked types; steps grow from one to the next.
+
+    Raises:
+        ValueError: if one is wrong, or there are none.
+        LookupError, TypeError, AttributeError: likewise.
+    """
+    entries: list[dict[str, Any]] = []
+    step, evaluations = -1, 0
+    for each in trace:
+        for name in ("step", "evaluations"):
+            convert(int, each[name], name)
+        for value in (each["seconds"], each["loss"], *each["terms"].values()):
+            convert(float, value, "trace")
+        if not (
+            each["step"] > step and each["evaluations"] >= evaluations and each["seconds"] >= 0
+        ):
+            raise ValueError
+        step, evaluations = each["step"], each["evaluations"]
+        entries.append(dict(each))
+    if not entries:
+        raise ValueError
+    return entries

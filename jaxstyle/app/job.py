@@ -21,7 +21,7 @@ from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
 
-_MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its trace is in memory
+MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its trace is in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +249,8 @@ def check_settings(
         InputError: if they are out of range or contradict each other.
     """
     steps = max(recipe.solver.num_steps, *(recipe.pyramid.steps if recipe.pyramid else ()), 1)
-    if steps > _MAXIMUM_STEPS:
-        raise InputError(f"--steps {steps}: give at most {_MAXIMUM_STEPS}")
+    if steps > MAXIMUM_STEPS:
+        raise InputError(f"--steps {steps}: give at most {MAXIMUM_STEPS}")
     sources = {term.target_image for term in recipe.terms}
     if not style and "style" in sources:
         raise InputError("--style is missing: give both --content and --style, or none")

@@ -154,6 +154,7 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     job, pictures, shape = run.job, run.loaded.pictures, run.loaded.shape
     trace = [] if resumed is None else [*resumed.trace]
     kept: list[jaxstyle.Checkpoint] = []
+    is_checked = False
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     steps = jaxstyle.stylize_steps(
         run.loaded.params,
@@ -176,6 +177,9 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     for number, on_device in steps:
         result = jax.device_get(on_device)  # so that it survives a failure of the device
         result = result._replace(image=result.image[: shape[0], : shape[1]])
+        if resumed is not None and not is_checked:
+            resumed.check(number, result)
+            is_checked = True
         trace += _new_entries(number, result, trace, time.perf_counter() - begin)
         checkpoint = kept.pop() if kept else None
         kept.clear()

@@ -124,3 +124,27 @@ def _to_srgb(image: Image.Image, icc: bytes, name: str) -> Image.Image:
         _logger.warning("%s: its color profile is broken and was ignored", name)
         return image
     return converted
+
+
+def composite(
+    plane: NDArray[Any], alpha: NDArray[Any] | None, background: float
+) -> NDArray[np.float32]:
+    """Composites a plane (uint8, or float32 in [0, 1]) on `background`; float32 in [0, 1]."""
+    values = plane.astype(np.float32)
+    if plane.dtype == np.uint8:
+        values /= np.float32(255.0)
+    if alpha is not None:
+        opacity = alpha.astype(np.float32) / np.float32(255.0)
+        values = values * opacity + (np.float32(1.0) - opacity) * np.float32(background)
+    return values
+
+
+def resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases.
+
+    Next to edges the result leaves [0, 1].
+    """
+    if values.shape != shape:
+        resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
+        values = np.asarray(resized, np.float32)
+    return values
