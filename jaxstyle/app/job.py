@@ -16,7 +16,7 @@ from jaxstyle.app.loss_weights import parse_style_weights, with_weights
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import size_in_pixels
 from jaxstyle.io import InputError, describe_recipe, read_recipe
-from jaxstyle.io.errors import check_positive, closest
+from jaxstyle.io.errors import check_positive, closest, count
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
@@ -272,7 +272,8 @@ def check_settings(
         raise InputError(f"--seed {seed!r:.90}: give a whole number from 0 to 2^32 - 1")
     for option, pictures in (("--mask", masks), ("--style-mask", style_masks)):
         if pictures and len(pictures) != len(style):
-            raise InputError(f"{option} has {len(pictures)} pictures for {len(style)} styles")
+            numbers = f"{count(len(pictures), 'picture')} for {count(len(style), 'style')}"
+            raise InputError(f"{option} has {numbers}: give one for each style")
     if not 0.05 <= style_scale <= 20:
         raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
     if style_weights and len(style_weights) != len(style):

@@ -30,6 +30,9 @@ def job_of(path: Path, **others: Any) -> Job:
     Raises:
         InputError: if it is not such a JSON, or if files or network weights have changed.
     """
+    record = path.with_suffix(".json")
+    if path.suffix.lower() != ".json" and record.is_file():
+        raise InputError(f"{describe_path(path)} is the picture: give {describe_path(record)}")
     metadata = read_json(path)
     name = describe_path(path)
     try:
