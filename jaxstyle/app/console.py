@@ -25,8 +25,10 @@ def print_message(text: str) -> None:
         discard(sys.stderr)
 
 
-def discard(stream: TextIO) -> None:
+def discard(stream: TextIO | None) -> None:
     """Redirects a stream that cannot be written; Python would end with another exit code for it."""
+    if stream is None:  # it was closed before the program began
+        return
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -47,6 +47,7 @@ class Job:
     memory: float | None = None  # bytes
     shard: str | None = None  # rows
     devices: int | None = None
+    stdin: Path | None = None  # a temporary file of what stdin holds
     preview_every: int | None = None
     checkpoint: Path | None = None
     plot: bool = False
@@ -177,7 +178,7 @@ def make_job(
     return Job(
         content=Path(content) if content else None,
         styles=tuple(Path(each) for each in style),
-        output=Path(output),
+        output=output_path(output),
         recipe=chosen,
         size=size_in_pixels(size or chosen.size, [*([content] if content else []), *style]),
         init=init,
@@ -191,6 +192,12 @@ def make_job(
         recipe_file=Path(recipe) if is_file_name(recipe) else None,
         **others,
     )
+
+
+def output_path(text: str) -> Path:
+    """Returns the path of an output; only `-` itself is stdout, `./-` is a file."""
+    path = Path(text)
+    return path.absolute() if path == Path("-") and text != "-" else path
 
 
 def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
@@ -319,6 +326,8 @@ def check_stdout(job: Job) -> None:
         )
     if job.progress == "json":
         raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout is None:
+        raise InputError("--output - writes a picture to stdout, which is closed: name a file")
     if sys.stdout.isatty():
         raise InputError(
             "--output - writes a picture to stdout, which is a terminal: add > out.png"
