@@ -127,11 +127,11 @@ def test_within_a_long_step(command, monkeypatch, capsys, numbers):
 def test_while_saving(command, monkeypatch, number, code):
     save = outputs.save_image
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         send(number)
         time.sleep(0.1)
         send(number)
-        save(*arguments)
+        save(*arguments, **options)
 
     monkeypatch.setattr(outputs, "save_image", slow)
     assert main(command) == code
@@ -252,7 +252,7 @@ def test_the_current_folder_is_gone(command, monkeypatch, capsys, tmp_path):
 
 
 def test_no_folder_takes_it(command, monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **__):
         raise InputError("cannot write 'out.png' (No space left on device)")
 
     save = outputs.save_image
