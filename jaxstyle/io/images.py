@@ -9,6 +9,7 @@ logger "jaxstyle".
 import contextlib
 import logging
 import operator
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from jaxstyle.io.image_metadata import (
     swaps_sides,
     turn_of,
 )
-from jaxstyle.io.image_pixels import Planes, composite, read_planes, resize
+from jaxstyle.io.image_pixels import Planes, read_planes, resize
 from jaxstyle.io.sources import Source, SourceType, find_source
 
 MAX_PIXELS = 178_956_970
@@ -43,6 +44,11 @@ MAX_PIXELS = 178_956_970
 A PNG of a few kilobytes can announce gigabytes of pixels, so the header is checked before decoding.
 Lowering `PIL.Image.MAX_IMAGE_PIXELS` lowers the limit for reading too.
 """
+
+# A file of any length may have as many pixels as this; above, it needs a byte for 100 pixels, or
+# for 1000 black and white ones. Photos have one for 20 at most; flat drawings of 50 million pixels
+# one for 130 as PNG, for 500 as lossless WebP, and for 1300 if they are black and white.
+_PLAUSIBLE = 64 * 10**6
 
 SAMPLES = Path(__file__).parent.parent / "app" / "samples"
 """The folder of the bundled sample pair, `content.png` and `style.png`."""
@@ -105,8 +111,9 @@ def load_image(
 
     Raises:
         InputError: the file is missing, unreadable, damaged, not a regular file, of another
-            format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; or
-            `size` is not a positive integer.
+            format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; it has
+            more than 64 million pixels, but less than a byte for 100 of them (1000 black and white
+            ones); or `size` is not a positive integer.
     """
     return read_picture(path, size=size, background=background, draft=draft).image
 
@@ -143,14 +150,14 @@ def read_picture(
         if background == 1 and alpha is not None:
             _logger.warning("%s: transparent parts are shown on white", name)
         image = np.empty((*shape, 3), np.float32)
-        for channel in range(3):  # one at a time: a float plane of a large photo takes 0.7 GB
+        for channel in range(3):  # one at a time, for the memory
             if channel < len(planes):  # gray has one plane, used three times
-                plane = resize(composite(planes[channel], alpha, background or 0), shape)
+                plane = resize(planes[channel], alpha, background or 0, shape)
             image[..., channel] = plane
         if background is not None or alpha is None:
             return Picture(image.clip(0.0, 1.0, out=image), None, dpi)
         opacity = resize_alpha(alpha, shape)
-        weight = resize(composite(alpha, None, 0), shape)
+        weight = resize(alpha, None, 0, shape)
         return Picture(divide_by_alpha(image, weight, opacity), opacity, dpi)
 
 
@@ -195,6 +202,12 @@ def open_image(source: Source) -> Iterator[ImageFile]:
         with _without_warnings(), _open(opened, source.name) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(source.name)
+            pixels, size = file.width * file.height, opened.seek(0, os.SEEK_END)
+            if pixels > _PLAUSIBLE + (1000 if file.mode == "1" else 100) * size:
+                raise InputError(
+                    f"{source.name} has {pixels // 10**6} million pixels in only {size} bytes, as "
+                    "no photo or drawing has; make the image smaller"
+                )
             yield file
 
 
