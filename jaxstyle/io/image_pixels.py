@@ -55,7 +55,9 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | No
     alpha = None
     if image.has_transparency_data:
         # A gray image stays gray, for its gray profile.
-        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        with_alpha = "LA" if image.mode in ("1", "L", "LA", "La") else "RGBA"
+        if image.mode != with_alpha:  # else it would be copied
+            image = image.convert(with_alpha)
         alpha = np.asarray(image.getchannel("A"))
         image = image.convert(image.mode[:-1])
     elif image.mode == "1":
@@ -72,7 +74,8 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | No
     if image.mode == "CMYK":  # it has no profile, or a broken one
         _logger.warning("%s: CMYK without a color profile is taken as US Web Coated (SWOP)", name)
         image = cmyk_to_srgb(image)
-    return [np.asarray(channel) for channel in image.split()], alpha
+    # One by one, because all channels as Pillow's images would take as much memory again.
+    return [np.asarray(image.getchannel(channel)) for channel in image.getbands()], alpha
 
 
 def _deep_gray(image: Image.Image, tags: Any, name: str) -> tuple[Planes, NDArray[np.uint8] | None]:
