@@ -111,6 +111,18 @@ def test_what_is_wrong_is_told_by_line(data, message, tmp_path):
         ('{"content": 0, "style": "b", "output": " "}', "output is missing"),
         ('{"content": "out/d.png", "style": "b", "output": "d.png"}', "would replace a file"),
         ('{"content": "a", "style": "out/d.json", "output": "d.png"}', "would replace a file"),
+        ('{"content": "a", "content": "b"}', "line 2: not JSON: it has the key 'content' twice"),
+        ('{"content": "a", "style": "b", "output": "c", "weights": {"x": 1, "x": 2}}', "'x' twice"),
+        ('{"Content": "a", "content": "b"}', "line 2: has the column content twice"),
+        ('{"Style Weights": [1], "style_weights": [2]}', "has the column style_weights twice"),
+        ('{"a": ' + "[" * 100_000 + "}", "line 2: not JSON: it is nested too deeply"),
+        (json.dumps({"content": "a", "style": "b", "output": "a/" * 2100 + "c.png"}), "too long"),
+        (json.dumps({"content": "a", "style": "b", "output": "../" * 400 + "c.png"}), "too long"),
+        (json.dumps({"content": "a/" * 30_000, "style": "b", "output": "c.png"}), "too long"),
+        (json.dumps({"content": "a", "style": "é" * 128, "output": "c.png"}), "more than 255 b"),
+        (json.dumps({"content": "a", "style": "b", "output": "c" * 252 + ".png"}), "than 255 b"),
+        (json.dumps({"content": "a", "style": ["b"] * 1001, "output": "c.png"}), "1001 values"),
+        (json.dumps(dict.fromkeys(map(str, range(1001)))), "has 1001 columns; give at most 1000"),
     ],
 )
 def test_json_lines_that_are_wrong(line, message, tmp_path):
@@ -165,6 +177,42 @@ def test_a_misspelt_column_is_named_with_the_nearest(tmp_path, caplog):
     (row,) = read(tmp_path, line, "m.jsonl")
     assert row.settings == {}
     assert "column 'x' is not used" in caplog.text
+
+
+def test_many_columns_are_named_in_part(tmp_path, caplog):
+    unknown = "".join(f",x{i}" for i in range(50))
+    (row,) = read(tmp_path, f"content,style,output{unknown}\na,b,c.png{',1' * 50}\n")
+    assert row.settings == {}
+    assert len(caplog.records) == 10
+    assert "and 41 more columns are not used" in caplog.text
+    with pytest.raises(InputError, match="has 1003 columns; give at most 1000"):
+        read(tmp_path, "content,style,output" + unknown * 20 + "\n")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize(
+    ("column", "text", "found"),
+    [
+        ("weights", "style=10,000", None),
+        ("style_scale", "1,500", None),
+        ("size", "1,024", None),
+        ("style_weights", "1|2,000", None),
+        ("weights", "style=10,0", ["style=10.0"]),
+        ("style_scale", "0,125", "0.125"),
+        ("style_scale", "1234,567", "1234.567"),
+        ("style_scale", "1,2500", "1.2500"),
+        ("output", "a1,500", "a1,500"),
+    ],
+)
+def test_commas_of_decimals_and_of_thousands(separator, column, text, found, tmp_path):
+    cells = {"content": "a", "style": "b", "output": "c.png", column: text}
+    table = separator.join(cells) + "\n" + separator.join(cells.values()) + "\n"
+    if found is None:
+        with pytest.raises(InputError, match=r"line 2: .* has two meanings: write .* or .*\."):
+            read(tmp_path, table)
+    else:
+        (row,) = read(tmp_path, table)
+        assert {**row.settings, "output": row.output}[column] == found
 
 
 @pytest.mark.skipif(os.sep != "/", reason="there it separates folders anyway")
@@ -296,6 +344,23 @@ def touch(*names):
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
+
+
+def test_links_in_circles_and_the_same_file_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch("p/z.png", "p/sub/y.png", "p/.hidden/x.png", "far/w.png", "s/a.png")
+    for link, target in (("p/a", "."), ("p/b", ".."), ("p/sub/c", ".."), ("p/l.png", "z.png")):
+        Path(link).symlink_to(target)
+    for pattern in ("p/**/*.png", "p/**", "p/**/**/*.png", "./p/**/*.png"):
+        rows = cross_product(pattern, "s/a.png", output_dir="out")
+        names = sorted(row.content.name for row in rows)
+        assert names == ["a.png", "w.png", "y.png", "z.png"]  # by the link to the parent, too
+    assert [str(row.content) for row in cross_product("**/z.png", "s", output_dir="out")] == [
+        "p/z.png"
+    ]
+    same = ["p/z.png", "./p/../p/z.png", str(tmp_path / "p/z.png")]
+    (row,) = cross_product(same, ["s/a.png", "s"], output_dir="out")
+    assert row.output == "z-a.png"
 
 
 def test_folders_are_mirrored(tmp_path, monkeypatch, caplog):

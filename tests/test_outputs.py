@@ -99,6 +99,7 @@ def test_an_edited_json_is_its_editors(here, pictures):
         written.replace('"loss"', '"my_notes": "keep", "loss"'),
         written.replace("1.0", "2.0"),
         json.dumps({key: value for key, value in json.loads(written).items() if key != "checksum"}),
+        *(written.replace("1.0", depth * "[" + depth * "]") for depth in (985, 100_000)),
     ):
         path.write_text(edited)
         with pytest.raises(InputError, match=r"'a.json' was edited .* use --overwrite"):

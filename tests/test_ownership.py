@@ -104,3 +104,12 @@ def test_json_that_has_changed(tmp_path):
             assert found == json.loads(data)
     path.write_text('{"recipe": {"name": "mine"}}')  # of somebody else, without a checksum
     assert read_json(path) == {"recipe": {"name": "mine"}}
+
+
+@pytest.mark.parametrize("depth", [900, 985, 100_000])
+def test_json_that_is_nested_deeply(depth, tmp_path):
+    path = tmp_path / "out.json"
+    write_json(path, {"loss": 0.1})
+    path.write_text(path.read_text().replace("0.1", depth * "[" + depth * "]"))
+    with pytest.raises(InputError, match="damaged or was edited" if depth == 900 else "deeply"):
+        read_json(path)

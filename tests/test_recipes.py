@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 import tomllib
 
 import jax
@@ -279,6 +280,20 @@ def test_files_that_hold_no_recipe(content, suffix, tmp_path):
         jaxstyle.io.read_recipe(path)
     with pytest.raises(jaxstyle.io.InputError, match="does not exist"):
         jaxstyle.io.read_recipe(tmp_path / "none.json")
+
+
+def test_toml_that_is_a_bomb_ends_in_time(tmp_path):
+    """The time and memory of `tomllib` grow with the square of a key's parts."""
+    path = tmp_path / "recipe.toml"
+    begin = time.perf_counter()
+    key = "a." * 25_000 + "a"
+    for content in (f"{key} = 1", f"[{key}]", f"a = {{{key} = 1}}", "# \n" * 40_000):
+        path.write_text(content)
+        with pytest.raises(jaxstyle.io.InputError, match="is not TOML"):
+            jaxstyle.io.read_recipe(path)
+    with pytest.raises(jaxstyle.io.InputError, match="must be a table of settings"):
+        override(RECIPES["default"], [f"solver={{{key} = 1}}"])
+    assert time.perf_counter() - begin < 5
 
 
 def test_crowson_sizes():

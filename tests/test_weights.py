@@ -17,6 +17,7 @@ import time
 import types
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -45,7 +46,7 @@ from jaxstyle.io.network_weights.formats import read_file
 from jaxstyle.io.network_weights.mat_file import read_mat
 from jaxstyle.io.network_weights.torch_file import read_torch
 from jaxstyle.io.tensor_file import write_tensors
-from jaxstyle.network.vgg import CONV_LAYERS
+from jaxstyle.network.vgg import CONV_LAYERS, CONV_SHAPES
 
 TORCH_INDEX = dict(
     zip(CONV_LAYERS, [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34], strict=True)
@@ -1103,6 +1104,64 @@ def test_hostile_npz(tmp_path):
         archive.writestr("conv1_1_W.npy", header.getvalue() + b"\0" * 100)
     with pytest.raises(InputError):
         read_file(path)
+
+
+def test_headers_and_chunks_that_are_bombs(tmp_path):
+    path = tmp_path / "bomb"
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (64,)}"
+    begin = time.process_time()
+    for prefix, length in ((b"\x93NUMPY\x02\x00", 4), (b"\x93NUMPY\x01\x00", 2)):
+        size = 2**27 if length == 4 else 2**16 - 1
+        text = prefix + size.to_bytes(length, "little") + header.ljust(size)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("conv1_1_W.npy", text)
+        begin = time.process_time()
+        with pytest.raises(InputError, match="huge header"):
+            read_file(path)
+        assert time.process_time() - begin < 1
+    for chunk in (2**26, 64):
+        options = {"chunks": (chunk,), "maxshape": (None,), "compression": "gzip"}
+        with h5py.File(path, "w") as file:
+            data = file.create_dataset("block1_conv1/bias", (64,), "f4", **options)
+            if chunk == 64:  # which holds far more than it says
+                data.id.write_direct_chunk((0,), zlib.compress(bytes(2**25)))
+        with pytest.raises(InputError, match="chunks" if chunk > 64 else "unpacks to more"):
+            read_file(path)
+
+
+def test_compressed_hdf5_is_read(arrays, tmp_path):
+    path = tmp_path / "vgg.h5"
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            layer, kind = name.split(".")
+            file.create_dataset(
+                f"{keras_name(layer)}/{kind}:0", data=array, shuffle=True, fletcher32=True,
+                compression="gzip", compression_opts=1,
+            ) if layer < "conv2" else file.create_dataset(
+                f"{keras_name(layer)}/{kind}:0", data=array
+            )  # fmt: skip
+    found = read_file(path)
+    assert (found.preprocessing, found.certain) == ("caffe", True)
+    np.testing.assert_array_equal(found.params["conv1_2"]["kernel"], arrays["conv1_2.kernel"])
+
+
+def test_layers_that_are_named_twice_or_by_others():
+    layers = {
+        f"{layer}.{kind}": np.zeros(CONV_SHAPES[layer][kind == "bias"], np.float32)
+        for layer in CONV_LAYERS
+        for kind in ("kernel", "bias")
+    }
+    for one, other in (("model.", "ema."), ("", "teacher/")):
+        twice = {f"{prefix}{name}": a for prefix in (one, other) for name, a in layers.items()}
+        with pytest.raises(InputError, match=r"holds 2 networks: the kernel of conv1_1.*save one"):
+            names.sort_arrays(twice, "a file")
+    found = names.sort_arrays(layers, "a file")
+    assert (found.preprocessing, found.certain) == ("caffe", True)
+    of_torch = {name: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a for name, a in layers.items()}
+    found = names.sort_arrays(of_torch, "a file")
+    assert (found.preprocessing, found.certain) == ("torchvision", False)
+    of_keras = {f"block{name[4]}_conv{name[6:]}": array for name, array in layers.items()}
+    assert names.sort_arrays(of_keras, "a file").certain
 
 
 def test_without_any_source_the_reasons_are_told(cache, monkeypatch):

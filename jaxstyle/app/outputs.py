@@ -28,7 +28,7 @@ from jaxstyle.io import (
     save_image,
 )
 from jaxstyle.io.files import describe_error, describe_path
-from jaxstyle.io.json_file import checksum, read_json
+from jaxstyle.io.json_file import ForeignError, checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
 _Location: TypeAlias = tuple[object, str]
@@ -298,9 +298,11 @@ def _is_edited(path: Path) -> bool:
     """Whether jaxstyle wrote this JSON and somebody changed it. Text that is no JSON is damage."""
     try:
         content = read_json(path, checked=False)
+        return content.get("checksum") != checksum(content)
+    except ForeignError:  # it may well be JSON, and is none that we write
+        return True
     except InputError:
         return False
-    return content.get("checksum") != checksum(content)
 
 
 def _is_empty(path: Path) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,16 @@ from jaxstyle.io.files import describe_error, describe_path, open_source, write_
 from jaxstyle.io.ownership import GENERATOR
 
 _MAXIMUM_BYTES = 2**24  # the JSON of a run of many steps has some megabytes
+_MAXIMUM_TOML = 2**16  # bytes; a recipe has one or two thousand
+_MAXIMUM_DOTS = 200  # in a line of TOML
+
+
+class ForeignError(InputError):
+    """JSON or TOML that jaxstyle never writes: nested too deeply, or with a key twice."""
+
+
+def _foreign(message: str) -> InputError:
+    return ForeignError(message)
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
@@ -36,9 +47,57 @@ def checksum(content: Mapping[str, Any]) -> str:
 
     Args:
         content: what JSON can hold.
+
+    Raises:
+        InputError: if it is nested too deeply.
     """
     fields = {key: value for key, value in content.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(fields, sort_keys=True)
+    except RecursionError:
+        raise _foreign("it is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON.
+
+    Args:
+        text: of one value.
+
+    Raises:
+        InputError: if an object has a key twice, or it is nested too deeply.
+        ValueError: if it is not JSON.
+    """
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        built = dict(pairs)
+        if len(built) < len(pairs):
+            (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+            raise _foreign(f"it has the key {twice!r:.60} twice")
+        return built
+
+    try:
+        return json.loads(text, object_pairs_hook=build)
+    except RecursionError:
+        raise _foreign("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parses TOML.
+
+    Args:
+        text: of a recipe, or of one value.
+
+    Raises:
+        ValueError: if it is not TOML, or so large or with so many dots in a line that it is none
+            of ours: the time and memory of `tomllib` grow with the square of a key's parts.
+    """
+    if len(text) > _MAXIMUM_TOML:
+        raise ValueError(f"more than {_MAXIMUM_TOML} characters")
+    if max(line.count(".") for line in text.split("\n")) > _MAXIMUM_DOTS:
+        raise ValueError(f"a line with more than {_MAXIMUM_DOTS} dots")
+    return tomllib.loads(text)
 
 
 def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str, Any]:
@@ -53,7 +112,7 @@ def read_json(path: str | os.PathLike[str], *, checked: bool = True) -> dict[str
             wrote it.
     """
     name = describe_path(path)
-    content = read_table(path, name, json.loads)
+    content = read_table(path, name, parse_json)
     if checked:
         check_unchanged(content, name)
     return content
@@ -67,7 +126,7 @@ def read_table(
     Args:
         path: a file.
         name: of the file, for messages.
-        parse: `json.loads` or `tomllib.loads`.
+        parse: `parse_json` or `parse_toml`.
 
     Raises:
         InputError: if the file cannot be read, is too large, or holds anything else.
@@ -79,9 +138,11 @@ def read_table(
             raise InputError(f"cannot read {name} ({describe_error(error)})") from None
     if len(data) > _MAXIMUM_BYTES:
         raise InputError(f"{name} is too large")
-    kind = "TOML" if parse is tomllib.loads else "JSON"
+    kind = "TOML" if parse is parse_toml else "JSON"
     try:
         content = parse(data.decode())
+    except ForeignError as error:
+        raise _foreign(f"{name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
     if not isinstance(content, dict):
@@ -97,13 +158,17 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
         name: of the file, for the message.
 
     Raises:
-        InputError: if the content has changed.
+        InputError: if the content has changed, or is nested too deeply.
     """
     marked = any(
         isinstance(each, str) and each.startswith("jaxstyle ") for each in content.values()
     )
     ours = marked or "generator" in content or "checksum" in content
-    if ours and content.get("checksum") != checksum(content):
+    try:
+        is_changed = ours and content.get("checksum") != checksum(content)
+    except ForeignError:
+        raise _foreign(f"{name}: it is nested too deeply") from None
+    if is_changed:
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not match; if you edited it, "
             'remove its "generator" and "checksum"'

@@ -15,6 +15,8 @@ from jaxstyle.io.files import check_source, describe_error, describe_path
 from jaxstyle.io.manifest_rows import ManifestErrors, Row, parse_rows
 
 _MAXIMUM_BYTES = 2**28
+_MAXIMUM_PATH, _MAXIMUM_NAME = 4095, 255  # bytes, on Linux; other systems have no larger limits
+_MAXIMUM_DEPTH = 256  # each folder is looked at
 
 
 def read_manifest(
@@ -81,6 +83,15 @@ def check_paths(
     """
     inside = real_folder(output_dir)
     places = _finder()
+    long = {
+        row.line: problem
+        for row in rows
+        for path in (inside / row.output, *row.files)
+        if (problem := _problem_of(path)) is not None
+    }
+    for line, problem in long.items():
+        errors.add(line, problem)
+    rows = [row for row in rows if row.line not in long]
     taken: dict[str, tuple[int, Path]] = {}
     sources = {
         str(place).casefold() for row in rows for path in row.files for place in places(path)
@@ -112,6 +123,18 @@ def check_paths(
             for path in row.files:
                 if not _are_below(places(path), below):
                     errors.add(row.line, f"{describe_path(path)} is not below {root}")
+
+
+def _problem_of(path: Path) -> str | None:
+    """Returns what is wrong with the length of a path, or None."""
+    size = len(os.fsencode(path))
+    if size <= _MAXIMUM_NAME:
+        return None
+    if size > _MAXIMUM_PATH or len(path.parts) > _MAXIMUM_DEPTH:
+        return f"the path {str(path)!r:.90} is too long; shorten it"
+    if any(len(os.fsencode(name)) > _MAXIMUM_NAME for name in path.parts):
+        return f"{str(path)!r:.90} has a name of more than {_MAXIMUM_NAME} bytes; shorten it"
+    return None
 
 
 def _finder() -> Callable[[Path], list[Path]]:

@@ -3,6 +3,7 @@
 Both are given as files, folders and patterns such as `photos/*.jpg`. What is hidden is left out.
 """
 
+import contextlib
 import glob
 import logging
 import os
@@ -78,9 +79,10 @@ def _texts(given: str | Sequence[str]) -> Sequence[str]:
 
 def _with_places(found: Sequence[tuple[Path, Path | None]]) -> list[tuple[Path, str]]:
     """Returns each file once, with its place below the output folder, without a suffix."""
-    files: dict[Path, Path | None] = {}
+    once: dict[str, tuple[Path, Path | None]] = {}
     for path, folder in found:
-        files.setdefault(path, folder)
+        once.setdefault(os.path.realpath(path), (path, folder))
+    files = dict(once.values())
     own = {
         path: (path.relative_to(folder) if folder else Path(path.name)).with_suffix("")
         for path, folder in files.items()
@@ -106,7 +108,7 @@ def _find(text: str, output_dir: str | os.PathLike[str]) -> list[tuple[Path, Pat
     if folder is not None:
         found = sorted(_below(folder))
     else:
-        found = sorted(path for path in glob.glob(_pattern(text), recursive=True) if _is_file(path))
+        found = _once(sorted(path for path in _matches(_pattern(text)) if _is_file(path)))
     if not re.search(r"\.[^.*?\[\]/]+$", text) or folder is not None:
         others = [path for path in found if Path(path).suffix.lower() not in _SUFFIXES]
         found = [path for path in found if Path(path).suffix.lower() in _SUFFIXES]
@@ -171,6 +173,47 @@ def _below(folder: Path) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         yield from filter(_is_file, (os.path.join(parent, name) for name in names))
+
+
+def _once(paths: Sequence[str]) -> list[str]:
+    """Returns each file once, by the shortest of its paths."""
+    best: dict[str, str] = {}
+    for path in sorted(paths, key=lambda path: (path.count("/"), os.path.islink(path))):
+        best.setdefault(os.path.realpath(path), path)
+    return sorted(best.values())
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yields a folder and those below that are not hidden, each once, with a slash at the end."""
+    seen = set[str]()
+    waiting, links = [top], list[str]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop()
+        if (real := os.path.realpath(folder)) in seen:
+            continue
+        seen.add(real)
+        yield folder
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.is_dir() and not entry.name.startswith("."):
+                    found = links if entry.is_symlink() else waiting
+                    found.append(f"{folder}{entry.name}/")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """Yields the paths that a pattern matches; `**` enters each folder once, through its own name.
+
+    The links that `glob` follows may lead in circles.
+    """
+    parts = pattern.split("/")
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    at = parts.index("**")
+    head, tail = "/".join([*parts[:at], ""]), "/".join(parts[at + 1 :])
+    for top in glob.iglob(head) if head else [""]:
+        for folder in _folders(top):
+            yield from _matches(glob.escape(folder) + (tail or "*"))
 
 
 def _pattern(text: str) -> str:

@@ -7,15 +7,16 @@ and spreadsheets write them: other separators, capitals, columns of somebody's o
 import csv
 import dataclasses
 import io
-import json
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxstyle.io.errors import InputError, closest
+from jaxstyle.io.json_file import parse_json
 
 COLUMNS: Mapping[str, str] = {
     "content": "the photo",
@@ -40,7 +41,9 @@ _REQUIRED = ("content", "style", "output")
 _TABLES = (".csv", ".tsv", ".txt")
 _JSON_LINES = (".jsonl", ".ndjson")
 _MAXIMUM_CELL = 2**16
+_MAXIMUM_VALUES = 1000  # columns of a row, and values of a list
 _REPORTED = 20
+_WARNED = 9
 
 _logger = logging.getLogger("jaxstyle")
 
@@ -124,14 +127,16 @@ def parse_rows(text: str, path: Path, name: str, errors: ManifestErrors) -> list
     return rows
 
 
-def _warn_of(unknown: Iterable[str], name: str) -> None:
+def _warn_of(unknown: Collection[str], name: str) -> None:
     """Warns of columns that are not used."""
-    for column in unknown:
+    for column in itertools.islice(unknown, _WARNED):
         if re.fullmatch(r"|unnamed:_\d+", column):
             shown, hint = "a column without a name", ": pandas' to_csv(index=False) leaves it out"
         else:
             shown, hint = f"column {column!r:.60}", closest(column, COLUMNS)
         _logger.warning("%s: %s is not used%s", name, shown, hint)
+    if len(unknown) > _WARNED:
+        _logger.warning("%s: and %d more columns are not used", name, len(unknown) - _WARNED)
 
 
 def _column(name: object) -> str:
@@ -177,21 +182,38 @@ def _read_csv(
             pairs = zip(header, map(str.strip, values), strict=True)
             filled = {column: value for column, value in pairs if value}
             comma = separator != ","  # which is then that of decimals
-            yield line, {name: _parsed(name, value, comma) for name, value in filled.items()}
+            try:
+                found = {each: _parsed(each, value, comma) for each, value in filled.items()}
+            except InputError as error:
+                errors.add(line, error)
+                continue
+            yield line, found
     except csv.Error as error:
         line = start + reader.line_num
         raise InputError(f"{name} is not CSV in line {line}: {error}") from None
 
 
 def _parsed(column: str, text: str, comma: bool) -> Any:
-    """Returns the value of a cell; a decimal `comma` becomes a point."""
+    """Returns the value of a cell; a decimal `comma` becomes a point.
+
+    Raises:
+        InputError: for a comma that may as well separate thousands.
+    """
     values = text.split("|") if column in _LISTS else [text]
     if comma and column in _NUMBERS:
+        for value in map(str.strip, values):
+            if re.search(r"(?<![\d.,])[1-9]\d{0,2},\d{3}$", value):
+                whole, point = value.replace(",", ""), value.replace(",", ".")
+                raise InputError(
+                    f"{column} {value!r:.60} has two meanings: write {whole} or {point}"
+                )
         values = [re.sub(r"(?<=\d),(?=\d+$)", ".", value.strip()) for value in values]
     return values if column in _LISTS else values[0]
 
 
 def _check_header(header: Sequence[str], name: str) -> None:
+    if len(header) > _MAXIMUM_VALUES:
+        raise InputError(f"{name} has {len(header)} columns; give at most {_MAXIMUM_VALUES}")
     for column in header:
         if column in COLUMNS and header.count(column) > 1:
             raise InputError(f"{name} has the column {column} twice")
@@ -207,18 +229,25 @@ def _read_jsonl(text: str, errors: ManifestErrors) -> Iterator[tuple[int, Mappin
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(line)
+        except ValueError as error:
             errors.add(number, f"not JSON: {error}")
             continue
         if not isinstance(values, Mapping):
             errors.add(number, "not an object such as {'content': ..., 'style': ..., ...}")
             continue
+        if len(values) > _MAXIMUM_VALUES:
+            errors.add(number, f"has {len(values)} columns; give at most {_MAXIMUM_VALUES}")
+            continue
+        columns = [_column(name) for name in values]
+        if twice := [each for each in columns if each in COLUMNS and columns.count(each) > 1]:
+            errors.add(number, f"has the column {twice[0]} twice")
+            continue
         # NaN is an empty cell of pandas.
         filled = {
             _column(name): value
             for name, value in values.items()
-            if value is not None and str(value) != "nan"
+            if value is not None and not (isinstance(value, float | str) and str(value) == "nan")
         }
         yield (
             number,
@@ -260,6 +289,8 @@ def _row(line: int, values: Mapping[str, Any], folder: Path, errors: ManifestErr
 def _problem_of(values: Mapping[str, Any]) -> str | None:
     """Returns what is wrong with the values of a row, or None."""
     for column, value in values.items():
+        if column in _LISTS and len(value) > _MAXIMUM_VALUES:
+            return f"{column} has {len(value)} values; give at most {_MAXIMUM_VALUES}"
         for each in value if column in _LISTS else [value]:
             if not isinstance(each, str | int | float) or isinstance(each, bool):
                 return f"{column} must be a text or a number"
@@ -280,7 +311,8 @@ def _problem_of(values: Mapping[str, Any]) -> str | None:
 def _file(folder: Path, text: str) -> Path:
     """Returns the path of a file that a row reads; a backslash of Windows separates folders."""
     path = folder / text
-    if os.sep == "/" and "\\" in text and not os.path.lexists(path):
+    is_relative = not text.startswith("\\")  # otherwise it would be below the root
+    if os.sep == "/" and is_relative and "\\" in text and not os.path.lexists(path):
         other = folder / text.replace("\\", "/")
         return other if os.path.lexists(other) else path
     return path

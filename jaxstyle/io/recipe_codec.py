@@ -5,10 +5,8 @@ The fields' type hints say what each setting may hold, so a new field needs no c
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ import numpy as np
 from jaxstyle import pyramid, terms
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.json_file import check_unchanged, read_table
+from jaxstyle.io.json_file import check_unchanged, parse_json, parse_toml, read_table
 from jaxstyle.network.vgg import VGG, VGG16, VGG19
 from jaxstyle.recipes import Recipe
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
@@ -122,7 +120,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """
     name = f"recipe {describe_path(path)}"
     toml = os.fsdecode(path).lower().endswith(".toml")
-    settings = read_table(path, name, tomllib.loads if toml else json.loads)
+    settings = read_table(path, name, parse_toml if toml else parse_json)
     if isinstance(settings.get("recipe"), Mapping):
         check_unchanged(settings, name)
         settings = settings["recipe"]
@@ -150,8 +148,8 @@ def override(recipe: Recipe, texts: Sequence[str]) -> Recipe:
 
 def _parse(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        return parse_toml(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return None if text in ("none", "None", "null") else text
 
 

@@ -40,7 +40,8 @@ def convert(
         output: the `.safetensors` file to write. By default one in the cache, named after `path`
             and its content. Only converted weights are overwritten.
         preprocessing: what the weights were trained with. By default the file's hash or its
-            biases say so; other files with torch's names need it, and all others are Caffe's.
+            biases say so; other files with torch's names or torch's kernels, `(out, in, 3, 3)`,
+            need it, unless their names are Keras'; all others are Caffe's.
         default: make it the default from now on, in place of another one. A file of the cache
             becomes the default without being converted again.
 

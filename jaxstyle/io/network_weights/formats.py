@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ from jaxstyle.io.network_weights.torch_file import read_torch
 _MAX_FILE = 2**31  # bytes
 _MAX_ARRAYS = 2**28  # bytes of all arrays; VGG19's convolutions have 160 MB in float64
 _MAX_ITEMS = 10_000  # groups and arrays of an HDF5 file
+_MAX_CHUNKS = 4096  # of an array in an HDF5 file
+_MAX_HEADER = 10_000  # bytes of an array's header in an .npz file, as NumPy has it
 
 
 FORMAT = "jaxstyle-vgg19-sealed"
@@ -151,11 +154,37 @@ def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
                 if item.is_virtual or item.external:
                     raise InputError(f"dataset {name!r:.60} is virtual or external")
                 _check_shape(name, item.shape, item.dtype, arrays)
+                _check_chunks(name, item)
                 arrays[name] = item[()]
 
     with h5py.File(io.BytesIO(data), "r") as file:
         walk(file, "", 0)
     return arrays
+
+
+def _check_chunks(name: str, item: Any) -> None:
+    """Refuses a dataset whose chunks are larger than itself, as stored or when they unpack."""
+    from h5py import h5z  # noqa: PLC0415
+
+    if item.chunks is None:
+        return
+    number = math.prod(item.chunks)
+    settings = item.id.get_create_plist()
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    known = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32}
+    if not known.issuperset(filters) or len(set(filters)) < len(filters):
+        raise InputError(f"dataset {name!r:.60} is compressed by other means than gzip")
+    if number > max(2 * item.size, 2**16) or item.id.get_num_chunks() > _MAX_CHUNKS:
+        raise InputError(f"dataset {name!r:.60} has too large or too many chunks")
+    most = number * item.dtype.itemsize + 64  # with a checksum
+    for i in range(item.id.get_num_chunks()):
+        _, stored = item.id.read_direct_chunk(item.id.get_chunk_info(i).chunk_offset)
+        # HDF5 itself unpacks a chunk to whatever size its bytes say.
+        if (
+            h5z.FILTER_DEFLATE in filters
+            and len(zlib.decompressobj().decompress(stored, most)) >= most
+        ):
+            raise InputError(f"dataset {name!r:.60} unpacks to more than its size")
 
 
 def _check_shape(name: str, shape: tuple[int, ...], dtype: Any, arrays: Arrays) -> None:
@@ -182,7 +211,12 @@ def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
                     (1, 0): np.lib.format.read_array_header_1_0,
                     (2, 0): np.lib.format.read_array_header_2_0,
                 }[version]
-                shape, fortran, dtype = read_header(member)
+                prefix = member.read(2 * version[0])
+                length = int.from_bytes(prefix, "little")
+                if length > _MAX_HEADER or name in arrays:
+                    raise InputError(f"array {name!r:.60} is there twice, or has a huge header")
+                header = io.BytesIO(prefix + member.read(length))
+                shape, fortran, dtype = read_header(header)
                 _check_shape(name, shape, dtype, arrays)
                 content = member.read(math.prod(shape) * dtype.itemsize)
             array = np.frombuffer(content, dtype)  # raises for objects
@@ -198,6 +232,8 @@ def _read_mat(data: bytes) -> Weights:
             continue
         pair = layer.get("weights") or (layer["filters"], layer["biases"])
         for kind, array in zip(("kernel", "bias"), pair, strict=True):
+            if f"{name}.{kind}" in arrays:
+                raise InputError(f"it has the layer {name} twice; save one network")
             # MATLAB has no vectors, and drops trailing dimensions of 1.
             arrays[f"{name}.{kind}"] = array if kind == "kernel" else array.ravel()
     weights = sort_arrays(arrays, "a MatConvNet file")

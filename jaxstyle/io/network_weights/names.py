@@ -97,7 +97,13 @@ def sort_arrays(arrays: Arrays, source: str) -> Weights:
         weights = _sort_named(_rename(arrays), source)
         original = has_original_biases(weights.params)
         return weights if original else weights._replace(preprocessing="torchvision", certain=False)
-    return _sort_named(arrays, source)
+    weights = _sort_named(arrays, source)
+    of_keras = any((found := _NAME.search(name)) and found["a"] for name in arrays)
+    of_torch = any(each.ndim == 4 and each.shape[2:] == (3, 3) for each in arrays.values())
+    if of_torch and not of_keras and not has_original_biases(weights.params):
+        # Torch's kernels by the names of Caffe's layers: they may be torchvision's, renamed.
+        return weights._replace(preprocessing="torchvision", certain=False)
+    return weights
 
 
 def _restore(arrays: Arrays) -> Arrays:
@@ -157,6 +163,8 @@ def _sort_named(arrays: Arrays, source: str) -> Weights:
         kind = "kernel" if _KERNEL.search(rest) else "bias" if _BIAS.search(rest) else None
         # Keras 3 numbers the variables of a layer: 0 is the kernel, 1 the bias.
         kind = kind or {"0": "kernel", "1": "bias"}.get(rest.rpartition("/")[2])
+        if kind and kind in found[layer]:
+            raise InputError(f"it holds 2 networks: the {kind} of {layer} is there twice; save one")
         if kind:
             found[layer][kind] = array
     if {layer for layer, both in found.items() if not both} == {"conv3_4", "conv4_4", "conv5_4"}:
