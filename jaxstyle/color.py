@@ -45,7 +45,7 @@ def luminance_only(image: jax.Array, content: jax.Array) -> jax.Array:
         raise ValueError(f"image of shape {image.shape}, but the content has {content.shape}")
     dtype = sum_dtype(image, content)
     wide = content.astype(dtype)
-    # Adding grey changes the luma and keeps the chroma.
+    # Adding gray changes the luma and keeps the chroma.
     luma = jnp.asarray(_RGB_TO_YIQ[0], dtype)
     change = _matmul(image.astype(dtype) - wide, luma)
     return (wide + change[..., None]).astype(image.dtype)
@@ -62,7 +62,7 @@ def match_color(
     """Gives `style` the mean and covariance of the colors of `content`, by a linear map.
 
     Half a step of 8 bits, squared, is added to the diagonals of the covariances. So the map and
-    its derivatives are finite for grey and flat pictures too.
+    its derivatives are finite for gray and flat pictures too.
 
     Args:
         style: `(h, w, 3)` floating-point sRGB in [0, 1].
@@ -122,7 +122,7 @@ def _symmetric_root_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     """Solves `R dR + dR R = dA`.
 
-    The derivative of `eigh` is infinite where eigenvalues are equal: for grey or flat pictures,
+    The derivative of `eigh` is infinite where eigenvalues are equal: for gray or flat pictures,
     and where channels are independent.
     """
     root = _symmetric_root(*primals)

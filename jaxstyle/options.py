@@ -66,6 +66,14 @@ class StylizeOptions(TypedDict, total=False):
 
 _DEFAULTS: dict[str, Any] = {**dict.fromkeys(StylizeOptions.__annotations__), "recipe": DEFAULT}
 _PLACE = "**options: see `StylizeOptions`."
+# What other programs take as an argument, and where it is here.
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("steps", "num_steps", "iterations"), "; write solver=jaxstyle.LBFGS(num_steps=...)"
+    ),
+    **dict.fromkeys(("size", "image_size"), "; load the pictures with load_image(path, size=...)"),
+    "seed": "; write key=jax.random.key(...)",
+}
 
 
 def lists_options(function: _Function) -> _Function:
@@ -105,10 +113,10 @@ def resolve_options(function: Callable[..., Any], options: Mapping[str, Any]) ->
         if name not in _DEFAULTS:
             valid = list(inspect.signature(function).parameters)
             close = difflib.get_close_matches(name, valid, n=1)
+            hint = "".join(f"; did you mean {each!r}?" for each in close)
             raise TypeError(
                 f"{function.__name__}() got an unexpected keyword argument {name!r}"
-                + "".join(f"; did you mean {each!r}?" for each in close)
-                + f"; its arguments are {', '.join(valid)}"
+                f"{_ELSEWHERE.get(name, hint)}; its arguments are {', '.join(valid)}"
             )
     resolved = {**_DEFAULTS, **options}
     recipe = resolved["recipe"]

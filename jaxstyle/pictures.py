@@ -95,14 +95,14 @@ def _shape_advice(shape: tuple[int, ...], rank: int) -> str:
         shape = shape[1:]
     elif len(shape) == 3 and rank == 4 and shape[-1] == 3:
         found.append("one picture for all pairs must be repeated for each")
-    channels = {rank: shape[-1:], rank - 1: (1,)}.get(len(shape), ())
+    channels = {rank: shape[-1:], rank - 1: () if shape[-1:] == (3,) else (1,)}.get(len(shape), ())
     if len(shape) == rank and shape[-1] > 4 and shape[-3] <= 4:
         found.append("channels come last: use jnp.moveaxis(jnp.asarray(image), -3, -1)")
         channels = shape[-3:-2]
     if channels == (4,):
         found.append("it looks like RGBA: leave the alpha out, image[..., :3]")
     elif channels in ((1,), (2,)):
-        found.append("it looks grey: repeat it for the three channels")
+        found.append("it looks gray: repeat it for the three channels")
     return "; ".join(found or ["height, width, and the channels red, green and blue"])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 # Before JAX is imported.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_llvm_disable_expensive_passes=true"
     + " --xla_cpu_use_fusion_emitters=false"
     * (importlib.metadata.version("jaxlib") < "0.11")
 )

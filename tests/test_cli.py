@@ -21,6 +21,7 @@ from jaxstyle import recipes
 from jaxstyle.app.cli.arguments import join_repeated, options_of
 from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
 from jaxstyle.io import describe_recipe
+from jaxstyle.io.sources import write_object
 from jaxstyle.recipes import RECIPES
 
 
@@ -678,6 +679,61 @@ def test_from_stdin_to_stdout(tmp_path, pair, params_file, small_recipe, capsys,
         assert main(["stylize", "-", style, "-o", "-", *words]) == 2
         assert message in capsys.readouterr().err
         assert stdout.buffer.getvalue() == b""
+    # Closed by the shell: there is none.
+    for name, message in (("stdin", "stdin, which is closed"), ("stdout", "stdout, which is clo")):
+        monkeypatch.setattr(sys, "stdin", Pipe(Path(content).read_bytes()))
+        monkeypatch.setattr(sys, "stdout", Pipe())
+        monkeypatch.setattr(sys, name, None)
+        assert main(["stylize", "-", style, "-o", "-", *words]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    # A picture that came from stdin is repeated from a file of that name.
+    monkeypatch.setattr(sys, "stdin", Pipe(Path(content).read_bytes()))
+    monkeypatch.setattr(sys, "stdout", Pipe())
+    assert main(["stylize", "-", style, "-o", "piped.png", "--quiet", *words]) == 0
+    metadata = json.loads((tmp_path / "piped.json").read_text())
+    assert (metadata["content"], metadata["files"]["content"]["path"]) == ("-", "-")
+    capsys.readouterr()
+    assert main(["repeat", "piped.json", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "came from stdin: save it as a file named stdin next to the JSON" in said
+    assert said.count("\n") == 1
+    (tmp_path / "stdin").write_bytes(Path(content).read_bytes())
+    assert main(["repeat", "piped.json", "--quiet"]) == 0
+    assert (tmp_path / "piped-again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stylize", "PHOTO", "STYLE", "-o", "./-"], "extension"),
+        (["stylize", "PHOTO", "STYLE", "--report", "-"], "--report - is no folder"),
+        (["stylize", "PHOTO", "STYLE", "--checkpoint", "-"], "--checkpoint - is no folder"),
+        (["features", "PHOTO", "-o", "-"], "--output-dir - is no folder"),
+        (["batch", "--contents", "PHOTO", "--styles", "STYLE", "-o", "-"], "--output-dir - is no"),
+    ],
+)
+def test_only_a_dash_is_stdout(words, message, tmp_path, pair, params_file, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    names = dict(zip(("PHOTO", "STYLE"), pair, strict=True))
+    assert main([*[names.get(word, word) for word in words], "--params", params_file]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_raw_file_on_a_full_disk_stays_open():
+    """With PYTHONUNBUFFERED, stdout's file is a raw one."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left"):
+                write_object(full, bytes(100_000))
+        assert not full.closed
 
 
 def test_the_photos_own_size(tmp_path, pair, params_file, small_recipe, monkeypatch):

@@ -33,8 +33,9 @@ import jaxstyle.io.image_writer as image_writer_module
 import jaxstyle.io.images as images_module
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import check_target, write_atomically
+from jaxstyle.io.image_pixels import resize
 from jaxstyle.io.image_writer import check_writable, contact_sheet, save_image
-from jaxstyle.io.images import MAX_PIXELS, load_image, read_shape
+from jaxstyle.io.images import MAX_PIXELS, load_image, read_picture, read_shape
 from jaxstyle.io.ownership import is_ours
 
 PHOTOS = sorted((Path(__file__).parents[2] / "shared" / "images").glob("*/*.jpg"))
@@ -325,6 +326,38 @@ def test_a_mask_on_a_transparent_layer(
     assert not caplog.records
     Image.fromarray(pixels[..., :1].repeat(3, -1)).save(tmp_path / "y.png")
     np.testing.assert_array_equal(load_image(tmp_path / "y.png", background=0.0), 1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "color", "row", "key", "alpha"),
+    [
+        (2, 0, b"\x1b", (3,), [1, 1, 1, 0]),
+        (2, 0, b"\x1b", (1,), [1, 0, 1, 1]),
+        (4, 0, b"\x05\xaf", (15,), [1, 1, 1, 0]),
+        (4, 0, b"\x05\xaf", (5,), [1, 0, 1, 1]),
+        (8, 0, b"\0\x55\xaa\xff", (255,), [1, 1, 1, 0]),
+        (16, 2, struct.pack(">6H", 0x100, 0, 0, 0, 0, 0), (0x100, 0, 0), [0, 1]),
+        (16, 2, struct.pack(">6H", 9, 9, 9, *[65535] * 3), (65535,) * 3, [1, 0]),
+    ],
+)
+def test_the_transparent_color_has_the_depth_of_the_file(
+    depth: int, color: int, row: bytes, key: tuple[int, ...], alpha: list[int]
+) -> None:
+    extra = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    found = read_picture(png(len(alpha), 1, depth, color, b"\0" + row, extra))
+    np.testing.assert_array_equal(found.alpha, [alpha])
+
+
+def test_the_transparent_color_leaves_no_halo_in_a_draft() -> None:
+    pixels = np.zeros((512, 512, 3), np.uint8)
+    pixels[..., 1] = 255
+    pixels[100:401, 100:401] = 255, 0, 0
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", transparency=(0, 255, 0))
+    image, alpha, _ = read_picture(buffer.getvalue(), size=64, draft=True)
+    assert alpha is not None
+    assert (alpha.min(), alpha.max()) == (0, 1)
+    assert image[alpha > 0.01, 1].max() < 0.01
 
 
 def test_transparent_colours_of_png_and_gif(tmp_path: Path) -> None:
@@ -755,7 +788,7 @@ def test_honest_tiffs_of_several_pages_or_tiles_are_read(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "kind",
-    ["png text", "png unknown", "png pixels", "jpg exif", "jpg comment", "gif comment"],
+    ["png text", "png unknown", "png pixels", "jpg exif", "jpg comment", "gif comment", "gif end"],
 )
 def test_millions_of_empty_parts_are_not_read(tmp_path: Path, kind: str) -> None:
     """Decoders take some microseconds for each, and for EXIF a time that grows with its square."""
@@ -768,6 +801,7 @@ def test_millions_of_empty_parts_are_not_read(tmp_path: Path, kind: str) -> None
         "jpg exif": (b"\xff\xe1\0\x70Exif\0\0" + bytes(104), 2),
         "jpg comment": (b"\xff\xfe\0\3x", 2),
         "gif comment": (b"!\xfe\1x\0", data.find(b",\0\0\0\0", 13)),
+        "gif end": (b"!\xfe\1x\0", len(data) - 1),
     }[kind]
     path = tmp_path / "x"
     path.write_bytes(data[:at] + small * (4_000_000 // len(small)) + data[at:])
@@ -777,6 +811,57 @@ def test_millions_of_empty_parts_are_not_read(tmp_path: Path, kind: str) -> None
     assert time.monotonic() - start < 1
     path.write_bytes(data[:at] + small * 200 + data[at:])  # an honest number
     assert load_image(path).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize("between", [b"", b"\xff\xfe\0\4\xff\xd9"])
+def test_a_jpeg_of_thousands_of_scans_is_not_decoded(between: bytes) -> None:
+    """The comment between two scans seems to hold the end of the image."""
+    buffer = io.BytesIO()
+    Image.fromarray(noise(64, 64, 3)).save(buffer, "JPEG", progressive=True)
+    data = bytearray(buffer.getvalue())
+    assert read_picture(bytes(data)).image.shape == (64, 64, 3)
+    at = data.rfind(b"\xff\xda")
+    scan = between + data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")] + bytes(4)
+    few, many = (bytes(data[:at] + scan * count + b"\xff\xd9") for count in (50, 2000))
+    assert read_picture(few).image.shape == (64, 64, 3)
+    fails(load_image, many, match="too many small parts")
+    frame = few.find(b"\xff\xc2")
+    large = few[: frame + 5] + struct.pack(">HH", 11_000, 11_000) + few[frame + 9 :]
+    for read in (load_image, read_shape):
+        fails(read, large + bytes(600_000), match="too many small parts")
+
+
+@pytest.mark.parametrize("tag", [273, 324])
+def test_a_tiff_of_very_many_strips_is_not_read(tag: int) -> None:
+    count = 70_000
+    entries = struct.pack("<HHIIHHII", 256, 4, 1, 4, tag, 4, count, 38)
+    data = struct.pack("<2sHIH", b"II", 42, 8, 2) + entries + bytes(4) + bytes(4 * count)
+    fails(load_image, data, match="too many small parts")
+
+
+def test_a_few_bytes_do_not_become_gigabytes() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(buffer, "WEBP", lossless=True)
+    data = bytearray(buffer.getvalue())
+    at = data.find(b"VP8L") + 9
+    data[at : at + 4] = struct.pack("<I", 8999 | 8999 << 14)
+    for read, empty in itertools.product(
+        (load_image, read_shape), (data, png(9000, 9000, 8, 2, b""))
+    ):
+        message = fails(read, bytes(empty), match=r"81 million pixels in only \d+ bytes")
+    assert "make the image smaller" in message
+    # As few bytes as a flat drawing has: it is decoded, and found to be empty.
+    filled = png(9000, 9000, 8, 2, b"", chunk(b"abCd", bytes(200_000)))
+    assert read_shape(filled) == (9000, 9000)
+    assert read_shape(png(7000, 7000, 8, 2, b"")) == (7000, 7000)
+    assert read_shape(png(13_000, 9000, 1, 0, b"", chunk(b"abCd", bytes(60_000)))) == (9000, 13_000)
+
+
+def test_rows_are_resized_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plane, alpha = noise(50, 40, 2).transpose(2, 0, 1)
+    whole = resize(plane, alpha, 1.0, (20, 30))
+    monkeypatch.setattr(image_pixels_module, "_PIXELS_AT_ONCE", 120)
+    np.testing.assert_array_equal(resize(plane, alpha, 1.0, (20, 30)), whole)
 
 
 def test_a_slow_picture_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -909,7 +994,8 @@ def test_own_limit_holds_where_pillow_has_none(
 
 def test_large_but_allowed_header_leaks_no_warning(tmp_path: Path) -> None:
     """Pillow warns from 89 million pixels on; here warnings are errors."""
-    (tmp_path / "x.png").write_bytes(png(10_000, 10_000, 1, 0, b""))
+    filling = chunk(b"abCd", bytes(50_000))
+    (tmp_path / "x.png").write_bytes(png(10_000, 10_000, 1, 0, b"", filling))
     before = list(warnings.filters)
     fails(load_image, tmp_path / "x.png", match="damaged")
     assert warnings.filters == before
@@ -997,7 +1083,7 @@ def test_out_of_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         raise MemoryError
 
     Image.new("RGB", (2, 2)).save(tmp_path / "x.png")
-    monkeypatch.setattr(images_module, "_resize", exhausted)
+    monkeypatch.setattr(images_module, "resize", exhausted)
     fails(load_image, tmp_path / "x.png", match="does not fit in memory")
 
 
@@ -1175,6 +1261,11 @@ def test_bad_images(tmp_path: Path) -> None:
         fails(save_image, path, np.zeros(shape), match="shape")
     for dtype in (np.uint8, bool, np.int32, complex):
         fails(save_image, path, np.zeros((2, 2, 3), dtype), match="floating point")
+    fails(save_image, path, np.full((2, 2, 3), 255.0), match="up to 255; .* divide it by 255")
+    for alpha in (np.zeros((2, 2), np.uint8), np.zeros((2, 2), bool)):
+        fails(save_image, path, np.zeros((2, 2, 3)), alpha=alpha, match="alpha has type .* / 255")
+    alpha = np.full((2, 2), 255.0)
+    fails(save_image, path, np.zeros((2, 2, 3)), alpha=alpha, match="alpha .* divide it by 255")
     fails(save_image, path, None, match="shape")
     fails(save_image, path, [[1], [2, 3]], match="not an array")
     fails(save_image, path, [[["a", "b", "c"]]], match="floating point")

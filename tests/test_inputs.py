@@ -55,15 +55,15 @@ WRONG_PICTURES = [
     (image() > 0.5, "not bool"),
     (np.moveaxis(image(), -1, 0), "channels come last"),
     (np.concatenate([image(), image()[..., :1]], -1), "RGBA"),
-    (image()[..., 0], "grey"),
-    (image()[..., :1], "grey"),
+    (image()[..., 0], "gray"),
+    (image()[..., :1], "gray"),
     (image()[None], "stylize_batch"),
     (image().astype(jnp.bfloat16), "too coarse"),
     ("photo.jpg", r"\(H, W, 3\), not str; read a file"),
     ((65535 * image()).astype(np.uint16), "not uint16; divide by 65535"),
     ((255 * image()).astype(np.uint8)[None], r"image\[0\].*divide by 255"),
     (np.moveaxis(image(), -1, 0)[None], r"image\[0\].*channels come last"),
-    (image()[None, ..., 0], "channels come last.*grey"),
+    (image()[None, ..., 0], "channels come last.*gray"),
     (image() * 1j, "real part"),
     (image(times=255, plus=-115), "mean color"),
 ]
@@ -557,3 +557,19 @@ def test_pictures_go_straight_to_their_devices():
     whole, shapes = json.loads(done.stdout.splitlines()[-1])
     assert whole == []
     assert shapes == [[8, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("steps", "solver=jaxstyle.LBFGS"), ("size", "load_image"), ("seed", "jax.random.key")],
+)
+def test_arguments_of_other_programs(pair, name, advice):
+    with pytest.raises(TypeError, match=advice):
+        jaxstyle.stylize(NOTHING, *pair, **{name: 2})
+
+
+def test_one_color_picture_for_a_batch_is_not_gray(pair):
+    content, style = pair
+    with pytest.raises(ValueError, match="must be repeated for each") as refused:
+        jaxstyle.stylize_batch(NOTHING, np.stack([content] * 2), style)
+    assert "gray" not in str(refused.value)

@@ -206,15 +206,17 @@ def test_pictures_are_painted_as_by_hand(pair):
     one = jaxstyle.stylize(*pair, **options)
     np.testing.assert_allclose(one.trace, losses, rtol=1e-9)
     best = iterates[1 + int(np.argmin(losses))]
-    np.testing.assert_allclose(one.image, np.clip(best, 0, 1), atol=1e-9)
+    # Adam divides by the size of a gradient, which amplifies rounding where it nearly vanishes. A
+    # step changes a pixel by up to 2e-2.
+    np.testing.assert_allclose(one.image, np.clip(best, 0, 1), atol=1e-7)
 
     tiled = jaxstyle.stylize(*pair, tile=16, **options)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), tiled, one)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7), tiled, one)
 
     contents, styles = np.stack([content, content[::-1]]), np.stack([style, style])
     batch = jaxstyle.stylize_batch(params, contents, styles, **options)
     first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], batch) for i in range(2))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), first, one)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-7), first, one)
     assert float(second.loss) != float(one.loss)
 
     single = jax.tree.map(np.float32, (params, content, style))

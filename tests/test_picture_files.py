@@ -286,6 +286,23 @@ def test_profile_and_resolution_are_written(
     assert is_ours(path)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(
+    "dpi", [300, (300,), (300, 300, 300), (np.nan, 72), (72, -1), (0, 0), (np.inf, 72), "ab", {}]
+)
+def test_a_resolution_that_is_none_is_refused(dpi: Any, bits: int) -> None:
+    with pytest.raises(InputError, match=r"dpi must be two positive numbers.*; try \(300, 300\)"):
+        encode_image("x.png", np.zeros((2, 2, 3)), dpi=dpi, bits=bits)
+
+
+@pytest.mark.parametrize("name", [*(f"x.{each}" for each in WRITTEN), "16.png", "16.tif"])
+def test_a_high_resolution_is_written_or_left_out(name: str) -> None:
+    image, bits = np.zeros((2, 2, 3)), 16 if "16" in name else 8
+    for dpi in ((90_000.0, 90_000.0), (300.0, 90_000.0)):
+        assert read_picture(encode_image(name, image, dpi=dpi, bits=bits)).dpi == dpi
+    assert read_picture(encode_image(name, image, dpi=(1e12, 300), bits=bits)).dpi is None
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_the_resolution_turns_with_the_pixels(tmp_path: Path, kind: str) -> None:
     exif = Image.Exif()

@@ -9,9 +9,10 @@ pytest.importorskip("starlette", reason="no Gradio: pip install '.[web]'")
 
 from starlette.formparsers import MultiPartException
 
-from jaxstyle.app.web import request_filter
+from jaxstyle.app.web import request_filter, uploads
 from jaxstyle.app.web.origins import Origins, check_name, check_root_path
 from jaxstyle.app.web.request_filter import RequestFilter
+from jaxstyle.app.web.uploads import Parts, Uploads
 from jaxstyle.io import InputError
 
 HOST = ("host", "127.0.0.1:7860")
@@ -60,7 +61,7 @@ def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",)
         if not parts:
             return {"type": "http.disconnect"}
         part = parts.pop(0)
-        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+        return {"type": "http.request", "body": part, "more_body": parts not in ([], ["the end"])}
 
     async def send(message):
         sent.append(message)
@@ -214,9 +215,24 @@ def test_the_address_that_the_browser_knows(seen):
     assert forwarded(HOST, *several, method="GET") == [b"paint.example", b"https"]
     assert forwarded(HOST, ("x-gradio-server", "https://evil.example")) == [None, None]
     assert forwarded(HOST, ("x-forwarded-proto", "javascript")) == [None, None]
-    for foreign in ("evil.example", "paint.example, evil.example", "", "paint.example.evil"):
+    for foreign in ("evil.example", "paint.example, evil.example", "", "paint.example.evil",
+                    "6.6.6.6", "6.6.6.6:7860", "[2001:db8::1]", "evil.example\\@paint.example",
+                    "paint.example/evil", "x@paint.example", "paint.example:", "paint.example:1a",
+                    "paint.example?", "paint.example#", "localhost/evil"):  # fmt: skip
         answer, scope = seen("GET", "/", HOST, ("x-forwarded-host", foreign), allow=PROXY)
-        assert (answer[0], scope) == (403, None)
+        assert (answer[0], scope) == (403, None), foreign
+        assert seen("GET", "/", ("host", foreign), allow=PROXY)[0][0] == (
+            200 if foreign[-1:].isdigit() or foreign[:1] == "[" else 403
+        ), foreign
+    # A number is taken from a proxy if it is allowed, or if Host has it anyway.
+    six = ("x-forwarded-host", "6.6.6.6")
+    assert forwarded(HOST, six, method="GET", allow=("6.6.6.6",))[0] == b"6.6.6.6"
+    assert forwarded(("host", "6.6.6.6"), six, method="GET")[0] == b"6.6.6.6"
+    for scheme in ("chrome-extension", "ftp", "data", ""):
+        foreign = ("origin", f"{scheme}://paint.example")
+        assert seen("POST", POSTS[1], HOST, foreign, allow=PROXY)[0][0] == 403
+        own = ("origin", f"{scheme}://{HOST[1]}")
+        assert seen("POST", POSTS[1], HOST, own)[0][0] == 403
 
 
 def test_only_named_websites_may_frame_it(seen):
@@ -265,9 +281,12 @@ def test_root_paths_are_checked():
                         ("https://a.example:1/", "https://a.example:1"),
                         ("http://a.example/b", "http://a.example/b")):  # fmt: skip
         assert check_root_path(given) == kept
-    for given in ("paint", "//evil.example", "ftp://a.example", "/a b", "/a?b", "/a;b", "https://"):
-        with pytest.raises(InputError, match="--root-path"):
+    for given in ("paint", "//evil.example", "ftp://a.example", "/a b", "/a?b", "/a;b", "https://",
+                  "https://[x", "https://[::1", "https://a:99999", "https://:80", "https://a@b/c",
+                  "/..", "/a/../b", "/%2e%2E", "/a//b", "/a\n", "https://a\n/b"):  # fmt: skip
+        with pytest.raises(InputError, match="--root-path") as caught:
             check_root_path(given)
+        assert "\n" not in str(caught.value)
 
 
 def test_streams_are_not_held_back(seen):
@@ -329,8 +348,8 @@ def test_no_more_than_the_quota(tmp_path):
 
 
 def test_the_oldest_uploads_go(ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(request_filter, "_UPLOADS_OF_A_VISITOR", 3)
-    monkeypatch.setattr(request_filter, "_UPLOADS_IN_ALL", 5)
+    monkeypatch.setattr(uploads, "_OF_A_VISITOR", 3)
+    monkeypatch.setattr(uploads, "_IN_ALL", 5)
 
     def kept():
         return sorted(int(path.parent.name) for path in tmp_path.rglob("x.png"))
@@ -347,6 +366,98 @@ def test_the_oldest_uploads_go(ask, tmp_path, monkeypatch):
     assert kept() == [4, 5, 6, 7, 8]
     assert all(path.name in "45678" for path in tmp_path.iterdir())  # no empty folders
     assert ask("POST", POSTS[0], HOST, size=20_000) == 413
+
+
+def test_a_shared_upload_stays_while_somebody_holds_it(tmp_path):
+    held = Uploads(tmp_path, 1000)
+
+    def add(visitor, *names):
+        for name in names:
+            path = tmp_path / name / "x.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(bytes(1000))
+            held.add(json.dumps([str(path)]).encode(), visitor, lambda path: True)
+
+    def kept():
+        return {path.name for path in tmp_path.iterdir()}
+
+    add("a", "same")
+    add("b", "same", *[f"b{number}" for number in range(12)])
+    assert kept() == {"same", *[f"b{number}" for number in range(12)]}
+    add("a", *[f"a{number}" for number in range(12)])
+    assert "same" not in kept()
+    add("b", "b11")  # again: it counts once
+    assert len(kept()) == 24
+    held.add(b'["/nowhere/x.png"]', "a", lambda path: True)
+    held.add(b"refused", "a", lambda path: True)
+    assert len(kept()) == 24
+
+
+def test_tiny_uploads_are_few(tmp_path):
+    held = Uploads(tmp_path, 64_000_000)
+    for number in range(300):
+        path = tmp_path / str(number) / "x.png"
+        path.parent.mkdir()
+        path.write_bytes(b"1")
+        held.add(json.dumps([str(path)]).encode(), "a", lambda path: True)
+    assert len([*tmp_path.iterdir()]) == 12 * 16
+    assert asyncio.run(held.used()) == 12 * 16 * 2 * 4096
+
+
+@pytest.mark.parametrize("length", [1, 7, 10_000])
+def test_parts_of_a_form_are_counted(length):
+    def too_many(files, content=b"--b --bo"):
+        parts = Parts([(b"content-type", b"multipart/form-data; boundary=bound")])
+        form = (b"--bound\r\n" + content + b"\r\n") * files + b"--bound--\r\n"
+        return [parts.too_many(form[at : at + length]) for at in range(0, len(form), length)][-1]
+
+    assert [too_many(files) for files in (1, 8, 9, 999)] == [False, False, True, True]
+    assert not Parts([]).too_many(b"--" * 100)  # Gradio refuses it
+
+
+def test_an_upload_of_many_files_ends(tmp_path):
+    async def app(scope, receive, send):
+        try:
+            while (await receive())["more_body"]:
+                pass
+        except MultiPartException as error:
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": error.message.encode()})
+
+    form = [HOST, ("content-type", "multipart/form-data; boundary=b")]
+    for body in ([b"--b\r\n"] * 99, [b"--b\r\n" * 99]):
+        body.append("the end")  # who asks for more waits until the visitor goes
+        answer = send_to(gate_of(app, tmp_path), "POST", POSTS[0], form, body=body)
+        assert (answer[0], answer[2]) == (400, "too many files in one upload: send one at a time")
+        assert body == ["the end"]
+
+
+def test_what_a_strange_form_leaves_is_removed(tmp_path):
+    async def app(scope, receive, send):
+        """Gradio's parser writes a file of any field, and answers with those named `files`."""
+        (tmp_path / "tmpabc").write_bytes(b"1")
+        raise TypeError("File is not an instance")
+
+    (tmp_path / "visit-1").mkdir()
+    status, _, text = send_to(gate_of(app, tmp_path), "POST", POSTS[0], [HOST])
+    assert (status, text) == (400, "an upload must be a file\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["visit-1"]
+
+
+def test_only_functions_of_the_page_are_called(tmp_path):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    gate = gate_of(app, tmp_path, functions={0: "paint", 1: "cancel"})
+    for number, expected in (("0", 200), ("1", 200), ("999", 404), ("-1", 404), ("null", 404),
+                             ("true", 404), ('"0"', 404), ("1.0", 404), ("[]", 404)):  # fmt: skip
+        body = [b'{"data": [], "fn_index": ' + number.encode() + b"}"]
+        status, _, text = send_to(gate, "POST", POSTS[1], [HOST], body=body)
+        assert status == expected, number
+    assert json.loads(text)["detail"] == "the page has no such function"
+    for body in (b"[]", b"1", b"{}"):
+        assert send_to(gate, "POST", POSTS[1], [HOST], body=[body])[0] == 404
 
 
 def test_no_upload_on_a_full_disk(ask, monkeypatch):

@@ -54,7 +54,9 @@ def test_a_large_picture_is_reduced_on_arrival(name, options, upload, monkeypatc
     with Image.open(session.content) as kept, Image.open(shown) as thumbnail:
         assert kept.size == thumbnail.size == (144, 192)
         assert np.abs(np.asarray(kept, float) - np.asarray(original, float)).mean() < 3
-    assert not large.exists()
+    assert large.exists()  # another visitor may have sent the same picture
+    other = Session()
+    assert choose("content", large, other, options)[1] == status
     # One that is not large stays as it is.
     small = upload("small.png", 599, 800)
     assert choose("style", small, session, options)[1] == "small.png: 800x599 px"
@@ -73,6 +75,25 @@ def test_nothing_stays_of_a_refused_picture(options, upload, monkeypatch):
     assert files_in(options.folder) == before
     full = dataclasses.replace(options, max_disk=1)
     assert "no room" in choose("content", upload("a.png", 9, 9), session, full)[1]
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{MATHEMATICAL DOUBLE-STRUCK CAPITAL A}", "\u00e9"])
+def test_long_names_are_shortened(letter, options, upload):
+    session, most = Session(), 251 // len(letter.encode())
+    for name in ("content", "style"):
+        file = upload(f"{letter * most}.png", 64, 64)
+        assert choose(name, file, session, options)[0] is not None
+        assert len(getattr(session, name).name.encode()) <= 64
+    job = sessions.make_session_job(options, session, "default", 64, 1, "style", 1, 1, 1)
+    assert len(job.output.name.encode()) <= 125
+    job.output.write_bytes(b"1")
+
+
+def test_messages_do_not_name_the_folder_of_the_server(options):
+    session = Session(folder=options.folder / "visit-1f")
+    inside = session.folder / "0a1b" / "my picture.png"
+    assert sessions.plain(f"cannot write '{inside}'", session) == "cannot write 'my picture.png'"
+    assert str(options.folder) not in sessions.plain(f"{options.folder} is full", session)
 
 
 def test_a_visitor_has_few_results(options, monkeypatch):

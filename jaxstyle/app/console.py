@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
     from jaxstyle.recipes import Recipe
 
 _LINES = 20  # of progress, without a bar
-_RECENT = 10  # entries of a trace to measure the speed from, which changes during a run
+_RECENT = 10  # entries of a trace to measure speed and change from
 _WIDE = 76  # columns that a terminal needs to show the bar itself
 
 
@@ -25,8 +25,10 @@ def print_message(text: str) -> None:
         discard(sys.stderr)
 
 
-def discard(stream: TextIO) -> None:
+def discard(stream: TextIO | None) -> None:
     """Redirects a stream that cannot be written; Python would end with another exit code for it."""
+    if stream is None:  # it was closed before the program began
+        return
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -111,7 +113,7 @@ def _finite(value: Any) -> Any:
 def describe_step(
     trace: Sequence[Mapping[str, Any]], total: int, recipe: "Recipe", shape: tuple[int, ...]
 ) -> str:
-    """Returns the time left, the loss, its change per step, and evaluations per second.
+    """Returns the time left, the loss, its mean change per step, and evaluations per second.
 
     Args:
         trace: entries so far, as in the JSON.
@@ -124,9 +126,9 @@ def describe_step(
     seconds = now["seconds"] - then["seconds"]
     if len(trace) < 2 or seconds <= 0:
         return text
-    before = trace[-2]
-    if before["loss"] != 0 and now["step"] > before["step"]:
-        change = (now["loss"] / before["loss"] - 1) / (now["step"] - before["step"])
+    # A mean, since single steps of L-BFGS rise and fall.
+    if then["loss"] > 0 and now["loss"] > 0 and now["step"] > then["step"]:
+        change = (now["loss"] / then["loss"]) ** (1 / (now["step"] - then["step"])) - 1
         text += f", {100 * change:+.2f}%/step"
     text += f", {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
     work = work_of_steps(recipe, total, shape)

@@ -16,7 +16,7 @@ from jaxstyle.app.loss_weights import parse_style_weights, with_weights
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import size_in_pixels
 from jaxstyle.io import InputError, describe_recipe, read_recipe
-from jaxstyle.io.errors import check_positive, closest
+from jaxstyle.io.errors import check_positive, closest, count
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipes import RECIPES, Recipe
@@ -47,6 +47,7 @@ class Job:
     memory: float | None = None  # bytes
     shard: str | None = None  # rows
     devices: int | None = None
+    stdin: Path | None = None  # a temporary file of what stdin holds
     preview_every: int | None = None
     checkpoint: Path | None = None
     plot: bool = False
@@ -177,7 +178,7 @@ def make_job(
     return Job(
         content=Path(content) if content else None,
         styles=tuple(Path(each) for each in style),
-        output=Path(output),
+        output=output_path(output),
         recipe=chosen,
         size=size_in_pixels(size or chosen.size, [*([content] if content else []), *style]),
         init=init,
@@ -191,6 +192,12 @@ def make_job(
         recipe_file=Path(recipe) if is_file_name(recipe) else None,
         **others,
     )
+
+
+def output_path(text: str) -> Path:
+    """Returns the path of an output; only `-` itself is stdout, `./-` is a file."""
+    path = Path(text)
+    return path.absolute() if path == Path("-") and text != "-" else path
 
 
 def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
@@ -265,7 +272,8 @@ def check_settings(
         raise InputError(f"--seed {seed!r:.90}: give a whole number from 0 to 2^32 - 1")
     for option, pictures in (("--mask", masks), ("--style-mask", style_masks)):
         if pictures and len(pictures) != len(style):
-            raise InputError(f"{option} has {len(pictures)} pictures for {len(style)} styles")
+            numbers = f"{count(len(pictures), 'picture')} for {count(len(style), 'style')}"
+            raise InputError(f"{option} has {numbers}: give one for each style")
     if not 0.05 <= style_scale <= 20:
         raise InputError(f"--style-scale {style_scale}: give a number from 0.05 to 20")
     if style_weights and len(style_weights) != len(style):
@@ -318,6 +326,8 @@ def check_stdout(job: Job) -> None:
         )
     if job.progress == "json":
         raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout is None:
+        raise InputError("--output - writes a picture to stdout, which is closed: name a file")
     if sys.stdout.isatty():
         raise InputError(
             "--output - writes a picture to stdout, which is a terminal: add > out.png"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxstyle.app.job import Job, check_settings
-from jaxstyle.app.sidecar import hash_or_none
+from jaxstyle.app.sidecar import STDIN, hash_or_none
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, build_recipe, list_weights
@@ -30,6 +30,9 @@ def job_of(path: Path, **others: Any) -> Job:
     Raises:
         InputError: if it is not such a JSON, or if files or network weights have changed.
     """
+    record = path.with_suffix(".json")
+    if path.suffix.lower() != ".json" and record.is_file():
+        raise InputError(f"{describe_path(path)} is the picture: give {describe_path(record)}")
     metadata = read_json(path)
     name = describe_path(path)
     try:
@@ -128,6 +131,8 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
 
 def _find(entry: Mapping[str, Any], beside: Path) -> Path:
     """Returns the path of a file: the old one, unless only a file next to the JSON has its hash."""
+    if entry["path"] == STDIN:
+        return beside.parent / "stdin"
     path = Path(entry["path"])
     moved = beside.parent / path.name
     if hash_or_none(path) != entry["sha256"] and hash_or_none(moved) == entry["sha256"]:
@@ -144,7 +149,12 @@ def _changed(files: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
             if path is None:
                 continue
             now = hash_or_none(path)
-            if now is None:
+            if now != entry["sha256"] and entry["path"] == STDIN:
+                yield (
+                    "a picture came from stdin: save it as a file named stdin next to the JSON, "
+                    f"as {describe_path(path)}"
+                )
+            elif now is None:
                 yield f"{describe_path(path)} is missing or cannot be read"
             elif now != entry["sha256"]:
                 yield f"{describe_path(path)} has changed since then"

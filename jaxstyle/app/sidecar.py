@@ -17,6 +17,8 @@ from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
 from jaxstyle.solvers import Status
 
+STDIN = "-"
+"""The path of a picture that came from stdin."""
 SECONDS = ("load", "compile", "optimize", "save")
 """The parts that the seconds of a run are split into."""
 
@@ -42,13 +44,13 @@ def describe_picture(
         "output": job.output.name,
         "recipe": describe_recipe(job.recipe),
         "command": job.command or None,
-        "content": str(job.content) if job.content else None,
-        "styles": [str(path) for path in job.styles],
+        "content": _text(job.content, job) if job.content else None,
+        "styles": [_text(path, job) for path in job.styles],
         "style_weights": job.style_weights,
         "style_scale": job.style_scale,
-        "masks": [str(path) for path in job.masks],
-        "style_masks": [str(path) for path in job.style_masks],
-        "init": job.init,
+        "masks": [_text(path, job) for path in job.masks],
+        "style_masks": [_text(path, job) for path in job.style_masks],
+        "init": job.init if job.init_picture is None else _text(job.init_picture, job),
         "seed": job.seed,
         "weights": weights_info,
         "files": describe_files(job) if files is None else files,
@@ -70,6 +72,11 @@ def describe_picture(
     }
 
 
+def _text(path: Path, job: Job) -> str:
+    """Returns a path for the JSON; `-` for the temporary file of what stdin held."""
+    return STDIN if path == job.stdin else str(path)
+
+
 def _working_directory() -> str | None:
     try:
         return os.getcwd()
@@ -81,7 +88,8 @@ def describe_files(job: Job) -> dict[str, Any]:
     """Returns path and hash of each file that `job` reads, by its role."""
 
     def describe(path: Path) -> dict[str, Any]:
-        return {"path": os.path.abspath(path), "sha256": hash_or_none(path)}
+        place = STDIN if path == job.stdin else os.path.abspath(path)
+        return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
     several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}

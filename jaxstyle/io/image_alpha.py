@@ -9,6 +9,28 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
+def separate_key(image: Image.Image, raw_mode: str) -> Image.Image:
+    """Gives a gray or RGB picture one of whose colors means transparent an alpha channel.
+
+    Reducing the picture would blend that color with others.
+
+    Args:
+        image: decoded, of any mode.
+        raw_mode: of a PNG's pixels in the file, such as `L;4`: Pillow scales them to 8 bits, but
+            not the color that means transparent.
+    """
+    key = image.info.get("transparency")
+    if image.mode == "L" and isinstance(key, int):
+        bits = {"L;2": 2, "L;4": 4}.get(raw_mode, 8)
+        key = (key & 2**bits - 1) * 255 // (2**bits - 1)
+    elif image.mode == "RGB" and isinstance(key, tuple):
+        key = tuple(each >> 8 if raw_mode == "RGB;16B" else each for each in key)
+    else:
+        return image
+    image.info["transparency"] = key
+    return image.convert("LA" if image.mode == "L" else "RGBA")
+
+
 def resize_alpha(alpha: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Returns the opacity at another size, `(H, W)` in [0, 1].
 

@@ -6,7 +6,9 @@ them. So its input is checked here first.
 """
 
 import io
+import math
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import IO, BinaryIO, TypeAlias
@@ -35,7 +37,16 @@ _OF_SENSORS = (32803, 34892)  # photometric interpretations: color filter array,
 _SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # types of whole numbers -> bytes
 _ALL_SIZES = {**_SIZES, 2: 1, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 17: 8}
 
-_MOST_TAGS = 2**16  # of one directory
+_STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
+_MOST_TAGS = 2**16  # of one directory; also the most strips or tiles of one picture
+
+# Start of a frame: its content begins with 8 bits of depth, height and width.
+_JPEG_FRAMES = {bytes([each]) for each in range(0xC0, 0xD0) if each not in (0xC4, 0xC8, 0xCC)}
+# A marker with content behind it, or the end of the image; others are part of a scan.
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])", re.DOTALL)
+# Usual are 10 scans, and 18 of CMYK. A scan of a few bytes takes about 0.2 ns for each pixel.
+_MOST_SCANS = 1000
+_MOST_VISITS = 5 * 10**9  # scans times pixels
 
 _Tags: TypeAlias = dict[int, tuple[int, ...]]
 
@@ -79,7 +90,10 @@ def _has_many_parts(file: BinaryIO, head: bytes) -> bool:
     if head.startswith(b"\xff\xd8"):
         if _exceeds(_jpeg_segments(file), 1000 + size // 4096):
             return True
-        segments = [data for _, data in _jpeg_segments(file)]
+        marked = list(_jpeg_segments(file))
+        segments = [data for _, data in marked]
+        if _has_many_scans(file, marked):
+            return True
         # Pillow joins several blocks of EXIF. MPF lists further pictures of the file.
         exif = b"".join(data[6:] for data in segments if data.startswith(b"Exif\0\0"))
         blocks = [exif, *(data[4:] for data in segments if data.startswith(b"MPF\0"))]
@@ -118,23 +132,56 @@ def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield byte, file.read(max(length - 2, 0))
 
 
+def _has_many_scans(file: BinaryIO, segments: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a JPEG has so many scans that decoding takes minutes: each may visit all pixels.
+
+    Args:
+        file: behind the marker of the first scan.
+        segments: those before it.
+    """
+    frames = [data for marker, data in segments if marker in _JPEG_FRAMES and len(data) >= 5]
+    pixels = max((math.prod(struct.unpack_from(">HH", data, 1)) for data in frames), default=0)
+    most = min(_MOST_SCANS, _MOST_VISITS // max(pixels, 1))
+    data, at, scans, others = file.read(), 0, 1, 0
+    while scans <= most and others <= _MOST_SCANS and (found := _JPEG_MARKER.search(data, at)):
+        marker = found[1]
+        if marker == b"\xd9":
+            return False
+        scans, others = scans + (marker == b"\xda"), others + (marker != b"\xda")
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans > most or others > _MOST_SCANS
+
+
 def _gif_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the blocks of a GIF's extensions before its pixels, without their content."""
+    """Yields the blocks of a GIF's extensions up to its second picture, without their content.
+
+    Pillow looks for that one to find out whether the file is animated.
+    """
     file.seek(0)
     flags = file.read(13)[10:11]
     if flags and flags[0] & 0x80:
         file.seek(3 << (flags[0] & 7) + 1, os.SEEK_CUR)
-    while (kind := file.read(1)) and kind not in b",;":
-        yield kind
-        if kind == b"!":
+    pictures = 0
+    while (kind := file.read(1)) and kind != b";":
+        if kind == b",":
+            pictures += 1
+            if pictures == 2:
+                return
+            flags = file.read(9)[8:]
+            if flags and flags[0] & 0x80:
+                file.seek(3 << (flags[0] & 7) + 1, os.SEEK_CUR)
+        else:
+            yield kind
+        if kind in b"!,":
             file.seek(1, os.SEEK_CUR)
             while (length := file.read(1)) and length != b"\0":
-                yield length
+                if kind == b"!":
+                    yield length
                 file.seek(length[0], os.SEEK_CUR)
 
 
 def announces_too_much(file: IO[bytes]) -> bool:
-    """Whether the tags of a TIFF or EXIF block announce several times the bytes that it has.
+    """Whether a TIFF or EXIF block announces several times its bytes, or very many strips.
 
     Pillow reads the bytes of each tag, and many tags may point to the same ones: in this way a file
     of 1 MB could fill 60 GB.
@@ -152,6 +199,8 @@ def announces_too_much(file: IO[bytes]) -> bool:
         number, entries, _ = _entries(file, start, order, big)
     except (struct.error, ValueError, OSError):
         return False  # damaged: the decoder reports it
+    if any(tag in (_STRIP_OFFSETS, _TILE_OFFSETS) and n > _MOST_TAGS for tag, _, n, _ in entries):
+        return True
     announced = (_ALL_SIZES.get(kind, 1) * count for _, kind, count, _ in entries)
     return number > _MOST_TAGS or sum(min(each, size) for each in announced) > 4 * size + 2**16
 

@@ -21,7 +21,7 @@ _ORIENTATIONS = {
 
 _SWAPPING_SIDES = (5, 6, 7, 8)
 
-_MOST_DPI = 100_000.0
+MOST_DPI = 100_000.0
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
@@ -71,7 +71,7 @@ def resolution_of(file: ImageFile, turned_by: int | None) -> tuple[float, float]
         turned = (turned_by or exif.get(0x0112)) in _SWAPPING_SIDES
     except Exception:  # there is none, or it is hostile
         return None
-    if not (1 < x <= _MOST_DPI and 1 < y <= _MOST_DPI):
+    if not (1 < x <= MOST_DPI and 1 < y <= MOST_DPI):
         return None
     return (y, x) if turned else (x, y)
 

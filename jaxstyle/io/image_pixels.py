@@ -17,6 +17,8 @@ _logger = logging.getLogger("jaxstyle")
 
 Planes: TypeAlias = list[NDArray[Any]]
 
+_PIXELS_AT_ONCE = 2**20
+
 
 @functools.cache
 def srgb_profile() -> bytes:
@@ -53,7 +55,9 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | No
     alpha = None
     if image.has_transparency_data:
         # A gray image stays gray, for its gray profile.
-        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        with_alpha = "LA" if image.mode in ("1", "L", "LA", "La") else "RGBA"
+        if image.mode != with_alpha:  # else it would be copied
+            image = image.convert(with_alpha)
         alpha = np.asarray(image.getchannel("A"))
         image = image.convert(image.mode[:-1])
     elif image.mode == "1":
@@ -70,7 +74,8 @@ def _eight_bit(image: Image.Image, name: str) -> tuple[Planes, NDArray[Any] | No
     if image.mode == "CMYK":  # it has no profile, or a broken one
         _logger.warning("%s: CMYK without a color profile is taken as US Web Coated (SWOP)", name)
         image = cmyk_to_srgb(image)
-    return [np.asarray(channel) for channel in image.split()], alpha
+    # One by one, because all channels as Pillow's images would take as much memory again.
+    return [np.asarray(image.getchannel(channel)) for channel in image.getbands()], alpha
 
 
 def _deep_gray(image: Image.Image, tags: Any, name: str) -> tuple[Planes, NDArray[np.uint8] | None]:
@@ -124,3 +129,50 @@ def _to_srgb(image: Image.Image, icc: bytes, name: str) -> Image.Image:
         _logger.warning("%s: its color profile is broken and was ignored", name)
         return image
     return converted
+
+
+def resize(
+    plane: NDArray[Any], alpha: NDArray[Any] | None, background: float, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Composites a plane on `background` and resizes it by Lanczos.
+
+    Pillow widens the filter when it reduces, which antialiases. It resizes the width first, as here
+    a few rows at a time: a float plane of a large photo takes 0.7 GB.
+
+    Args:
+        plane: `(h, w)`, uint8, or float32 in [0, 1].
+        alpha: `(h, w)` uint8; None is opaque.
+        background: in [0, 1].
+        shape: `(H, W)` of the result.
+
+    Returns:
+        `(H, W)` float32; next to edges it leaves [0, 1].
+    """
+    height, width = plane.shape
+    narrow = np.empty((height, shape[1]), np.float32)
+    rows = max(_PIXELS_AT_ONCE // width, 1)
+    for start in range(0, height, rows):
+        part = slice(start, start + rows)
+        values = _composite(plane[part], None if alpha is None else alpha[part], background)
+        narrow[part] = _lanczos(values, (len(values), shape[1]))
+    return _lanczos(narrow, shape)
+
+
+def _composite(
+    plane: NDArray[Any], alpha: NDArray[Any] | None, background: float
+) -> NDArray[np.float32]:
+    """Composites a plane (uint8, or float32 in [0, 1]) on `background`; float32 in [0, 1]."""
+    values = plane.astype(np.float32)
+    if plane.dtype == np.uint8:
+        values /= np.float32(255.0)
+    if alpha is not None:
+        opacity = alpha.astype(np.float32) / np.float32(255.0)
+        values = values * opacity + (np.float32(1.0) - opacity) * np.float32(background)
+    return values
+
+
+def _lanczos(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    if values.shape == shape:
+        return values
+    resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(resized, np.float32)

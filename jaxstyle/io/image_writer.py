@@ -19,6 +19,7 @@ from jaxstyle.io.files import (
     write_atomically,
 )
 from jaxstyle.io.image_alpha import on_white
+from jaxstyle.io.image_metadata import MOST_DPI
 from jaxstyle.io.image_pixels import srgb_profile
 from jaxstyle.io.image_sixteen_bit import encode_png, encode_tiff
 from jaxstyle.io.ownership import GENERATOR
@@ -36,6 +37,9 @@ _WRITERS: dict[str, tuple[str, int, dict[str, Any]]] = {
     ".tiff": ("TIFF", 2**31 - 1, {"compression": "tiff_deflate"}),
     ".avif": ("AVIF", 2**16, {"quality": 90, "subsampling": "4:4:4", "speed": 8}),
 }
+
+_OTHER_SCALE = 16  # values this far above 1 are of another scale, and not only overshoot
+_MOST_JFIF_DPI = 65535  # which a JPEG has two bytes for
 
 
 def save_image(
@@ -56,9 +60,11 @@ def save_image(
         path: a file in an existing folder, which is replaced if it exists; or a binary file that is
             open, which is written where it stands and stays open.
         image: `(H, W, 3)`, floating point, sRGB in [0, 1]; clipped, then rounded to nearest.
+            Values above 16 are of another scale, such as 0 to 255, and are refused.
         alpha: `(H, W)`, floating point, the opacity in [0, 1]. A JPEG has none: it is composited on
             white.
-        dpi: pixels per inch along width and height, for print.
+        dpi: pixels per inch along width and height, for print; up to 1 and above 100000 they are
+            left out.
         bits: of each color: 8; or 16, for PNG and TIFF.
         format: such as `png`; None takes the extension of the file's name.
 
@@ -95,17 +101,23 @@ def encode_image(
         format: see `save_image`.
 
     Raises:
-        InputError: the extension is unknown; the image has another shape or type, holds NaN, or is
-            too large for the format; or the format has no 16 bits.
+        InputError: the extension is unknown; the image or `alpha` has another shape, type or
+            scale, or holds NaN; the image is too large for the format; `dpi` is no pair of positive
+            numbers; or the format has no 16 bits.
     """
     name, kind, longest, quality = _writer(path, format)
     array = _as_image(name, image)
     _check_size(name, kind, longest, size=max(array.shape), bits=bits)
     if alpha is not None:
-        opacity = np.asarray(alpha, np.float32)
+        opacity = np.asarray(alpha)
         if opacity.shape != array.shape[:2]:
             raise InputError(f"{name}: alpha has shape {opacity.shape}; it must be (H, W)")
+        opacity = _as_unit(name, "alpha", opacity)
         array = on_white(array, opacity) if kind == "JPEG" else np.dstack([array, opacity])
+    if dpi is not None:
+        _check_dpi(name, dpi)
+        x, y = float(dpi[0]), float(dpi[1])
+        dpi = (x, y) if min(x, y) > 1 and max(x, y) <= MOST_DPI else None
     if np.isnan(array).any():
         raise InputError(f"{name}: the image holds NaN; it cannot be saved")
     array = np.clip(array, 0.0, 1.0)
@@ -132,24 +144,49 @@ def _as_image(name: str, image: ArrayLike) -> NDArray[np.float32]:
         raise InputError(f"{name}: the image is not an array; it must be (H, W, 3)") from error
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise InputError(f"{name}: the image has shape {array.shape}; it must be (H, W, 3)")
+    return _as_unit(name, "the image", array)
+
+
+def _as_unit(name: str, what: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Returns values that are meant to be in [0, 1]; refuses those of another scale."""
     # By name, because to NumPy JAX's bfloat16 is not a floating-point type.
     if not array.dtype.name.startswith(("float", "bfloat")):
         raise InputError(
-            f"{name}: the image has type {array.dtype.name}; it must be floating point in [0, 1]"
+            f"{name}: {what} has type {array.dtype.name}; it must be floating point in [0, 1], "
+            "such as values.astype('float32') / 255"
         )
-    return array.astype(np.float32)
+    values = array.astype(np.float32)
+    highest = values.max(initial=0, where=np.isfinite(values))
+    if highest > _OTHER_SCALE:
+        raise InputError(
+            f"{name}: {what} has values up to {highest:.4g}; it must be in [0, 1]: divide it by "
+            "255 if its values go from 0 to 255"
+        )
+    return values
+
+
+def _check_dpi(name: str, dpi: Any) -> None:
+    try:
+        good = all(0 < float(each) < math.inf for each in (dpi[0], dpi[1])) and len(dpi) == 2
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
+        good = False
+    if not good:
+        raise InputError(
+            f"{name}: dpi must be two positive numbers, along width and height; try (300, 300)"
+        )
 
 
 def _metadata(kind: str, dpi: tuple[float, float] | None) -> dict[str, Any]:
     """Options of `Image.save` that mark the file as written by jaxstyle, and its resolution."""
-    resolution = {} if dpi is None else {"dpi": dpi}
+    in_exif = kind in ("WEBP", "AVIF") or (kind == "JPEG" and max(dpi or (0,)) > _MOST_JFIF_DPI)
+    resolution = {} if dpi is None or in_exif else {"dpi": dpi}
     if kind == "PNG":
         texts = PngInfo()
         texts.add_text("Software", GENERATOR)
         return {"pnginfo": texts, **resolution}
     exif = Image.Exif()
     exif[0x0131] = GENERATOR  # Software
-    if dpi is not None and kind in ("WEBP", "AVIF"):  # which have no other place for it
+    if dpi is not None and in_exif:
         exif[0x011A], exif[0x011B], exif[0x0128] = *dpi, 2
     return {"exif": exif, **resolution}
 

@@ -9,6 +9,7 @@ logger "jaxstyle".
 import contextlib
 import logging
 import operator
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error
 from jaxstyle.io.foreign import heif_kind_of
 from jaxstyle.io.heif import open_heif
-from jaxstyle.io.image_alpha import divide_by_alpha, on_white, resize_alpha
+from jaxstyle.io.image_alpha import divide_by_alpha, on_white, resize_alpha, separate_key
 from jaxstyle.io.image_headers import FORMATS, why_not_read
 from jaxstyle.io.image_metadata import (
     has_trailer,
@@ -34,7 +35,7 @@ from jaxstyle.io.image_metadata import (
     swaps_sides,
     turn_of,
 )
-from jaxstyle.io.image_pixels import Planes, read_planes
+from jaxstyle.io.image_pixels import Planes, read_planes, resize
 from jaxstyle.io.sources import Source, SourceType, find_source
 
 MAX_PIXELS = 178_956_970
@@ -43,6 +44,11 @@ MAX_PIXELS = 178_956_970
 A PNG of a few kilobytes can announce gigabytes of pixels, so the header is checked before decoding.
 Lowering `PIL.Image.MAX_IMAGE_PIXELS` lowers the limit for reading too.
 """
+
+# A file of any length may have as many pixels as this; above, it needs a byte for 100 pixels, or
+# for 1000 black and white ones. Photos have one for 20 at most; flat drawings of 50 million pixels
+# one for 130 as PNG, for 500 as lossless WebP, and for 1300 if they are black and white.
+_PLAUSIBLE = 64 * 10**6
 
 SAMPLES = Path(__file__).parent.parent / "app" / "samples"
 """The folder of the bundled sample pair, `content.png` and `style.png`."""
@@ -105,8 +111,9 @@ def load_image(
 
     Raises:
         InputError: the file is missing, unreadable, damaged, not a regular file, of another
-            format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; or
-            `size` is not a positive integer.
+            format, larger than Pillow reads (13377 x 13377 pixels) or too narrow for `size`; it has
+            more than 64 million pixels, but less than a byte for 100 of them (1000 black and white
+            ones); or `size` is not a positive integer.
     """
     return read_picture(path, size=size, background=background, draft=draft).image
 
@@ -143,14 +150,14 @@ def read_picture(
         if background == 1 and alpha is not None:
             _logger.warning("%s: transparent parts are shown on white", name)
         image = np.empty((*shape, 3), np.float32)
-        for channel in range(3):  # one at a time: a float plane of a large photo takes 0.7 GB
+        for channel in range(3):  # one at a time, for the memory
             if channel < len(planes):  # gray has one plane, used three times
-                plane = _resize(_composite(planes[channel], alpha, background or 0), shape)
+                plane = resize(planes[channel], alpha, background or 0, shape)
             image[..., channel] = plane
         if background is not None or alpha is None:
             return Picture(image.clip(0.0, 1.0, out=image), None, dpi)
         opacity = resize_alpha(alpha, shape)
-        weight = _resize(_composite(alpha, None, 0), shape)
+        weight = resize(alpha, None, 0, shape)
         return Picture(divide_by_alpha(image, weight, opacity), opacity, dpi)
 
 
@@ -195,6 +202,12 @@ def open_image(source: Source) -> Iterator[ImageFile]:
         with _without_warnings(), _open(opened, source.name) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise _too_large(source.name)
+            pixels, size = file.width * file.height, opened.seek(0, os.SEEK_END)
+            if pixels > _PLAUSIBLE + (1000 if file.mode == "1" else 100) * size:
+                raise InputError(
+                    f"{source.name} has {pixels // 10**6} million pixels in only {size} bytes, as "
+                    "no photo or drawing has; make the image smaller"
+                )
             yield file
 
 
@@ -294,30 +307,6 @@ def _resized_shape(height: int, width: int, size: int | None, name: str) -> tupl
     return shape
 
 
-def _composite(
-    plane: NDArray[Any], alpha: NDArray[Any] | None, background: float
-) -> NDArray[np.float32]:
-    """Composites a plane (uint8, or float32 in [0, 1]) on `background`; float32 in [0, 1]."""
-    values = plane.astype(np.float32)
-    if plane.dtype == np.uint8:
-        values /= np.float32(255.0)
-    if alpha is not None:
-        opacity = alpha.astype(np.float32) / np.float32(255.0)
-        values = values * opacity + (np.float32(1.0) - opacity) * np.float32(background)
-    return values
-
-
-def _resize(values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Resizes by Lanczos; Pillow widens the filter when it reduces, which antialiases.
-
-    Next to edges the result leaves [0, 1].
-    """
-    if values.shape != shape:
-        resized = Image.fromarray(values).resize(shape[::-1], Image.Resampling.LANCZOS)
-        values = np.asarray(resized, np.float32)
-    return values
-
-
 def _decode(
     source: Source, size: int | None, *, draft: bool
 ) -> tuple[Planes, NDArray[Any] | None, tuple[float, float] | None]:
@@ -332,6 +321,7 @@ def _decode(
         tags = getattr(file, "tag_v2", {})  # a TIFF's
         # By what the decoders of TIFF and HEIC turn the pixels themselves, and then forget.
         turned_by = tags.get(274, file.info.get("original_orientation"))
+        raw_mode = str(file.tile[0].args) if isinstance(file, PngImageFile) and file.tile else ""
         file.load()
         palette = tags.get(320, ()) if file.mode in ("P", "PA") else ()
         if 0 < max(palette, default=0) < 256:
@@ -341,6 +331,8 @@ def _decode(
             _logger.warning("%s: it is animated; its first frame is read", source.name)
         turn, dpi = turn_of(file), resolution_of(file, turned_by)
         factor = max(file.size) // least
-        reduced = file.reduce(factor) if factor > 1 and file.mode in _REDUCIBLE else file
-        image: Image.Image = reduced if turn is None else reduced.transpose(turn)
+        image = separate_key(file, raw_mode)
+        if factor > 1 and image.mode in _REDUCIBLE:
+            image = image.reduce(factor)
+        image = image if turn is None else image.transpose(turn)
         return *read_planes(image, tags, source.name), dpi

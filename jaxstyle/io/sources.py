@@ -3,6 +3,7 @@
 Who may replace what (`ownership`) is a question of paths: an open file is its owner's.
 """
 
+import errno
 import functools
 import inspect
 import io
@@ -81,11 +82,12 @@ def write_object(file: Any, data: bytes) -> None:
     if not isinstance(file, io.RawIOBase):
         file.write(data)
         return
-    buffered = io.BufferedWriter(file)  # a raw file may write less than it is given
-    try:
-        buffered.write(data)
-    finally:
-        buffered.detach()
+    left = memoryview(data)
+    while left:
+        written = file.write(left)  # a raw file may write less than it is given
+        if not written:
+            raise OSError(errno.EAGAIN, f"{describe_object(file)[0]} takes no more bytes for now")
+        left = left[written:]
 
 
 def _is_content(value: Any) -> TypeGuard[bytes]:

@@ -118,11 +118,11 @@ def check_layers(network: Network, layers: Sequence[str]) -> None:
     Raises:
         ValueError: for an unknown layer, or a single name instead of a sequence.
     """
-    unknown = [name for name in layers if name not in network.layers]
-    if isinstance(layers, str) or unknown:
+    if isinstance(layers, str):
+        raise ValueError(f"layers must be a sequence of names, such as ({layers!r},)")
+    if unknown := [name for name in layers if name not in network.layers]:
         raise ValueError(
-            f"unknown layers {unknown or layers!r}: a sequence of names out of "
-            f"{', '.join(network.layers)}"
+            f"unknown layers {unknown!r}: a sequence of names out of {', '.join(network.layers)}"
         )
 
 

@@ -189,7 +189,10 @@ def _check_complete(options: list[Option], given: list[str], free: list[str], pr
             raise InputError(f"{each.spelling} is missing: name one {what}")
     if len(free) > len(places) and not any(place.is_several for place in places):
         extra = free[len(places)]
-        raise InputError(f"unexpected argument {extra!r:.90}: give its option before it")
+        hint = ""
+        if "--contents" in [each.spelling for each in options]:
+            hint = f", as --contents {shlex.quote(free[0])} --styles {shlex.quote(extra)}"
+        raise InputError(f"unexpected argument {extra!r:.90}: give its option before it{hint}")
 
 
 def _shown(option: str) -> str:

@@ -9,6 +9,7 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
+from jaxstyle.app.cli.pictures import check_folder_name
 from jaxstyle.io.errors import InputError, check_positive
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def batch(
     the other pairs continue.
     """
     command = command_line(batch, locals())
+    check_folder_name("--output-dir", pictures.output_dir)
+    check_folder_name("--report", output.report)
     # These load JAX, which --help does not need.
     import jax  # noqa: PLC0415
 

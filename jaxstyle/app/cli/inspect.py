@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxstyle.app.cli.pictures import check_picture
+from jaxstyle.app.cli.pictures import check_folder_name, check_picture
 from jaxstyle.io.errors import InputError, check_positive
 
 
@@ -46,6 +46,7 @@ def features(
     )
 
     check_picture("", image)
+    check_folder_name("--output-dir", output_dir)
     check_positive("--size", size)
     check_positive("--maps", maps)
     if not layers:

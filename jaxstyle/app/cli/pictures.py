@@ -51,9 +51,19 @@ def check_picture(option: str, text: str) -> None:
     raise InputError(f"{name} does not exist{near or '; check the path'}")
 
 
+def check_folder_name(option: str, text: str | None) -> None:
+    """Checks that a place for several files is not `-`.
+
+    Raises:
+        InputError: if it is.
+    """
+    if text == "-":
+        raise InputError(f"{option} - is no folder, and stdout takes one picture: name a folder")
+
+
 @contextlib.contextmanager
-def stdin_as_file(given: _Options) -> Iterator[_Options]:
-    """Yields options with a temporary file of what stdin holds in the place of `-`.
+def stdin_as_file(given: _Options) -> Iterator[tuple[_Options, Path | None]]:
+    """Yields options with a temporary file of what stdin holds in the place of `-`, and that file.
 
     Args:
         given: a dataclass of options. Its `output` is left as it is.
@@ -71,11 +81,13 @@ def stdin_as_file(given: _Options) -> Iterator[_Options]:
     named = sum(value.count("-") if isinstance(value, tuple) else value == "-"
                 for value in values.values())  # fmt: skip
     if not named:
-        yield given
+        yield given, None
         return
     if named > 1:
         raise InputError("- is stdin, which holds one picture: name a file for the others")
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise InputError("- reads a picture from stdin, which is closed: add < photo.jpg")
+    if sys.stdin.isatty():
         raise InputError("- reads a picture from stdin, which is a terminal: add < photo.jpg")
     data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if not 0 < len(data) <= _MOST_BYTES:
@@ -85,4 +97,4 @@ def stdin_as_file(given: _Options) -> Iterator[_Options]:
         path.write_bytes(data)
         del data
         changed = {key: replaced(value, str(path)) for key, value in values.items()}
-        yield dataclasses.replace(given, **changed)
+        yield dataclasses.replace(given, **changed), path

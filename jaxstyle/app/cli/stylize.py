@@ -10,7 +10,7 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.cli.pictures import check_picture, stdin_as_file
+from jaxstyle.app.cli.pictures import check_folder_name, check_picture, stdin_as_file
 from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import describe_path
@@ -135,7 +135,7 @@ def stylize(
         "report": Path(output.report) if output.report else None,
     }
     files = dataclasses.replace(pictures, pictures=(), content=content, style=style)
-    with stdin_as_file(files) as read:
+    with stdin_as_file(files) as (read, stdin):
         job = make_job(
             **{name: value for name, value in vars(read).items() if name != "pictures"},
             params=machine.params,
@@ -143,6 +143,7 @@ def stylize(
             shard=machine.shard,
             devices=machine.devices,
             command=command,
+            stdin=stdin,
             **settings,
         )
         join(machine.coordinator, machine.processes, machine.process)
@@ -161,6 +162,8 @@ def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) ->
     check_processes(machine.coordinator, machine.processes, machine.process)
     if size.tile is not None and (machine.shard is not None or machine.devices is not None):
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
+    check_folder_name("--checkpoint", output.checkpoint)
+    check_folder_name("--report", output.report)
     if output.checkpoint is not None and machine.coordinator is not None:
         raise InputError("--checkpoint is for a single process: leave out --coordinator")
 
@@ -238,11 +241,12 @@ def repeat(
     """
     command = command_line(repeat, locals())
     # These load JAX, which --help does not need.
+    from jaxstyle.app.job import output_path  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
     from jaxstyle.app.painting import paint  # noqa: PLC0415
     from jaxstyle.app.repeat import job_of  # noqa: PLC0415
 
-    named = {} if output is None else {"output": Path(output)}
+    named = {} if output is None else {"output": output_path(output)}
     job = job_of(
         Path(file),
         memory=parse_memory(memory) if memory else None,

@@ -9,13 +9,15 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from jaxstyle.io.errors import InputError
+from jaxstyle.io.files import show_path
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
+_ADDRESS = re.compile(r"([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")  # NAME:PORT
 # Gradio builds the addresses of its files from these, whoever sent them.
 _FORWARDED = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")
 
@@ -28,9 +30,9 @@ def check_name(name: str) -> str:
     """
     lower = name.lower()
     if not _NAME.fullmatch(lower):
-        inside = name_of(lower.partition("://")[2] or lower)
+        inside = _name_in(lower.partition("://")[2] or lower)
         advice = f"--allow-host {inside}" if _NAME.fullmatch(inside) else "such as example.org"
-        raise InputError(f"--allow-host {name}: give one host name alone: {advice}")
+        raise InputError(f"--allow-host {show_path(name)}: give one host name alone: {advice}")
     return lower
 
 
@@ -41,12 +43,29 @@ def check_root_path(root_path: str) -> str:
         InputError: if it is neither a path nor the URL of the page.
     """
     root = root_path.rstrip("/")
-    if root and not re.fullmatch(r"(https?://[A-Za-z0-9_.:\[\]-]+)?(/[\w.~%@+-]+)*", root):
+    if root and not _is_root(root):
         raise InputError(
-            f"--root-path {root_path}: give a path such as /paint, or the whole address of the "
-            "page such as https://example.org/paint"
+            f"--root-path {show_path(root_path)}: give a path such as /paint, or the whole address "
+            "of the page such as https://example.org/paint"
         )
     return root
+
+
+def _is_root(root: str) -> bool:
+    """Whether it is a path, or a URL that a browser sends as it is."""
+    try:
+        parts = urlsplit(root)
+        host = host_of(parts.netloc.lower()) if parts.port != 0 else ""
+    except ValueError:
+        return False
+    path = parts.path
+    url = parts.scheme in ("http", "https") and bool(host)
+    if parts.geturl() != root or not (url or root == path):
+        return False
+    return all(
+        re.fullmatch(r"[\w.~%@+-]+", part) and unquote(part) not in (".", "..")
+        for part in path.split("/")[1:]
+    ) and path[:1] in ("", "/")
 
 
 class Origins:
@@ -62,7 +81,8 @@ class Origins:
         """The path of the page behind a proxy, such as `/paint`."""
         named = [*allow_hosts, *([root.hostname] if root.hostname else [])]
         self._allowed = {name.lower() for name in named}
-        self._own = {"localhost", socket.gethostname().lower(), host.lower()} | self._allowed
+        own = {"localhost", "127.0.0.1", "::1", socket.gethostname().lower(), host.lower()}
+        self._own = own | self._allowed
 
     def refuse(self, scope: Any, path: str) -> tuple[int, str] | None:
         """Returns status and reason if a request may not be answered.
@@ -73,16 +93,19 @@ class Origins:
         """
         headers = _by_name(scope["headers"])
         hosts, origins = headers.get("host", []), headers.get("origin", [])
-        # A foreign domain that points to this machine appears as a name, never as an address.
-        for host in (*hosts, *_listed(headers.get("x-forwarded-host", []))):
-            if not _is_number(host) and name_of(host) not in self._own:
-                return 403, f"unknown host name; {_advice(name_of(host))}"
+        # A foreign domain that points to this machine appears as a name, never as a number. What a
+        # proxy tells is put into the page, so no number that anybody may send is taken from it.
+        forwarded = [*_listed(headers.get("x-forwarded-host", []))]
+        for host in (*hosts, *(each for each in forwarded if each not in hosts)):
+            name = host_of(host)
+            if name not in self._own and not (host in hosts and _is_number(name)):
+                return 403, f"unknown host name; {_advice(name)}"
         if len(hosts) != 1:
             return 403, "a request needs exactly one Host header"
         for origin in origins:
-            address = origin.partition("://")[2]
-            if address != hosts[0] and name_of(address) not in self._allowed:
-                return 403, f"requests must come from the page; {_advice(name_of(address))}"
+            address = _without_scheme(origin)
+            if address != hosts[0] and host_of(address) not in self._allowed:
+                return 403, f"requests must come from the page; {_advice(host_of(address))}"
         foreign = {"cross-site", "same-site"} & {*headers.get("sec-fetch-site", [])}
         if foreign and not self._is_opened(scope["method"], path, headers):
             return 403, "requests must come from the page, not from another website"
@@ -94,8 +117,8 @@ class Origins:
             return False
         if headers.get("sec-fetch-dest") == ["iframe"]:
             # The page may only be framed by allowed names: see `frames`, which browsers obey.
-            referers = [each.partition("://")[2] for each in headers.get("referer", [])]
-            return bool(self._allowed) and all(name_of(each) in self._allowed for each in referers)
+            referers = [_without_scheme(each) for each in headers.get("referer", [])]
+            return bool(self._allowed) and all(_name_in(each) in self._allowed for each in referers)
         return headers.get("sec-fetch-dest") == ["document"]
 
     def frames(self) -> str:
@@ -139,17 +162,28 @@ def _listed(values: Sequence[str]) -> Iterator[str]:
         yield from (each.strip() for each in value.split(","))
 
 
-def name_of(address: str) -> str:
-    """Returns the name in NAME:PORT; empty if it is not an address."""
+def _without_scheme(url: str) -> str:
+    """Returns what follows http:// or https://; empty for other schemes, such as an extension's."""
+    scheme, _, rest = url.partition("://")
+    return rest if scheme in ("http", "https") else ""
+
+
+def host_of(address: str) -> str:
+    """Returns the name in NAME or NAME:PORT in lower case; empty for anything else."""
+    return _name_in(address) if _ADDRESS.fullmatch(address) else ""
+
+
+def _name_in(url: str) -> str:
+    """Returns the name in NAME:PORT/PATH; empty if there is none."""
     try:
-        return urlsplit(f"//{address}").hostname or ""
+        return urlsplit(f"//{url}").hostname or ""
     except ValueError:
         return ""
 
 
-def _is_number(address: str) -> bool:
+def _is_number(name: str) -> bool:
     try:
-        ipaddress.ip_address(name_of(address))
+        ipaddress.ip_address(name)
     except ValueError:
         return False
     return True

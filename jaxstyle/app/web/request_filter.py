@@ -1,9 +1,8 @@
 """Filters requests to the live page: Gradio serves much more than the page needs."""
 
-import contextlib
 import json
 import shutil
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from jaxstyle.app.web.origins import Origins
-from jaxstyle.app.web.server_folder import bytes_in
+from jaxstyle.app.web.uploads import Parts, Uploads
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -23,13 +22,12 @@ _PAGES = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robo
     f"{_API}/{name}" for name in ("info", "queue/data", "startup-events", "upload_progress")
 }
 _FOLDERS = ("/assets/", "/static/", f"{_API}/heartbeat/", _FILE)
-_CALLS = {f"{_API}/{name}" for name in ("queue/join", "cancel", "reset")}
+_JOIN = f"{_API}/queue/join"
+_CALLS = {_JOIN, f"{_API}/cancel", f"{_API}/reset"}
 _UPLOAD = f"{_API}/upload"
 
 _CALL_BYTES = 100_000
 _FORM_BYTES = 10_000  # of a form, besides its file
-_UPLOADS_OF_A_VISITOR = 12  # files of the largest size; then the visitor's oldest is removed
-_UPLOADS_IN_ALL = 100
 _FREE_BYTES = 500e6  # on disk; below, uploads are refused
 
 # Some scripts and styles of the page are inline; everything else comes from this server only.
@@ -52,7 +50,14 @@ class RequestFilter:
     """
 
     def __init__(
-        self, app: Any, *, folder: Path, max_upload: int, max_disk: float, origins: Origins
+        self,
+        app: Any,
+        *,
+        folder: Path,
+        max_upload: int,
+        max_disk: float,
+        origins: Origins,
+        functions: Container[object] | None = None,
     ) -> None:
         """Filters the requests to `app`.
 
@@ -62,14 +67,16 @@ class RequestFilter:
             max_upload: maximum size of a file in bytes.
             max_disk: maximum size of `folder` in bytes; above, uploads are refused.
             origins: where requests may come from.
+            functions: numbers of the page's functions that may be called; None for any.
         """
         self.app = app
         self.folder = folder.resolve()
         self.max_upload = max_upload
         self.max_disk = max_disk
         self.origins = origins
-        # Visitor and size of each upload, oldest first.
-        self.uploads: dict[Path, tuple[str, int]] = {}
+        self.functions = functions
+        self.uploads = Uploads(self.folder, max_upload)
+        self._uploading = 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answers a refused request, and passes on all others."""
@@ -84,20 +91,34 @@ class RequestFilter:
             return
         scope = {**scope, "path": path}
         answer = self._refuse(scope)
-        if answer is None and scope["method"] == "POST":
-            if path == _UPLOAD:
-                receive = self._limit(receive)
-            else:
-                body = await _read(receive)
-                answer = self._refuse_call(body)
-                receive = _repeat(body, receive)
+        if answer is None and path == _UPLOAD:
+            answer = await self._refuse_upload(scope)
+        elif answer is None and scope["method"] == "POST":
+            body = await _read(receive)
+            answer = self._refuse_call(path, body)
+            receive = _repeat(body, receive)
         if answer is not None:
             if path == _UPLOAD:
                 await _drain(receive, self.max_upload)
             await answer(scope, receive, send)
             return
         scope["headers"] = self.origins.forward(scope["headers"])
-        await self.app(scope, receive, self._complete(scope, send))
+        if path == _UPLOAD:
+            await self._take(scope, self._limit(scope, receive), send)
+        else:
+            await self.app(scope, receive, self._complete(scope, send))
+
+    async def _take(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Passes on an upload, and removes what Gradio leaves of a strange one."""
+        self._uploading += 1
+        try:
+            await self.app(scope, receive, self._complete(scope, send))
+        except TypeError:  # Gradio: a field in the place of a file
+            await _answer(_UPLOAD, 400, "an upload must be a file")(scope, receive, send)
+        finally:
+            self._uploading -= 1
+            if not self._uploading:
+                self.uploads.remove_parts()
 
     def _path_of(self, path: str) -> str | None:
         """Returns a path without the page's own, which some proxies remove and others keep.
@@ -120,7 +141,8 @@ class RequestFilter:
             if message["type"] == "http.response.body" and scope["path"] == _UPLOAD:
                 uploaded += message.get("body", b"")
                 if not message.get("more_body"):
-                    self._count(uploaded, (scope.get("client") or ("",))[0])
+                    visitor = (scope.get("client") or ("",))[0]
+                    self.uploads.add(uploaded, visitor, self._is_ours)
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", ())]
                 if dict(headers).get(b"content-type", b"").startswith(b"text/event-stream"):
@@ -135,12 +157,12 @@ class RequestFilter:
 
         return send_more
 
-    def _limit(self, receive: Receive) -> Receive:
-        """Returns a `receive` that ends an upload that is too large or breaks off.
+    def _limit(self, scope: Any, receive: Receive) -> Receive:
+        """Returns a `receive` that ends an upload that is too large or many, or breaks off.
 
         It raises what Gradio's parser of forms raises, since then Gradio removes the file.
         """
-        received = 0
+        received, parts = 0, Parts(scope["headers"])
 
         async def receive_part() -> Message:
             nonlocal received
@@ -149,8 +171,11 @@ class RequestFilter:
                 raise MultiPartException("the upload broke off")
             received += len(message.get("body", b""))
             if received > self.max_upload + _FORM_BYTES:
-                await _drain(receive, self.max_upload)
+                await _drain(receive, self.max_upload, more=message.get("more_body", False))
                 raise MultiPartException(f"maximum allowed size: {self._describe_limit()}")
+            if parts.too_many(message.get("body", b"")):
+                await _drain(receive, self.max_upload, more=message.get("more_body", False))
+                raise MultiPartException("too many files in one upload: send one at a time")
             return message
 
         return receive_part
@@ -168,53 +193,34 @@ class RequestFilter:
             return _answer(path, 404, "not found; under a path behind a proxy, use --root-path")
         if path.startswith(_FILE) and not self._is_ours(path.removeprefix(_FILE)):
             return _answer(path, 403, "only uploaded pictures and results are served")
-        if path == _UPLOAD:
-            return self._refuse_upload(scope)
         return None
 
-    def _refuse_upload(self, scope: Any) -> Response | None:
+    async def _refuse_upload(self, scope: Any) -> Response | None:
         # Without a length, or with one that means nothing, the bytes are counted as they come.
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > self.max_upload + _FORM_BYTES:
             return _answer(_UPLOAD, 413, f"too large: {self._describe_limit()}")
         if shutil.disk_usage(self.folder).free < _FREE_BYTES:
             return _answer(_UPLOAD, 507, "the server's disk is full; come back later")
-        if bytes_in(self.folder) > self.max_disk:
+        if await self.uploads.used() > self.max_disk:
             return _answer(
                 _UPLOAD, 507, "the server has no room; come back later, or raise --max-disk"
             )
         return None
 
-    def _count(self, answer: bytes, visitor: str) -> None:
-        """Records the files of an upload; removes the oldest ones if there are too many bytes."""
-        try:
-            paths = [Path(path) for path in json.loads(answer) if self._is_ours(path)]
-        except (ValueError, TypeError):  # Gradio has refused it
-            return
-        self.uploads = {path: each for path, each in self.uploads.items() if path.exists()}
-        for path in paths:
-            self.uploads.pop(path, None)
-            with contextlib.suppress(OSError):
-                self.uploads[path] = visitor, path.stat().st_size
-        for whose, files in ((visitor, _UPLOADS_OF_A_VISITOR), (None, _UPLOADS_IN_ALL)):
-            mine = [path for path, (owner, _) in self.uploads.items() if whose in (owner, None)]
-            total = sum(self.uploads[path][1] for path in mine)
-            for path in mine:
-                if total <= files * self.max_upload:
-                    break
-                total -= self.uploads.pop(path)[1]
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
-
-    def _refuse_call(self, body: bytes) -> Response | None:
+    def _refuse_call(self, path: str, body: bytes) -> Response | None:
         """Returns the answer if a call is refused, such as for a file that it names."""
         if len(body) > _CALL_BYTES:
             return JSONResponse({"detail": f"too large: send at most {_CALL_BYTES} bytes"}, 413)
         try:
-            waiting = [json.loads(body)]
+            call = json.loads(body)
         except (ValueError, RecursionError):
             return JSONResponse({"detail": "a call must be JSON"}, 400)
+        if path == _JOIN and self.functions is not None:
+            number = call.get("fn_index") if isinstance(call, dict) else None
+            if type(number) is not int or number not in self.functions:
+                return JSONResponse({"detail": "the page has no such function"}, 404)
+        waiting = [call]
         while waiting:
             value = waiting.pop()
             if isinstance(value, list):
@@ -251,9 +257,9 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-async def _drain(receive: Receive, most: int) -> None:
+async def _drain(receive: Receive, most: int, *, more: bool = True) -> None:
     """Reads the rest of a refused upload, or a part; a proxy that still sends hears no answer."""
-    received, more = 0, True
+    received = 0
     while more and received < most:
         message = await receive()
         received += len(message.get("body", b""))

@@ -19,7 +19,7 @@ from jaxstyle.app.web.runs import Run, is_alive, stop
 from jaxstyle.app.web.server_folder import remove, remove_old
 from jaxstyle.app.web.sessions import Options
 from jaxstyle.io import InputError, fetch, list_weights, verify
-from jaxstyle.io.files import describe_error
+from jaxstyle.io.files import describe_error, show_path
 
 _SECONDS_BETWEEN_CLEANING = 600.0
 
@@ -80,6 +80,7 @@ def _launch(page: gr.Blocks, options: Options, host: str, port: int) -> None:
         max_upload=options.max_upload,
         max_disk=options.max_disk,
         origins=Origins(options.allow_hosts, options.root_path, host),
+        functions=page.fns,
     )
     page.launch(
         server_name=host,
@@ -126,9 +127,10 @@ def _check_address(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # ValueError: a name of strange letters
         raise InputError(
-            f"cannot serve on {host}:{port} ({describe_error(error)}); use another --port or --host"
+            f"cannot serve on {show_path(host)}:{port} ({describe_error(error)}); use another "
+            "--port or --host"
         ) from None
     # Gradio checks that it can reach itself; this request must not go through a proxy.
     for name in ("NO_PROXY", "no_proxy"):

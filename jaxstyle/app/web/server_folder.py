@@ -12,6 +12,7 @@ _PREFIX = "jaxstyle-page-"
 _MARK = ".jaxstyle-page"  # locked while the server runs
 VISIT = "visit-"
 """The folder of a visitor begins with it."""
+_BLOCK = 4096  # bytes, of common file systems
 # Seconds after which nobody uses it any more.
 _AGE_OF_A_VISIT = 24 * 3600
 _AGE_OF_UPLOADS = 6 * 3600
@@ -92,10 +93,16 @@ def remove_old(folder: Path) -> None:
 
 
 def bytes_in(folder: Path) -> int:
-    """Returns the size of all files in a folder."""
+    """Returns what a folder takes on disk: each file and each folder in it takes whole blocks."""
     total = 0
-    for path, _, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
+        total += len(folders) * disk_bytes(0)
         for name in files:
             with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_size
+                total += disk_bytes(os.lstat(os.path.join(path, name)).st_size)
     return total
+
+
+def disk_bytes(size: int) -> int:
+    """Returns what a file of `size` bytes takes on disk."""
+    return max(-(-size // _BLOCK), 1) * _BLOCK

@@ -4,6 +4,7 @@ import dataclasses
 import html
 import math
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -32,6 +33,7 @@ _REDUCED_PIXELS = 16_000_000  # larger uploads are reduced
 _THUMBNAIL = 512
 _PICTURES = 8  # kept for a visitor; then the oldest one is removed
 _RESULTS = 24
+_NAME_BYTES = 60  # of a picture; a result has two names, and a file system allows 255 bytes
 
 _one_at_a_time = threading.Lock()  # decoding a large picture may take 2 GB
 
@@ -99,9 +101,8 @@ def choose(name: str, path: Path, session: Session, options: Options) -> tuple[s
         thumbnail = thumbnail_of(kept, name)
         save_image(thumbnail, load_image(kept, size=min(_THUMBNAIL, max(read_shape(kept)))))
     except (InputError, OSError) as error:
-        problem = str(error).replace(str(path), path.name)
+        problem = _without_folder(str(error).replace(str(path), path.name), options.folder)
         if folder is not None:
-            problem = problem.replace(f"{folder / 'picture'}{os.sep}", "")
             remove(folder)
         setattr(session, name, None)
         if isinstance(error, OSError):
@@ -116,16 +117,20 @@ def choose(name: str, path: Path, session: Session, options: Options) -> tuple[s
 
 
 def _keep(path: Path, shape: tuple[int, int], folder: Path, options: Options) -> Path:
-    """Copies a picture of `(H, W)` into a folder; a large one is reduced and its upload removed."""
+    """Copies a picture of `(H, W)` into a folder; a large one is reduced.
+
+    The upload stays: another visitor may have sent the same picture.
+    """
+    name = shorten(path.stem, _NAME_BYTES)
     if math.prod(shape) <= _REDUCED_PIXELS:
-        return Path(shutil.copyfile(path, folder / path.name))
-    kept = folder / f"{path.stem}.png"
+        # Some formats are known by the extension.
+        extension = path.suffix if len(os.fsencode(path.suffix)) <= _NAME_BYTES else ""
+        return Path(shutil.copyfile(path, folder / f"{name}{extension}"))
+    kept = folder / f"{name}.png"
     with _one_at_a_time:
         # Twice the size that it can be painted at.
         picture = read_picture(path, size=min(2 * options.max_size, max(shape)), draft=True)
     save_image(kept, picture.image, alpha=picture.alpha, dpi=picture.dpi)
-    if options.folder in path.parents:
-        path.unlink(missing_ok=True)
     return kept
 
 
@@ -214,10 +219,11 @@ def make_session_job(
         raise InputError(missing_weights(recipe))
     folder = _folder(session, options) / secrets.token_hex(16)
     folder.mkdir()
+    names = [shorten(path.stem, _NAME_BYTES) for path in (content, style)]
     job = make_job(
         content=str(content),
         style=[str(style)],
-        output=str(folder / f"{content.stem[:40]}-{style.stem[:40]}.png"),
+        output=str(folder / f"{names[0]}-{names[1]}.png"),
         recipe=recipe,
         size=size,
         steps=steps,
@@ -257,7 +263,18 @@ def plain(problem: str, session: Session) -> str:
     text = problem.replace("--", "")
     for path in (session.content, session.style):
         text = text if path is None else text.replace(str(path), path.name)
-    return text
+    return text if session.folder is None else _without_folder(text, session.folder.parent)
+
+
+def _without_folder(text: str, folder: Path) -> str:
+    """Removes the server's folder, and folders in it, from the paths in a message."""
+    inside = rf"{re.escape(str(folder))}({re.escape(os.sep)}[\w-]+)*{re.escape(os.sep)}"
+    return re.sub(inside, "", text).replace(str(folder), "the server's folder")
+
+
+def shorten(name: str, most: int) -> str:
+    """Returns the begin of a name, of at most `most` bytes as a file name."""
+    return name.encode("utf-8", "ignore")[:most].decode("utf-8", "ignore") or "picture"
 
 
 def as_problem(text: str) -> str:
