@@ -120,6 +120,9 @@ class CheckpointFile:
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
             raise InputError(self._is_unknown) from None
         self.snapshots |= shown
+        if recipe.pyramid is not None:  # for whoever resumes the resumed run
+            self._run = json.loads(json.dumps(self._run))
+            self._run["settings"]["recipe"]["pyramid"]["steps"] = list(recipe.pyramid.steps)
         if not self._quiet:
             print_message(f"resuming from about step {step}, from {self._path}")
             _announce_steps(recipe, self._recipe)
