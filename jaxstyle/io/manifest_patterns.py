@@ -81,7 +81,7 @@ def _with_places(found: Sequence[tuple[Path, Path | None]]) -> list[tuple[Path, 
     """Returns each file once, with its place below the output folder, without a suffix."""
     once: dict[str, tuple[Path, Path | None]] = {}
     for path, folder in found:
-        once.setdefault(os.path.realpath(path), (path, folder))
+        once.setdefault(_place(path), (path, folder))
     files = dict(once.values())
     own = {
         path: (path.relative_to(folder) if folder else Path(path.name)).with_suffix("")
@@ -179,8 +179,14 @@ def _once(paths: Sequence[str]) -> list[str]:
     """Returns each file once, by the shortest of its paths."""
     best: dict[str, str] = {}
     for path in sorted(paths, key=lambda path: (path.count("/"), os.path.islink(path))):
-        best.setdefault(os.path.realpath(path), path)
+        best.setdefault(_place(path), path)
     return sorted(best.values())
+
+
+def _place(path: str | Path) -> str:
+    """Returns the real folder of a file with its own name; a link to it is another picture."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _folders(top: str) -> Iterator[str]:
