@@ -87,7 +87,5 @@ def _with_room(trace: Any, like: jax.Array) -> Any:
     """Returns a trace as long as another one; steps not made repeat the last."""
     if jnp.ndim(trace) != like.ndim or 0 in jnp.shape(trace)[:1]:
         return trace
-    more = max(len(like) - len(trace), 0)
-    return (
-        jnp.concatenate([trace, *[trace[-1:]] * more])[: len(like)] if more else trace[: len(like)]
-    )
+    more = (0, max(len(like) - len(trace), 0))
+    return jnp.pad(trace, [more, *[(0, 0)] * (like.ndim - 1)], mode="edge")[: len(like)]

@@ -19,12 +19,8 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     """
     weights = dict(recipe.weights)
     for text in texts:
-        name, _, value = text.partition("=")
-        if name not in weights:
-            raise InputError(
-                f"--loss-weights {text}: the terms of recipe {recipe.name} are "
-                f"{', '.join(weights)}; write NAME=VALUE{closest(name, weights)}"
-            )
+        terms_are = f"the terms of recipe {recipe.name} are"
+        name, value = _split("--loss-weights", text, weights, terms_are, "NAME=VALUE")
         weights[name] = _number(value)
         if not 0 <= weights[name] < math.inf:
             raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
@@ -51,12 +47,8 @@ def parse_style_weights(
     layers = layers_of(term for term in recipe.terms if term.target_image == "style")
     by_layer = dict.fromkeys(layers, shares or (1.0,) * number)
     for text in texts:
-        layer, _, values = text.partition("=")
-        if layer not in by_layer:
-            raise InputError(
-                f"--layer-style-weights {text}: the style's layers are {', '.join(layers)}; write "
-                f"LAYER=SHARE,SHARE...{closest(layer, layers)}"
-            )
+        layers_are, form = "the style's layers are", "LAYER=SHARE,SHARE..."
+        layer, values = _split("--layer-style-weights", text, by_layer, layers_are, form)
         by_layer[layer] = tuple(_number(value) for value in values.split(","))
         fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
         if not fits or not 0 < sum(by_layer[layer]) < math.inf:
@@ -65,6 +57,17 @@ def parse_style_weights(
                 "between them, not all of them 0"
             )
     return by_layer
+
+
+def _split(
+    option: str, text: str, valid: Mapping[str, object], names_are: str, form: str
+) -> tuple[str, str]:
+    """Splits a text such as `NAME=VALUE` into its name, which must be valid, and the rest."""
+    name, _, value = text.partition("=")
+    if name not in valid:
+        known = f"{names_are} {', '.join(valid)}"
+        raise InputError(f"{option} {text}: {known}; write {form}{closest(name, valid)}")
+    return name, value
 
 
 def _number(text: str) -> float:
