@@ -13,6 +13,7 @@ import jaxstyle
 PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
 FLOORS = [
+    {"jaxstyle._lazy"},
     {"jaxstyle.sharding", "jaxstyle.checks"},
     {"jaxstyle.network.padding", "jaxstyle.network.pooling"},
     {"jaxstyle.network.xla", "jaxstyle.network.winograd"},

@@ -6,8 +6,9 @@ Public names are loaded on first use, as those of `jaxstyle` are: the command li
 wrong, or prints its help, without waiting for JAX.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from jaxstyle._lazy import load
 
 if TYPE_CHECKING:
     from jaxstyle.io._public import *  # noqa: F403
@@ -15,15 +16,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Loads a public name on its first use."""
-    if not name.startswith("__") or name == "__all__":
-        public = importlib.import_module("jaxstyle.io._public")
-        if name in public.__all__:
-            globals()[name] = getattr(public, name)  # next time without this function
-        elif name == "__all__":
-            globals()[name] = public.__all__
-        if name in globals():
-            return globals()[name]
-    raise AttributeError(f"module 'jaxstyle.io' has no attribute {name!r}")
+    return load("jaxstyle.io", name)
 
 
 def __dir__() -> list[str]:

@@ -161,10 +161,14 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
         raise
 
 
+def _temporary_path(folder: str) -> str:
+    return os.path.join(folder, f".jaxstyle-{secrets.token_hex(8)}.tmp")
+
+
 def _open_temporary(folder: str) -> tuple[BinaryIO, str]:
     """Creates a temporary file; its lock keeps other processes from removing it."""
     while True:
-        path = os.path.join(folder, f".jaxstyle-{secrets.token_hex(8)}.tmp")
+        path = _temporary_path(folder)
         # Not by tempfile.mkstemp, which ignores the umask and sets 0600.
         file = open(path, "xb")  # noqa: SIM115
         _lock(file)
@@ -191,18 +195,12 @@ def has_locks(folder: PathType) -> bool:
     Raises:
         OSError: if no file can be written there.
     """
-    try:
-        import fcntl  # noqa: PLC0415  not on Windows
-    except ImportError:
+    if os.name == "nt":  # filelock locks in another way there
         return True
-    path = os.path.join(os.fsdecode(folder), f".jaxstyle-{secrets.token_hex(8)}.tmp")
+    path = _temporary_path(os.fsdecode(folder))
     with open(path, "xb") as file:
         os.unlink(path)
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # nobody else can hold it
-            return False
-    return True
+        return _lock(file)  # nobody else can hold it
 
 
 def remove_leftovers(folder: PathType) -> None:

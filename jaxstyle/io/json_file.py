@@ -22,6 +22,7 @@ class ForeignError(InputError):
 
 
 def _foreign(message: str) -> InputError:
+    # To callers it is an `InputError`, and so they document it.
     return ForeignError(message)
 
 
@@ -166,8 +167,8 @@ def check_unchanged(content: Mapping[str, Any], name: str) -> None:
     ours = marked or "generator" in content or "checksum" in content
     try:
         is_changed = ours and content.get("checksum") != checksum(content)
-    except ForeignError:
-        raise _foreign(f"{name}: it is nested too deeply") from None
+    except ForeignError as error:
+        raise _foreign(f"{name}: {error}") from None
     if is_changed:
         raise InputError(
             f"{name} is damaged or was edited: its checksum does not match; if you edited it, "
