@@ -209,15 +209,15 @@ def _known_option(option: str, known: Mapping[str, Option], prog: str) -> str:
     plain = plain.lower()
     # A wrong number of dashes, capitals and names without dashes are no other name.
     same = {name.replace("-", ""): name for name in map(_shown, known)}
-    if meant := [same[each] for each in (plain.replace("-", ""),) if each in same]:
-        hint = f"; did you mean {meant[0]}?"
+    if (squeezed := plain.replace("-", "")) in same:
+        hint = f"; did you mean {same[squeezed]}?"
     elif plain in ELSEWHERE and (meant := _meant(plain, known)):
         hint = f"; did you mean {' or '.join(meant[:2])}?"
     elif plain in ADVICE:
         hint = f": {ADVICE[plain]};"
     else:
         names = {name.lstrip("-"): name for name in map(_shown, known)}
-        names = {each: _meant(each, known)[0] for each in ELSEWHERE if _meant(each, known)} | names
+        names = {each: meant[0] for each in ELSEWHERE if (meant := _meant(each, known))} | names
         near = difflib.get_close_matches(plain, names, 2, 0.7)
         found = " or ".join(dict.fromkeys(names[each] for each in near))
         hint = f"; did you mean {found}?" if near else ""
