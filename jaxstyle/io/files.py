@@ -13,6 +13,12 @@ from jaxstyle.io.errors import InputError
 
 _TEMPORARY = re.compile(r"\.jaxstyle-[0-9a-f]{16}\.tmp")
 
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".avif", ".heic", ".heif"),
+)
+"""Extensions of the pictures that can be read, in lower case."""
+
 PathType: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 

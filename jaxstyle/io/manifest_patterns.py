@@ -12,15 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxstyle.io.errors import InputError, count
-from jaxstyle.io.files import describe_path
+from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
 from jaxstyle.io.manifest import check_paths, real_folder
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.io.ownership import is_ours
 
-_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-    *(".avif", ".heic", ".heif"),
-)
 _JUNK = ("thumbs.db", "desktop.ini", "ehthumbs.db")  # and hidden ones, such as .DS_Store
 _NAMED = 3  # examples in a message
 
@@ -110,8 +106,8 @@ def _find(text: str, output_dir: str | os.PathLike[str]) -> list[tuple[Path, Pat
     else:
         found = _once(sorted(path for path in _matches(_pattern(text)) if _is_file(path)))
     if not re.search(r"\.[^.*?\[\]/]+$", text) or folder is not None:
-        others = [path for path in found if Path(path).suffix.lower() not in _SUFFIXES]
-        found = [path for path in found if Path(path).suffix.lower() in _SUFFIXES]
+        others = [path for path in found if Path(path).suffix.lower() not in PICTURE_SUFFIXES]
+        found = [path for path in found if Path(path).suffix.lower() in PICTURE_SUFFIXES]
         _warn(text, "has %s that cannot be a picture, such as %s", others)
     elif found:
         _warn(text, "leaves out %s with other pictures there, such as %s", _left_out(text, found))
@@ -235,7 +231,7 @@ def _pattern(text: str) -> str:
         there.append(part)
     rest = "/".join([*parents[len(there) :], name])
     stem, suffix = os.path.splitext(rest)
-    if suffix.lower() in _SUFFIXES:
+    if suffix.lower() in PICTURE_SUFFIXES:
         suffix = re.sub("[a-zA-Z]", lambda found: f"[{found[0].lower()}{found[0].upper()}]", suffix)
     return "".join(f"{glob.escape(part)}/" for part in there) + stem + suffix
 
@@ -250,5 +246,5 @@ def _left_out(text: str, found: Sequence[str]) -> list[str]:
         for folder in folders
         if os.path.isdir(folder or ".")
         for path in (os.path.join(folder, name) for name in os.listdir(folder or "."))
-        if _is_file(path) and path not in found and Path(path).suffix.lower() in _SUFFIXES
+        if _is_file(path) and path not in found and Path(path).suffix.lower() in PICTURE_SUFFIXES
     )

@@ -9,7 +9,7 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.cli.pictures import check_folder_name
+from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir
 from jaxstyle.io.errors import InputError, check_positive
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def batch(
     the other pairs continue.
     """
     command = command_line(batch, locals())
-    check_folder_name("--output-dir", pictures.output_dir)
+    folder = check_output_dir(pictures.output_dir)
     check_folder_name("--report", output.report)
     # These load JAX, which --help does not need.
     import jax  # noqa: PLC0415
@@ -111,7 +111,6 @@ def batch(
 
     machine = memory_and_devices
     _check(size_and_speed, machine)
-    folder = Path(pictures.output_dir)
     errors = ManifestErrors(_name(pictures))
     rows = _rows(pictures, folder, errors)
     common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
@@ -173,8 +172,6 @@ def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequen
     manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output-dir {pictures.output_dir} is a file; name a folder")
     if (manifest is None) == (not contents) or bool(contents) != bool(styles):
         raise InputError("give a MANIFEST, or both --contents and --styles")
     if manifest is not None:

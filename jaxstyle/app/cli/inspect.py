@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxstyle.app.cli.pictures import check_folder_name, check_picture
+from jaxstyle.app.cli.pictures import check_output_dir, check_picture
 from jaxstyle.io.errors import InputError, check_positive
 
 
@@ -46,7 +46,7 @@ def features(
     )
 
     check_picture("", image)
-    check_folder_name("--output-dir", output_dir)
+    folder = check_output_dir(output_dir)
     check_positive("--size", size)
     check_positive("--maps", maps)
     if not layers:
@@ -55,10 +55,7 @@ def features(
         if layer not in LAYERS:
             raise InputError(f"unknown layer {layer!r}: choose from {', '.join(LAYERS)}")
     layers = tuple(dict.fromkeys(layers))
-    outputs = [Path(output_dir) / f"{Path(image).stem}-{layer}.png" for layer in layers]
-    folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output-dir {output_dir} is a file; name a folder")
+    outputs = [folder / f"{Path(image).stem}-{layer}.png" for layer in layers]
     if not folder.exists():
         check_target(folder)
     for path in outputs if folder.exists() else ():

@@ -22,7 +22,7 @@ from jaxstyle.app.cli.stylize import repeat, stylize
 from jaxstyle.app.cli.weights import convert, fetch, list_cached, verify
 from jaxstyle.app.console import discard, print_message
 from jaxstyle.io.errors import InputError, closest
-from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.files import PICTURE_SUFFIXES, describe_error, describe_path
 
 _TYRO = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 
@@ -51,7 +51,6 @@ _COMMANDS_ELSEWHERE = {
     **dict.fromkeys(("again", "reproduce", "redo"), "repeat"),
     **dict.fromkeys(("many", "folder", "dir"), "batch"),
 }
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".avif")
 _WEIGHTS_COMMANDS: Mapping[str, Command] = {
     "fetch": fetch,
     "convert": convert,
@@ -138,7 +137,7 @@ def _describe_unknown(
     name: str, arguments: list[str], commands: Mapping[str, Command], prog: str
 ) -> str:
     """Says what may be meant by something that is no command."""
-    if prog == "jaxstyle" and name.lower().endswith(_PICTURES):
+    if prog == "jaxstyle" and name.lower().endswith(PICTURE_SUFFIXES):
         return f"name a command: did you mean jaxstyle stylize {shlex.join(arguments)}?"
     what = "name a command before" if name.startswith("-") else "unknown command"
     meant = _COMMANDS_ELSEWHERE.get(name.lower())

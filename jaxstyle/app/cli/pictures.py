@@ -61,6 +61,19 @@ def check_folder_name(option: str, text: str | None) -> None:
         raise InputError(f"{option} - is no folder, and stdout takes one picture: name a folder")
 
 
+def check_output_dir(text: str) -> Path:
+    """Returns the folder that `--output-dir` names; it may not be there yet.
+
+    Raises:
+        InputError: if it is a file, or `-`.
+    """
+    check_folder_name("--output-dir", text)
+    folder = Path(text)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {text} is a file; name a folder")
+    return folder
+
+
 @contextlib.contextmanager
 def stdin_as_file(given: _Options) -> Iterator[tuple[_Options, Path | None]]:
     """Yields options with a temporary file of what stdin holds in the place of `-`, and that file.
