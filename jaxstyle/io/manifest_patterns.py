@@ -104,7 +104,7 @@ def _find(text: str, output_dir: str | os.PathLike[str]) -> list[tuple[Path, Pat
     if folder is not None:
         found = sorted(_below(folder))
     else:
-        found = _once(sorted(path for path in _matches(_pattern(text)) if _is_file(path)))
+        found = sorted({path for path in _matches(_pattern(text)) if _is_file(path)})
     if not re.search(r"\.[^.*?\[\]/]+$", text) or folder is not None:
         others = [path for path in found if Path(path).suffix.lower() not in PICTURE_SUFFIXES]
         found = [path for path in found if Path(path).suffix.lower() in PICTURE_SUFFIXES]
@@ -169,14 +169,6 @@ def _below(folder: Path) -> Iterator[str]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         yield from filter(_is_file, (os.path.join(parent, name) for name in names))
-
-
-def _once(paths: Sequence[str]) -> list[str]:
-    """Returns each file once, by the shortest of its paths."""
-    best: dict[str, str] = {}
-    for path in sorted(paths, key=lambda path: (path.count("/"), os.path.islink(path))):
-        best.setdefault(_place(path), path)
-    return sorted(best.values())
 
 
 def _place(path: str | Path) -> str:
