@@ -20,7 +20,7 @@ from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
-from jaxstyle.targets import Style
+from jaxstyle.targets import Style, Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
 
@@ -40,6 +40,10 @@ class Inputs(NamedTuple):
     guides: tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]
     num_pairs: int
     """In a batch, without the pairs that fill up the devices."""
+
+    def arguments(self, targets: Targets) -> tuple[Any, ...]:
+        """Returns the arrays that the objective takes besides the picture."""
+        return self.params, targets, self.weights, self.arrays
 
 
 def prepare_inputs(

@@ -71,6 +71,10 @@ class Recipe:
         """What the pyramid carries from size to size."""
         return "change" if self.pyramid is None else self.pyramid.carry
 
+    def keeps_image(self, solver: Solver) -> bool:
+        """Returns whether the picture of a run is, unchanged, the one whose loss `solver` knows."""
+        return solver.knows_pixels and self.median_filter == 1 and self.color != "luminance"
+
     def __post_init__(self) -> None:
         """Freezes the weights, which makes the recipe hashable, and validates the settings."""
         self._check_terms()
