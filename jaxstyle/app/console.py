@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
 _LINES = 20  # of progress, without a bar
 _RECENT = 10  # entries of a trace to measure speed and change from
 _WIDE = 76  # columns that a terminal needs to show the bar itself
+_SHORTEST_BAR = 6
 
 
 def print_message(text: str) -> None:
@@ -63,7 +64,9 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
             most = max(most, done + begun)  # never moves back
             # A narrow terminal cuts off the end, which is the least important part.
             count = f"{done}/{total} {unit if wide else text}"
-            bar.update(task, total=total, completed=most, description=count, text=text)
+            room = console.width - len(count) - _SHORTEST_BAR - 2
+            cut = text if len(text) <= room else f"{text[: room - 1]}…"
+            bar.update(task, total=total, completed=most, description=count, text=cut)
             part = _LINES if done >= total else min(int(most * _LINES / total), _LINES - 1)
             if not silent and not drawn and part > shown:
                 shown = part
