@@ -448,7 +448,7 @@ def zip_of(*members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in members:
-            archive.writestr(name, b"x")
+            archive.writestr(zipfile.ZipInfo(name), b"x")  # of a fixed date
     return buffer.getvalue()
 
 
