@@ -5,6 +5,7 @@ Each constant here is a `Recipe`; `RECIPES` holds them by name. Change one with
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -41,6 +42,8 @@ class Recipe:
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
             [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
             noise (as jcjohnson/neural-style's `random`).
+        grain: strength of the white noise that is added to a start from the content, over that of
+            the paintings' own finest detail; 0 adds none. See `jaxstyle.start`.
         pyramid: smaller sizes to paint first; None for none.
         size: default long edge of the content, in pixels; `original` is that of its file.
         median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
@@ -61,6 +64,7 @@ class Recipe:
     network: Network = VGG19()
     solver: Solver = LBFGS()
     init: Literal["content", "noise", "mean"] = "content"
+    grain: float = 0.0
     pyramid: Pyramid | None = None
     size: int | Literal["original"] = 512
     median_filter: int = 1
@@ -104,6 +108,8 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
             )
+        if not isinstance(self.grain, int | float) or not 0 <= self.grain < math.inf:
+            raise ValueError(f"recipe {self.name}: grain must be 0 or positive, not {self.grain}")
         if not isinstance(self.pyramid, Pyramid | None):
             raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
@@ -255,15 +261,18 @@ CROWSON_GRAM = dataclasses.replace(
 
 # Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
 # truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
-# are means, so that the same weights serve for all sizes.
+# are means, so that the same weights serve for all sizes. With this grain, flat areas have the
+# spectrum of the painting (see scripts/quality.py), where they had hatching along the pixel grid.
 DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
     source="jaxstyle",
-    description="gatys-notebook's losses with average pooling, replicate padding, more content",
+    description="gatys-notebook's losses with average pooling, replicate padding, more content, pixels "
+    "bounded, grain of the painting",
     network=VGG19(pooling="average", padding="replicate"),
     weights={"content": 2.5, "style": 1.0},
-    solver=LBFGS(num_steps=200, smoothness=0.25),
+    solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),
+    grain=1.3,
     pyramid=Pyramid(),
 )
 
