@@ -17,9 +17,10 @@ from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
+from jaxstyle.recipes import Recipe
 from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import state as solver_state
-from jaxstyle.solvers.protocol import with_settings
+from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
@@ -234,17 +235,22 @@ def make_result(
     return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
 
 
+def is_as_solved(recipe: Recipe, solver: Solver) -> bool:
+    """Returns whether the picture of a run is, unchanged, the one whose loss the solver knows."""
+    return solver.knows_pixels and recipe.median_filter == 1 and recipe.color != "luminance"
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def with_image_loss(
+def evaluate_image(
     problem: Problem,
     batched: bool,
-    result: StyleResult,
+    image: jax.Array,
     params: Params,
     targets: Targets,
     weights: Weights,
     arrays: Sequence[Any] = (),
-) -> StyleResult:
-    """Puts the loss of the image itself into a result of the full size."""
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the loss of the picture of a run, and those of the terms."""
 
     def evaluate(image: jax.Array, *arguments: Any) -> Any:
         return problem(problem.turn(image), *arguments)
@@ -252,9 +258,9 @@ def with_image_loss(
     if batched:
         evaluate = jax.vmap(evaluate, (0, None, 0, 0, None))
     evaluate = run_on_mesh(problem.mesh, evaluate, (batched, False, batched, batched, False))
-    loss, term_losses = evaluate(result.image, params, targets, weights, arrays)
-    # A start that is not finite is returned as it is.
-    return result._replace(loss=loss, term_losses=term_losses)
+    loss, term_losses = evaluate(image, params, targets, weights, arrays)
+    # As solvers do, for a start that is not finite.
+    return jnp.where(jnp.isnan(loss), jnp.inf, loss), term_losses
 
 
 def _join_traces(traces: list[Any], lengths: tuple[int, ...]) -> Any:

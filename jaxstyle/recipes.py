@@ -42,8 +42,10 @@ class Recipe:
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
             [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
             noise (as jcjohnson/neural-style's `random`).
-        grain: strength of the white noise that is added to a start from the content, over that of
-            the paintings' own finest detail; 0 adds none. See `jaxstyle.start`.
+        grain: strength of the white noise that is added to a start from the content: its standard
+            deviation over that of the paintings' finest detail; 0 adds none. Smooth areas of a
+            photo have nothing else that strokes could grow from, and fill with hatching along the
+            pixel grid.
         pyramid: smaller sizes to paint first; None for none.
         size: default long edge of the content, in pixels; `original` is that of its file.
         median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
@@ -74,10 +76,6 @@ class Recipe:
     def carry(self) -> str:
         """What the pyramid carries from size to size."""
         return "change" if self.pyramid is None else self.pyramid.carry
-
-    def keeps_image(self, solver: Solver) -> bool:
-        """Returns whether the picture of a run is, unchanged, the one whose loss `solver` knows."""
-        return solver.knows_pixels and self.median_filter == 1 and self.color != "luminance"
 
     def __post_init__(self) -> None:
         """Freezes the weights, which makes the recipe hashable, and validates the settings."""
@@ -267,8 +265,8 @@ DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
     source="jaxstyle",
-    description="gatys-notebook's losses with average pooling, replicate padding, more content, pixels "
-    "bounded, grain of the painting",
+    description="gatys-notebook's losses with average pooling, replicate padding, more content, "
+    "pixels in bounds, the painting's grain",
     network=VGG19(pooling="average", padding="replicate"),
     weights={"content": 2.5, "style": 1.0},
     solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),

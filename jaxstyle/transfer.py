@@ -272,8 +272,10 @@ def _paint_size(
             None if scale == 1 else (start, inputs.start),
             inputs.content if recipe.color == "luminance" else None,
         )
-        if scale == 1 and not recipe.keeps_image(solver):
-            result = call(compiled.with_image_loss, static, result, *inputs.arguments(targets))
+        if scale == 1 and not compiled.is_as_solved(recipe, solver):
+            arguments = result.image, *inputs.arguments(targets)
+            loss, term_losses = call(compiled.evaluate_image, static, *arguments)
+            result = result._replace(loss=loss, term_losses=term_losses)
         if run.batched and len(inputs.content) > inputs.num_pairs:
             result = compiled.take_pairs(result, inputs.num_pairs)
         yield sum(lengths[:stage]) + steps, result

@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 
 from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
-from jaxstyle.solvers.fourier import scale_frequencies
+from jaxstyle.solvers.frequencies import scale_frequencies
 from jaxstyle.solvers.jaxopt import load_jaxopt
 
 SOLVERS = [LBFGS(num_steps=60), Adam(num_steps=60), ScipyLBFGSB(num_steps=4)]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.solvers.fourier import energy, scale_frequencies
+from jaxstyle.solvers.frequencies import energy, scale_frequencies
 from jaxstyle.solvers.jaxopt import load_jaxopt
 from jaxstyle.solvers.protocol import Solver, check_settings
 from jaxstyle.solvers.state import (
@@ -62,9 +62,9 @@ class LBFGS(Solver):
     - The first step, along the gradient, has mean absolute size `first_step`. The objective of
       each problem is scaled, which keeps extreme loss weights in floating-point range.
     - The product starts from the inverse Hessian `gamma S^2`, where S scales the frequencies of a
-      picture by `frequency^-smoothness`. These are the steps of L-BFGS in Fourier coordinates, as
-      in Olah et al., "Feature Visualization", Distill 2017 (there with exponent 1). Large, smooth
-      changes then take fewer steps.
+      picture by `frequency^-smoothness`. These are the steps of L-BFGS in coordinates of scaled
+      frequencies, as in Olah et al., "Feature Visualization", Distill 2017 (there Fourier's, with
+      exponent 1; here those of the cosine transform). Large, smooth changes then take fewer steps.
     - Within `bounds`, an element that is at a bound and that the gradient pushes outward stays
       there: it is left out of the gradient, of the step and of the new curvature pair. The step is
       then clipped (two-metric projection: Bertsekas, "Projected Newton Methods for Optimization
