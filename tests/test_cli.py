@@ -670,7 +670,7 @@ def test_from_stdin_to_stdout(tmp_path, pair, params_file, small_recipe, capsys,
     assert main(["stylize", content, style, "-o", str(tmp_path / "out.png"), *words]) == 0
     said = capsys.readouterr().err
     assert said.splitlines()[-1].startswith("next: --size 128 for a larger picture, --loss-weights")
-    assert " in 2 evaluations, " in said
+    assert " at 64x48 px, 1 step in " in said
     before = sorted(tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", Pipe(Path(content).read_bytes()))
