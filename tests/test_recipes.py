@@ -201,7 +201,7 @@ def case(request, pictures):
 
 
 # The others are compared with PyTorch, in test_vgg.py.
-QUICK = ("keras-example", "photo", "crowson-w2", "crowson-gram", "spst", "cnnmrf")
+QUICK = ("keras-example", "photo", "crowson-w2", "crowson-gram", "cnnmrf")
 
 
 @pytest.mark.parametrize(
