@@ -332,7 +332,7 @@ DEFAULT = dataclasses.replace(
     network=VGG19(pooling="average", padding="replicate"),
     weights={"content": 2.5, "style": 1.0},
     solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),
-    grain=1.3,
+    grain=1.4,
     pyramid=Pyramid(),
 )
 
