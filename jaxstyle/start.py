@@ -25,7 +25,7 @@ class Noise(NamedTuple):
 
     init: str
     grain: float
-    implementation: str | None
+    implementation: Any
     """Of the random keys."""
 
 
