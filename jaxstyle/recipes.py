@@ -18,6 +18,9 @@ from jaxstyle.solvers.optax import as_solver
 from jaxstyle.terms import (
     Content,
     GramStyle,
+    LocalAffine,
+    MomentStyle,
+    MRFStyle,
     NinePointVariation,
     Term,
     TotalVariation,
@@ -249,6 +252,65 @@ CROWSON_GRAM = dataclasses.replace(
     solver=dataclasses.replace(_CROWSON_ADAM, b2=0.999),
 )
 
+# Departures: the smallest size, whose short edge is above 511 px there, has a long edge of at least
+# 768 px here, which is the same for photos of 3:2. It has 600 steps only if there are larger ones.
+# All sizes have the history of the larger ones, and no size passes through 8 bits. The painting has
+# the size of the photo along the long edge, not the short one.
+SPST = Recipe(
+    name="spst",
+    source="Galerne, Raad, Lezama & Morel, Scaling Painting Style Transfer, EGSR 2024",
+    description="gatys-notebook's losses, means and deviations, sizes from 768 px on: for pictures "
+    "of some thousand pixels",
+    terms=(*GATYS_NOTEBOOK.terms, MomentStyle(layer_weights=(1e4,) * 5, name="moments")),
+    weights={"content": 1.0, "style": 1.0, "moments": 1.0},
+    solver=LBFGS(num_steps=300, history_size=10),
+    pyramid=Pyramid(coarsest=768, steps=(600, 300), carry="image"),
+)
+
+# The program divides the gradient of each position by the number of patches that cover it, which
+# is 9, except at the picture's border: hence 1e-4 / 2 / 9. Departures: the borders; no rotated and
+# scaled copies of the style. Total variation and the first step are those of `johnson`.
+CNNMRF = Recipe(
+    name="cnnmrf",
+    source="Li & Wand, Combining Markov Random Fields and CNNs, CVPR 2016; chuanli11/CNNMRF",
+    description="nearest patches of the painting's features, total variation, three sizes",
+    network=VGG19(white=256.0),
+    terms=(
+        Content(layers=("relu4_1",), reduction="mean"),
+        MRFStyle(layer_weights=(1.0, 1.0), stride=2, reduction="sum"),
+        TotalVariation(pixel_range=256.0),
+    ),
+    weights={"content": 20.0, "style": 1e-4 / 18, "total_variation": 0.5e-3},
+    solver=LBFGS(num_steps=100, history_size=25),
+    pyramid=Pyramid(coarsest=96, steps=(100,), carry="image"),
+    size=384,
+)
+
+# Departures: one run from the photo with all terms, instead of a second run with the matting
+# Laplacian from the result of `johnson`; no smoothing of the result. Regions are masks.
+PHOTO = Recipe(
+    name="photo",
+    source="Luan, Paris, Shechtman & Bala, Deep Photo Style Transfer, CVPR 2017",
+    description="johnson's losses and the matting Laplacian: the colors of another photo",
+    network=JOHNSON.network,
+    terms=(*JOHNSON.terms, LocalAffine()),
+    weights={**JOHNSON.weights, "local_affine": 1e4},
+    solver=LBFGS(num_steps=1000, history_size=100),
+)
+
+# A texture without a photo, whose edges fit each other.
+SEAMLESS = Recipe(
+    name="seamless",
+    source="jaxstyle; Gatys, Ecker & Bethge, Texture Synthesis Using CNNs, NIPS 2015",
+    description="a texture that can be laid side by side, from a painting alone",
+    network=VGG19(pooling="average", padding="wrap"),
+    terms=GATYS_NOTEBOOK.terms[1:],
+    weights={"style": 1.0},
+    solver=LBFGS(num_steps=200, smoothness=0.25),
+    init="noise",
+    pyramid=Pyramid(carry="image"),
+)
+
 # Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
 # truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
 # are means, so that the same weights serve for all sizes.
@@ -275,6 +337,10 @@ RECIPES: Mapping[str, Recipe] = {
         PASTICHE,
         CROWSON_W2,
         CROWSON_GRAM,
+        SPST,
+        CNNMRF,
+        PHOTO,
+        SEAMLESS,
     )
 }
 """All recipes by name."""

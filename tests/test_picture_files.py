@@ -173,8 +173,31 @@ def test_half_a_file_is_said_to_be_one(tmp_path: Path) -> None:
         buffer, "JPEG"
     )
     (tmp_path / "x.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(InputError, match=r"damaged: its end is missing .*; copy or download"):
+    with pytest.raises(InputError, match=r"damaged: its end is missing; copy or download"):
         load_image(tmp_path / "x.jpg")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF", "BMP", "GIF", "HEIF"])
+def test_messages_about_stubs_quote_no_library(tmp_path: Path, kind: str) -> None:
+    buffer, image = io.BytesIO(), Image.fromarray(smooth(48, 64))
+    if kind == "HEIF":
+        heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+        image = heif.from_pillow(image)
+    image.save(buffer, format=kind)
+    data, path = buffer.getvalue(), tmp_path / "x"
+    said = set()
+    for length in (16, 40, 100, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError) as caught:
+            load_image(path)
+        said.add(str(caught.value).removeprefix(f"'{path}' "))
+    assert said <= {
+        "is damaged: its end is missing; copy or download it again",
+        "is damaged or of an unusual kind; save it again as PNG or JPEG",
+        "is not a PNG, JPEG, WebP, TIFF, AVIF, BMP or GIF image that can be read; save it again as "
+        "PNG or JPEG",
+    }
+    assert kind != "HEIF" or "is damaged: its end is missing; copy or download it again" in said
 
 
 # --- opacity ------------------------------------------------------------------------------------

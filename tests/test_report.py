@@ -20,7 +20,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes, terms
-from jaxstyle.app import checkpoint, console
+from jaxstyle.app import checkpoint, console, listeners
 from jaxstyle.app.batch import runner
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page, run_page
@@ -188,7 +188,8 @@ def test_a_page_about_a_run(folder, params_file, capsys):
     assert_alike(shown[0], load_image("s.png", size=64))
     assert_alike(shown[12], result)
     for step in shown:
-        assert f"step {step}loss {metadata['trace'][step]['loss']:.4g}" in captions
+        entry = metadata["trace"][step]
+        assert f"step {step}loss {entry['loss']:.4g} at 64x48 px" in captions
 
     over_evaluations, over_seconds = page.text("svg")
     assert "loss-and-gradient evaluations" in over_evaluations
@@ -199,7 +200,7 @@ def test_a_page_about_a_run(folder, params_file, capsys):
 
     check_facts(page, metadata)
     (summary,) = [text for text in page.text("p") if "evaluations" in text]
-    assert summary.startswith("step limit after 12 steps: loss ")
+    assert summary.startswith("done after 12 steps: loss ")
     assert f"{metadata['loss']:.4g}" in summary
 
     # The command, typed again, makes the same picture, and the same page but for times.
@@ -242,6 +243,10 @@ def test_curves_have_the_numbers_and_hostile_names():
         assert len(lines) == 2
         np.testing.assert_allclose(lines[0][0], lines[1][0])
         np.testing.assert_allclose(lines[0][-1], lines[1][-1])
+    for entry, size in zip(trace, ([32, 24], [32, 24], [64, 49], [64, 49]), strict=True):
+        entry["size"] = size
+    svg = plot_losses(trace, {name: 10.0}, kind="svg").decode()
+    assert (svg.count("64x49 px"), svg.count("32x24 px")) == (1, 0)  # where the size changes
     png = plot_losses(trace, {name: 10.0}, "a $title_{")
     with Image.open(io.BytesIO(png)) as image:
         assert image.size == (840, 504)
@@ -481,7 +486,7 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     assert {max(shape[:2]) for shape in shapes} == {64, int((6e6 / 120) ** 0.5)}
 
 
-STEP = {"step", "total", "evaluations", "seconds", "loss", "terms"}
+STEP = {"step", "size", "total", "evaluations", "seconds", "loss", "terms"}
 
 
 def test_json_for_programs(folder, params_file, capsys):
@@ -529,7 +534,7 @@ def test_json_of_a_batch(folder, params_file, capsys):
         assert entry.items() <= pair.items()
     assert "error" in pairs[0]
     assert last.items() >= {"status": "done", "painted": 3, "failed": 1, "total": 4}.items()
-    assert "pairs/s" not in said.err
+    assert " left, " not in said.err
 
 
 def test_lines_of_a_batch(folder, params_file, capsys):
@@ -540,12 +545,13 @@ def test_lines_of_a_batch(folder, params_file, capsys):
     said = capsys.readouterr().err.splitlines()
     assert "0/2 pairs  s.png and 1 more" in said
     lines = [line for line in said if " pairs  " in line and " left, " in line]
-    pattern = r"(\d)/2 pairs  (\d\d):(\d\d) left, 0 failed, \S+ pairs/s(, s.png and 1 more)?"
+    speed = r"(?:\S+ pairs a second|\S+ s a pair)"
+    pattern = rf"(\d)/2 pairs  (\d+) s left, 0 failed, {speed}(, s.png and 1 more)?"
     told = [re.fullmatch(pattern, line) for line in lines]
-    assert [line[4] is None for line in told] == [False, False, False, False, True]
+    assert [line[3] is None for line in told] == [False, False, False, False, True]
     # Long before the first one is done there is something to be seen.
     assert [int(line[1]) for line in told] == [0, 0, 0, 0, 2]
-    assert told[-1][2] == told[-1][3] == "00"
+    assert told[-1][2] == "0"
 
 
 def test_lines_where_there_is_no_terminal(folder, params_file, capsys):
@@ -555,7 +561,10 @@ def test_lines_where_there_is_no_terminal(folder, params_file, capsys):
     assert said.out == ""
     assert "\x1b" not in said.err
     trace = json.loads((folder / "out.json").read_text())["trace"]
-    pattern = re.compile(r"(\d+)/12 steps  \d\d:\d\d left, loss (\S+), (\S+)%/step, (\S+) eval/s")
+    pattern = re.compile(
+        r"(\d+)/12 steps  64x48 px, \d+ s left, loss (\S+), (\S+)%/step, "
+        r"(\S+) (s a step|steps a second)"
+    )
     found = [pattern.fullmatch(line) for line in said.err.splitlines() if "%/step" in line]
     assert [int(line[1]) for line in found] == list(range(1, 13))
     for line in found:
@@ -565,8 +574,10 @@ def test_lines_where_there_is_no_terminal(folder, params_file, capsys):
         steps = now["step"] - then["step"]
         change = 100 * (np.exp(np.log(now["loss"] / then["loss"]) / steps) - 1)
         assert float(line[3]) == pytest.approx(change, abs=0.006)
-        speed = (now["evaluations"] - then["evaluations"]) / (now["seconds"] - then["seconds"])
-        assert float(line[4]) == pytest.approx(speed, rel=0.01)
+        speed = steps / (now["seconds"] - then["seconds"])
+        told = float(line[4]) if line[5] == "steps a second" else 1 / float(line[4])
+        assert told == pytest.approx(speed, rel=0.01)
+        assert now["size"] == [64, 48]
 
 
 def test_time_left_knows_that_small_pictures_take_less():
@@ -575,18 +586,61 @@ def test_time_left_knows_that_small_pictures_take_less():
         solver=jaxstyle.LBFGS(num_steps=10),
         pyramid=jaxstyle.Pyramid(coarsest=100, steps=(20, 40)),
     )
-    entry = {"evaluations": 1, "loss": 2.0}
-    trace = [{"step": step, "seconds": 3.0 * step, **entry} for step in range(13)]
+    trace = [
+        {"step": step, "seconds": 3.0 * step, "loss": 2.0, "size": [100, 75]} for step in range(13)
+    ]
     # Sizes 100, 200 and 400 px: a step takes 3, 12 and 48 s.
     left = 8 * 3 + 40 * 12 + 10 * 48
     text = console.describe_step(trace, 70, recipe, (300, 400, 3))
-    assert text.startswith(f"{left // 60}:{left % 60:02} left, loss 2, +0.00%/step, 0 eval/s")
+    assert text == f"100x75 px, {round(left / 60)} min left, loss 2, +0.00%/step, 3 s a step"
+    assert console.seconds_left(trace, 70, recipe, (300, 400, 3)) == pytest.approx(left)
     # The smallest has been left out.
     left = 28 * 3 + 10 * 12
     text = console.describe_step(trace, 50, recipe, (300, 400, 3))
-    assert text.startswith(f"{left // 60:02}:{left % 60:02} left")
-    assert console.describe_step(trace[:1], 70, recipe, (300, 400, 3)) == "loss 2"
-    assert console.time_left(math.inf) == "?:?? left"
+    assert f", {round(left / 60)} min left, " in text
+    assert console.seconds_left(trace, 50, recipe, (300, 400, 3)) == pytest.approx(left)
+    assert console.describe_step(trace[:1], 70, recipe, (300, 400, 3)) == "100x75 px, loss 2"
+
+
+def test_losses_of_two_sizes_are_not_compared():
+    recipe = dataclasses.replace(
+        SMALL,
+        solver=jaxstyle.LBFGS(num_steps=3),
+        pyramid=jaxstyle.Pyramid(coarsest=30, steps=(2,)),
+    )
+    assert console.sizes_of_steps(recipe, 5, (49, 64, 3)) == [(32, 24)] * 2 + [(64, 49)] * 3
+    assert console.sizes_of_steps(recipe, 3, (49, 64, 3)) == [(64, 49)] * 3
+    trace = [
+        {"step": step, "seconds": float(step), "loss": loss, "size": size}
+        for step, loss, size in (
+            (0, 8.0, [32, 24]), (1, 4.0, [32, 24]), (2, 2.0, [32, 24]), (3, 90.0, [64, 49]),
+            (4, 45.0, [64, 49]),
+        )
+    ]  # fmt: skip
+    texts = [console.describe_step(trace[:n], 5, recipe, (49, 64, 3)) for n in (3, 4, 5)]
+    assert ["%/step" in text for text in texts] == [True, False, True]
+    assert [text.partition(",")[0] for text in texts] == ["32x24 px", "64x49 px", "64x49 px"]
+    assert "loss 45, -50.00%/step" in texts[-1]
+    metadata = {"trace": trace, "loss": 45.0, "status": "stalled",
+                "seconds": {"optimize": 4.0, "compile": 1.0}}  # fmt: skip
+    assert listeners.summary(metadata) == (
+        "loss 90 -> 45 at 64x49 px, 4 steps in 4.0 s (+ 1.0 s compilation); it ended early, since "
+        "no step lowered the loss further"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s left"), (119, "119 s left"), (130, "2 min left"), (7300, "2.0 h left"),
+     (math.inf, "unknown time left")],
+)  # fmt: skip
+def test_time_left_has_a_unit(seconds, text):
+    assert console.time_left(seconds) == text
+
+
+def test_speeds():
+    assert console.speed(5, 2, "pair") == "2.5 pairs a second"
+    assert console.speed(1, 12.04, "step") == "12 s a step"
 
 
 class Terminal(io.StringIO):
@@ -603,7 +657,7 @@ def test_a_bar_on_a_terminal(columns, colors, monkeypatch):
     if not colors:
         monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    text = "10:20:30 left, loss 1.234e+05, -0.12%/step, 1.23 eval/s"
+    text = "128x96 px, 12.5 h left, loss 1.234e+05, -0.12%/step, 1.23 s a step"
     with console.show_progress("auto", False, "steps") as show:
         show(250, 1000, "starting")
         show(500, 1000, text)
@@ -612,7 +666,7 @@ def test_a_bar_on_a_terminal(columns, colors, monkeypatch):
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
     last = [line for line in re.split(r"[\r\n]+", plain) if line.strip()][-1]
     assert len(last) <= columns
-    assert re.match(r"500/1000 .*10:20:30 left, loss 1.234e\+05, -0.12%/step, 1.", last)
+    assert re.match(r"500/1000 .*128x96 px, 12.5 h left, loss 1.234e\+05, -0.12%", last)
     assert ("━" in last) == (columns == 80)
 
 

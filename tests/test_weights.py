@@ -449,7 +449,7 @@ def zip_of(*members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in members:
-            archive.writestr(name, b"x")
+            archive.writestr(zipfile.ZipInfo(name), b"x")  # of a fixed date
     return buffer.getvalue()
 
 
@@ -467,6 +467,7 @@ def zip_of(*members):
         (b"\x08\x07\x12\x07pytorch\x1a\x051.13", "ONNX.*numpy.savez"),
         (b"\0" * 99 + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "TensorFlow.*numpy.savez"),
         (b"MATLAB 7.3 MAT-file, Platform: GLNXA64", "-v7"),
+        (b"MATLAB 5.0 MAT-file", "damaged, or not a MatConvNet.*MATLAB 5 header; get it again"),
         (b"\x1f\x8b\x08\0" + bytes(99), "gzip archive; unpack"),
         (bytes(257) + b"ustar\0", "TAR archive; unpack"),
         (zip_of("metadata.json", "config.json", "model.weights.h5"), r"\.keras.*numpy\.savez"),

@@ -1,7 +1,6 @@
 """What a run says: messages, and its progress as a bar, as lines, or as JSON Lines for scripts."""
 
 import contextlib
-import datetime
 import json
 import math
 import os
@@ -15,6 +14,7 @@ if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
 _LINES = 20  # of progress, without a bar
 _RECENT = 10  # entries of a trace to measure speed and change from
 _WIDE = 76  # columns that a terminal needs to show the bar itself
+_SHORTEST_BAR = 6
 
 
 def print_message(text: str) -> None:
@@ -64,7 +64,9 @@ def show_progress(mode: str, quiet: bool, unit: str) -> Iterator[Callable[..., N
             most = max(most, done + begun)  # never moves back
             # A narrow terminal cuts off the end, which is the least important part.
             count = f"{done}/{total} {unit if wide else text}"
-            bar.update(task, total=total, completed=most, description=count, text=text)
+            room = console.width - len(count) - _SHORTEST_BAR - 2
+            cut = text if len(text) <= room else f"{text[: room - 1]}…"
+            bar.update(task, total=total, completed=most, description=count, text=cut)
             part = _LINES if done >= total else min(int(most * _LINES / total), _LINES - 1)
             if not silent and not drawn and part > shown:
                 shown = part
@@ -113,7 +115,7 @@ def _finite(value: Any) -> Any:
 def describe_step(
     trace: Sequence[Mapping[str, Any]], total: int, recipe: "Recipe", shape: tuple[int, ...]
 ) -> str:
-    """Returns the time left, the loss, its mean change per step, and evaluations per second.
+    """Returns the size, the time left, the loss, its mean change per step, and the speed.
 
     Args:
         trace: entries so far, as in the JSON.
@@ -121,35 +123,60 @@ def describe_step(
         recipe: of the run.
         shape: of the content, `(H, W, 3)`.
     """
-    now, then = trace[-1], trace[max(len(trace) - 1 - _RECENT, 0)]
-    text = f"loss {now['loss']:.4g}"
-    seconds = now["seconds"] - then["seconds"]
-    if len(trace) < 2 or seconds <= 0:
-        return text
-    # A mean, since single steps of L-BFGS rise and fall.
+    now, recent = trace[-1], trace[-1 - _RECENT :]
+    size, text = f"{now['size'][0]}x{now['size'][1]} px", f"loss {now['loss']:.4g}"
+    seconds = now["seconds"] - recent[0]["seconds"]
+    if len(recent) < 2 or seconds <= 0:
+        return f"{size}, {text}"
+    # A mean, since single steps of L-BFGS rise and fall. Losses of two sizes do not compare.
+    then = entries_at_last_size(recent)[0]
     if then["loss"] > 0 and now["loss"] > 0 and now["step"] > then["step"]:
         change = (now["loss"] / then["loss"]) ** (1 / (now["step"] - then["step"])) - 1
         text += f", {100 * change:+.2f}%/step"
-    text += f", {(now['evaluations'] - then['evaluations']) / seconds:.3g} eval/s"
-    work = work_of_steps(recipe, total, shape)
+    text += f", {speed(len(recent) - 1, seconds, 'step')}"
+    return f"{size}, {time_left(seconds_left(recent, total, recipe, shape))}, {text}"
+
+
+def entries_at_last_size(trace: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the entries of a trace that were made at the size of its last one."""
+    return [entry for entry in trace if entry.get("size") == trace[-1].get("size")]
+
+
+def seconds_left(
+    trace: Sequence[Mapping[str, Any]], total: int, recipe: "Recipe", shape: tuple[int, ...]
+) -> float:
+    """Returns how long the steps that are left take, by those in `trace`; inf if it is unknown."""
+    then, now = trace[0], trace[-1]
+    # The cost is proportional to the pixels.
+    work = [width * height for width, height in sizes_of_steps(recipe, total, shape)]
     made = sum(work[then["step"] : now["step"]])
-    left = seconds * sum(work[now["step"] :]) / made if made else math.inf
-    return f"{time_left(left)}, {text}"
+    left = sum(work[now["step"] :])
+    return (now["seconds"] - then["seconds"]) * left / made if made else math.inf
 
 
-def work_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list[float]:
-    """Returns the cost of each of `total` steps, relative to one at full size `(H, W, 3)`."""
-    # The cost is proportional to the pixels. If a run has fewer steps, it skips small sizes.
-    work = [1.0] * recipe.solver.num_steps
-    if recipe.pyramid is not None:
-        scales = recipe.pyramid.scales(*shape[:2])
-        work = [scale**2 for scale, steps in scales for _ in range(steps)] + work
-    return work[-total:]
+def sizes_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Returns the `(width, height)` of each of `total` steps of a run at full size `(H, W, 3)`."""
+    from jaxstyle.image import scaled_shape  # noqa: PLC0415  loads JAX
+
+    scales = [] if recipe.pyramid is None else recipe.pyramid.scales(*shape[:2])
+    sizes: list[tuple[int, int]] = []
+    for scale, steps in (*scales, (1.0, recipe.solver.num_steps)):
+        height, width, _ = scaled_shape(shape, scale)
+        sizes += [(width, height)] * steps
+    return sizes[-total:]  # a run that has fewer steps skips small sizes
 
 
 def time_left(seconds: float) -> str:
     """Formats the time left."""
     if not seconds < 1e8:
-        return "?:?? left"
-    text = str(datetime.timedelta(seconds=round(seconds)))
-    return f"{text.removeprefix('0:')} left"
+        return "unknown time left"
+    if seconds < 120:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
+
+
+def speed(number: float, seconds: float, noun: str) -> str:
+    """Formats a speed, such as `2.5 pairs a second` or `12 s a pair`."""
+    if number >= seconds:
+        return f"{number / seconds:.3g} {noun}s a second"
+    return f"{seconds / number:.3g} s a {noun}"

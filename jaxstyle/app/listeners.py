@@ -12,7 +12,12 @@ import numpy as np
 
 from jaxstyle import Checkpoint, StyleResult
 from jaxstyle.app.checkpoint import CheckpointFile
-from jaxstyle.app.console import describe_step, print_json, print_message
+from jaxstyle.app.console import (
+    describe_step,
+    entries_at_last_size,
+    print_json,
+    print_message,
+)
 from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.outputs import check_replaceable
@@ -23,6 +28,13 @@ from jaxstyle.io import InputError, save_image, write_atomically, write_json
 from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, show_path
 from jaxstyle.io.image_alpha import on_white
+
+_ENDINGS = {
+    "converged": "it ended early, since the picture no longer changed",
+    "stalled": "it ended early, since no step lowered the loss further",
+    "recovered": "a step to a loss that is not finite was undone",
+}
+"""Status -> what it means. A run ends as it should with `step_limit`, which is not mentioned."""
 
 NOT_FINITE = "the loss is not finite at the start; use smaller loss weights"
 """Why there is no picture of a run that ends with `Status.NON_FINITE_START`."""
@@ -174,18 +186,23 @@ class Console(Listener):
         facts = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
         print_json(job.progress, {"output": str(job.output), "report": page, **facts})
         if not job.quiet:
-            seconds = metadata["seconds"]
-            made = count(metadata["num_evaluations"], "evaluation")
-            print_message(
-                f"{'stdout' if job.is_stdout else job.output}: "
-                f"loss {metadata['trace'][0]['loss']:.4g} -> {metadata['loss']:.4g} "
-                f"in {made}, {seconds['optimize']:.1f} s "
-                f"(+ {seconds['compile']:.1f} s compilation), "
-                f"{metadata['status'].replace('_', ' ')}"
-            )
+            print_message(f"{'stdout' if job.is_stdout else job.output}: {summary(metadata)}")
             ended = metadata["status"] not in ("interrupted", "failed")
             if ended and job.command.startswith("jaxstyle stylize"):
                 print_message(_next(job))
+
+
+def summary(metadata: Mapping[str, Any]) -> str:
+    """Says how a run went."""
+    seconds, status, trace = metadata["seconds"], metadata["status"], metadata["trace"]
+    here = entries_at_last_size(trace)
+    width, height = here[-1]["size"]
+    ending = "" if status == "step_limit" else f"; {_ENDINGS.get(status, status)}"
+    return (
+        f"loss {here[0]['loss']:.4g} -> {metadata['loss']:.4g} at {width}x{height} px, "
+        f"{count(len(trace) - 1, 'step')} in {seconds['optimize']:.1f} s "
+        f"(+ {seconds['compile']:.1f} s compilation){ending}"
+    )
 
 
 def _next(job: Job) -> str:

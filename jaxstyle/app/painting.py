@@ -15,7 +15,7 @@ import jaxstyle
 from jaxstyle import StyleResult
 from jaxstyle.app import compile_cache, devices, inputs, outputs
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
-from jaxstyle.app.console import print_json, print_message, show_progress
+from jaxstyle.app.console import print_json, print_message, show_progress, sizes_of_steps
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import (
@@ -154,7 +154,7 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     job, pictures, shape = run.job, run.loaded.pictures, run.loaded.shape
     trace = [] if resumed is None else [*resumed.trace]
     kept: list[jaxstyle.Checkpoint] = []
-    is_checked = False
+    sizes: list[tuple[int, int]] = []  # of each step
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     steps = jaxstyle.stylize_steps(
         run.loaded.params,
@@ -177,13 +177,15 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     for number, on_device in steps:
         result = jax.device_get(on_device)  # so that it survives a failure of the device
         result = result._replace(image=result.image[: shape[0], : shape[1]])
-        if resumed is not None and not is_checked:
-            resumed.check(number, result)
-            is_checked = True
-        trace += _new_entries(number, result, trace, time.perf_counter() - begin)
+        total = result.trace.shape[-1]
+        if not sizes:
+            if resumed is not None:
+                resumed.check(number, result)
+            sizes = sizes_of_steps(job.recipe, total, result.image.shape)
+            trace = [entry | {"size": _size_of(entry["step"], sizes)} for entry in trace]
+        trace += _new_entries(number, result, trace, sizes, time.perf_counter() - begin)
         checkpoint = kept.pop() if kept else None
         kept.clear()
-        total = result.trace.shape[-1]
         yield Step(number, total, result, tuple(trace), checkpoint, run.loaded.alpha)
 
 
@@ -280,7 +282,11 @@ def _chunk(job: Job, content: np.ndarray) -> int:
 
 
 def _new_entries(
-    step: int, result: StyleResult, trace: Sequence[Mapping[str, Any]], seconds: float
+    step: int,
+    result: StyleResult,
+    trace: Sequence[Mapping[str, Any]],
+    sizes: Sequence[tuple[int, int]],
+    seconds: float,
 ) -> list[dict[str, Any]]:
     """Returns an entry for each step since the last one in `trace`."""
     evaluations = int(result.num_evaluations)
@@ -295,10 +301,16 @@ def _new_entries(
             "step": now,
             "evaluations": evaluations - (step - now),
             "seconds": round(seconds - each * (step - now), 3),
+            "size": _size_of(now, sizes),
             **describe_losses(result, now),
         }
         for now in range(made + 1, step + 1)
     ]
+
+
+def _size_of(step: int, sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Returns `[width, height]` at a step; step 0 is the start, at the size of the first step."""
+    return [*sizes[max(step - 1, 0)]]
 
 
 def _names(paths: Sequence[Path]) -> str:

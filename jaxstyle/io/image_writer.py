@@ -14,7 +14,6 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import (
     PathType,
     check_target,
-    describe_error,
     describe_path,
     write_atomically,
 )
@@ -131,9 +130,7 @@ def encode_image(
         options = {**quality, **_metadata(kind, dpi), "icc_profile": srgb_profile()}
         Image.fromarray(pixels).save(buffer, kind, **options)
     except (OSError, ValueError, MemoryError) as error:
-        raise InputError(
-            f"{name} cannot be encoded as {kind} ({describe_error(error)}); save it as .png"
-        ) from error
+        raise InputError(f"{name} cannot be encoded as {kind}; save it as .png") from error
     return buffer.getvalue()
 
 

@@ -87,7 +87,7 @@ def read_tensors(path: PathType) -> tuple[dict[str, np.ndarray], dict[str, Any]]
         return arrays, json.loads(texts["metadata"])
     # On hostile files the readers may raise anything.
     except Exception as error:
-        raise InputError(f"{name} is damaged ({describe_error(error)})") from None
+        raise InputError(f"{name} is damaged") from error
 
 
 def _entry(digest: str) -> bytes:

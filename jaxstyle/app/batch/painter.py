@@ -13,7 +13,7 @@ from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
 from jaxstyle.app.batch.pictures import Lane, stack_masks, stack_shares, stack_style_masks
 from jaxstyle.app.batch.plan import Batch, Pair
-from jaxstyle.app.console import print_message, work_of_steps
+from jaxstyle.app.console import print_message, sizes_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
 from jaxstyle.app.sidecar import SECONDS, count_compilation, timed
 from jaxstyle.app.vgg import vgg_of
@@ -183,5 +183,6 @@ class _Progress(Listener):
 
     def see(self, step: Step) -> None:
         """Shows the share of the work that is done."""
-        work = work_of_steps(self._recipe, step.total, self._shape)
+        sizes = sizes_of_steps(self._recipe, step.total, self._shape)
+        work = [width * height for width, height in sizes]
         self._show(self._number * sum(work[: step.number]) / sum(work))

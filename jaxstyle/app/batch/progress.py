@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxstyle.app.batch.plan import Pair
-from jaxstyle.app.console import print_json, time_left
+from jaxstyle.app.console import print_json, speed, time_left
 from jaxstyle.io.files import show_path
 
 _REPORTED = ("output", "status", "loss", "seconds", "error")  # of an entry, to a script
@@ -54,7 +54,7 @@ class Progress:
         text = ""
         if done:
             left = time_left(seconds / done * max(self.total - done, 0))
-            text = f"{left}, {self.failed} failed, {done / seconds:.3g} pairs/s"
+            text = f"{left}, {self.failed} failed, {speed(done, seconds, 'pair')}"
         if self.working and number < self.total:
             others = f" and {len(self.working) - 1} more" if len(self.working) > 1 else ""
             text = f"{text}, {self.working[0]}{others}".removeprefix(", ")
@@ -68,9 +68,9 @@ class Progress:
     def summary(self, failed: Sequence[tuple[str, str, bool]]) -> Iterator[str]:
         """Yields lines about the whole run; `failed` is what `Recorder.failures` returns."""
         taken = self.seconds
-        speed = f" ({self.painted / taken:.2f} a second)" if self.painted else ""
+        pace = f" ({speed(self.painted, taken, 'pair')})" if self.painted else ""
         yield (
-            f"{self.painted} painted in {taken:.0f} s{speed}, "
+            f"{self.painted} painted in {taken:.0f} s{pace}, "
             f"{len(failed)} failed{', see the journal' if failed else ''}"
         )
         before = [(output, error) for output, error, earlier in failed if earlier]

@@ -13,7 +13,7 @@ from jaxstyle.app import outputs
 from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import Painted
 from jaxstyle.app.batch.plan import BatchJob, Pair
-from jaxstyle.app.console import print_message
+from jaxstyle.app.console import print_message, sizes_of_steps
 from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.app.vgg import vgg_of
@@ -157,11 +157,13 @@ class Recorder:
     def _describe(
         self, pair: Pair, result: StyleResult, seconds: Mapping[str, float]
     ) -> dict[str, Any]:
-        trace = [
-            {"step": step, **describe_losses(result, step)}
-            for step in range(1, len(result.trace) + 1)
-        ]
         shape, weights = result.image.shape, self.weights_of(pair)
+        trace = [
+            {"step": step, "size": [*size], **describe_losses(result, step)}
+            for step, size in enumerate(
+                sizes_of_steps(pair.job.recipe, len(result.trace), shape), 1
+            )
+        ]
         return describe_picture(
             pair.job, result, shape, weights, seconds, trace, tile=None, mesh=self._mesh
         )

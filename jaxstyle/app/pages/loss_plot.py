@@ -1,6 +1,7 @@
 """Draws the loss curve."""
 
 import io
+import itertools
 import math
 import re
 import warnings
@@ -44,7 +45,8 @@ def plot_losses(
     """Draws the loss and its weighted terms on a logarithmic scale.
 
     Args:
-        trace: as in a result's JSON: `evaluations`, `seconds`, `loss` and `terms` of each entry.
+        trace: as in a result's JSON: `evaluations`, `seconds`, `loss` and `terms` of each entry;
+            where its `size` changes, a line says so.
         weights: term name -> factor.
         title: one line.
         over: the horizontal axis.
@@ -76,6 +78,14 @@ def plot_losses(
             values = [weight * entry["terms"][name] for entry in trace]
             if max(values) > 0:
                 axes.plot(x, values, linewidth=1, marker=marker, label=f"{weight:g} x {name}")
+        for before, entry in itertools.pairwise(trace):
+            size = entry.get("size")
+            if size and size != before.get("size"):
+                axes.axvline(before[over], color=color, linewidth=0.8, linestyle=":")
+                label = f" {size[0]}x{size[1]} px"
+                axes.text(
+                    before[over], 0.02, label, fontsize=8, transform=axes.get_xaxis_transform()
+                )
         if max(losses) > 0:
             axes.set_yscale("log")
             axes.set_ylim(_limits(trace, weights))

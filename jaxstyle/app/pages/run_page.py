@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jaxstyle.app.console import entries_at_last_size
 from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import THUMBNAIL, embed, flatten, render, split_settings
@@ -48,8 +49,9 @@ def describe_run(
         snapshots: step -> data URI, of iterations.
     """
     trace = metadata["trace"]
+    here = entries_at_last_size(trace)
     last = trace[-1]["step"]
-    losses = {entry["step"]: entry["loss"] for entry in trace}
+    entries = {entry["step"]: entry for entry in trace}
     shown = {**snapshots, last: embed(image, THUMBNAIL)}
     overs: tuple[Literal["evaluations", "seconds"], ...] = ("evaluations", "seconds")
     curves = [plot_losses(trace, job.recipe.weights, over=over, kind="svg") for over in overs]
@@ -59,7 +61,8 @@ def describe_run(
         title=job.output.name,
         status=metadata["status"],
         steps=last,
-        first_loss=trace[0]["loss"],
+        first_loss=here[0]["loss"],
+        size=here[-1]["size"],
         loss=metadata["loss"],
         num_evaluations=metadata["num_evaluations"],
         seconds=metadata["seconds"],
@@ -68,7 +71,7 @@ def describe_run(
         result=embed(image, _LARGE),
         shape=image.shape,
         inputs=list(_inputs(job, pictures)),
-        iterations=[(picture, step, losses.get(step)) for step, picture in sorted(shown.items())],
+        iterations=[(picture, step, entries.get(step)) for step, picture in sorted(shown.items())],
         curves=[curve.decode() for curve in curves],
         command=job.command,
         working_folder=Path.cwd(),

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from jaxstyle.app.console import seconds_left, time_left
 from jaxstyle.app.devices import is_out_of_memory
 from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import NOT_FINITE, Listener, Step
@@ -105,9 +106,10 @@ def describe(run: Run) -> str:
     if run.shown is None:
         return f"preparing; a new size may take half a minute · {seconds:.0f} s"
     step, total, trace = run.shown.number, run.shown.total, run.shown.trace
-    text = f"step {step} of {total} · loss {trace[-1]['loss']:.4g} · {seconds:.0f} s"
-    taken = trace[-1]["seconds"] - trace[0]["seconds"]
-    return text + (f", about {taken / step * (total - step):.0f} s left" if step else "")
+    width, height = trace[-1]["size"]
+    text = f"step {step} of {total}, {width}x{height} px · loss {trace[-1]['loss']:.4g}"
+    left = seconds_left(trace, total, run.job.recipe, run.shown.result.image.shape)
+    return f"{text} · {seconds:.0f} s{f', about {time_left(left)}' if step else ''}"
 
 
 def draw(job: Job, step: Step, *, curve: bool) -> tuple[Path, Path | None]:

@@ -129,9 +129,7 @@ def _guard(kind: str, read: Callable[[bytes], Any], data: bytes) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"damaged or incomplete {kind} file ({type(error).__name__}); get it again"
-        ) from error
+        raise InputError(f"damaged or incomplete {kind} file; get it again") from error
 
 
 def _read_hdf5(data: bytes) -> dict[str, NDArray[Any]]:
@@ -226,7 +224,13 @@ def _read_npz(data: bytes) -> dict[str, NDArray[Any]]:
 
 def _read_mat(data: bytes) -> Weights:
     arrays: dict[str, NDArray[Any]] = {}
-    for (layer,) in read_mat(data, "layers"):
+    try:
+        layers = read_mat(data, "layers")
+    except InputError as error:
+        raise InputError(
+            f"damaged, or not a MatConvNet file of VGG19: it has {error}; get it again"
+        ) from error
+    for (layer,) in layers:
         name = layer.get("name")
         if not isinstance(name, str) or layer_of(name) != name:
             continue

@@ -103,9 +103,7 @@ def read_torch(data: bytes) -> dict[str, NDArray[Any]]:
         raise InputError(f"not a state dict of torch: {error}") from None
     except Exception as error:
         # On a hostile stream the machine, pickletools or zipfile may raise anything.
-        raise InputError(
-            f"damaged or incomplete torch file ({type(error).__name__}); get it again"
-        ) from error
+        raise InputError("damaged or incomplete torch file; get it again") from error
 
 
 def _read_zip(data: bytes) -> dict[str, NDArray[Any]]:
