@@ -1,8 +1,10 @@
 """The yardstick of scripts/quality.py, on pictures whose figures are known."""
 
+import runpy
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -23,7 +25,10 @@ from yardstick.distances import (
     to_lab,
 )
 from yardstick.networks import alexnet
+from yardstick.ranks import RANKS, check_ranks, known_pictures
 from yardstick.spectrum import BANDS, clipped, hatching, peak, ring_energy, spectrum
+
+PROGRAM = Path(__file__).parent.parent / "scripts" / "quality.py"
 
 
 def grating(cycles: tuple[float, float], height: int = 96, width: int = 128) -> np.ndarray:
@@ -109,13 +114,13 @@ def test_finest_level_has_the_detail_only():
 
 
 def test_distances_are_0_for_equal_pictures_and_grow_with_the_change(pictures):
-    image, other = pictures(0, 33, 36), pictures(1, 33, 36)
+    image, other = pictures(0, 24, 33), pictures(1, 24, 33)
     for distance in (patch_distance, color_distance):
         assert distance(image, image) == 0
         near, far = distance(0.9 * image + 0.1 * other, image), distance(other, image)
         assert 0 < near < far
-    # The levels of pictures of two sizes, one of which could be halved once more, go together.
-    smaller = patch_distance(image[:31], image)
+    # Of two sizes, of which one could be halved once more, the same levels are compared.
+    smaller = patch_distance(np.pad(image, ((0, 9), (0, 0), (0, 0)), mode="reflect"), image)
     assert smaller < 0.5 * patch_distance(other, image)
     darker = image - np.float32(0.05)
     assert color_distance(darker, image) > 1
@@ -160,8 +165,9 @@ def test_alexnet_begins_as_scipy_computes_it():
         params[f"net.{name}.weight"] = rng.normal(0, (c * k * k) ** -0.5, (d, c, k, k))
         params[f"net.{name}.bias"] = rng.normal(0, 0.1, d)
     params = {key: value.astype(np.float32) for key, value in params.items()}
-    found = alexnet(params, image)
-    assert [each.shape[-1] for each in found] == list(channels)
+    shapes = jax.eval_shape(alexnet, params, image)
+    assert [each.shape[-1] for each in shapes] == list(channels)
+    found = jax.jit(lambda image: alexnet(params, image)[0])(image)  # compiles one layer
 
     x = (2 * image - 1 - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
     x = np.pad(x, ((2, 2), (2, 2), (0, 0)))
@@ -171,7 +177,33 @@ def test_alexnet_begins_as_scipy_computes_it():
     )
     one = np.pad(one + params["net.slice1.0.bias"][5], 2, mode="reflect")
     one = scipy.signal.correlate(one, np.outer([1, 2, 1], [1, 2, 1]) / 16, "valid")[::2, ::2]
-    np.testing.assert_allclose(found[0][..., 5], np.maximum(one, 0), atol=1e-5)
+    np.testing.assert_allclose(found[..., 5], np.maximum(one, 0), atol=1e-5)
+
+
+def test_spectrum_prints_a_row_for_each_picture(monkeypatch, capsys, files):
+    command = ["quality.py", "spectrum", *map(str, files[:2]), "--painting", str(files[2])]
+    monkeypatch.setattr(sys, "argv", command)
+    runpy.run_path(str(PROGRAM), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert printed.count("(the painting)") == 3
+    assert printed.count(files[0].name) == printed.count(files[1].name) == 3
+
+
+def test_ranks_name_the_columns_that_fail(pictures):
+    known = known_pictures(*(pictures(seed) for seed in range(4)))
+    columns = dict.fromkeys(RANKS, 0.0)
+    order = ("photo", "painting", "result", "max pooling", "blurred", "noised", "hatched")
+    figures = {
+        name: {**columns, "patches": 1.0 * order.index(name) if name in order else 0}
+        for name in known
+    }
+    rows = [row for row in check_ranks(figures) if row["column"] == "patches"]
+    holds = {row["rule"]: row["holds"] for row in rows}
+    assert holds.pop("result < photo") is False
+    assert all(holds.values())
+    assert "magenta" not in {
+        row["column"] for row in check_ranks({name: {"patches": 0.0} for name in known})
+    }
 
 
 REFERENCE = {

@@ -61,7 +61,8 @@ class Yardstick:
             painting: `(h, w, 3)`, at the same long edge.
         """
         self.columns = columns()
-        self.content, self.painting = np.float32(content), np.float32(painting)
+        self.content = np.asarray(content, np.float32)
+        self.painting = np.asarray(painting, np.float32)
         self.alexnet = networks.load_alexnet()
         self.efficientnet = networks.load_efficientnet()
         self.hed = networks.load_hed()
@@ -75,10 +76,10 @@ class Yardstick:
         Args:
             picture: `(H, W, 3)` sRGB in [0, 1].
         """
-        picture = np.float32(picture)
+        picture = np.asarray(picture, np.float32)
         own = spectrum(picture)
         style = zip(self._style(picture), self.style, strict=True)
-        found = {
+        found: dict[str, Any] = {
             "st-lpips": float(networks.st_lpips(self.alexnet, picture, self.content)),
             "contours": distances.contour_distance(self._contours(picture), self.contours),
             "frechet": np.mean([distances.frechet_distance(a, b) for a, b in style]),

@@ -109,7 +109,8 @@ def report(entries: Sequence[Entry], out: Path, pictures: Sequence[tuple[str, Pa
     """
     means = mean_rows(entries)
     print_table(f"means over {len({(e.content, e.painting) for e in entries})} pairs", means)
-    jaxstyle.io.write_json(out / "figures.json", [dataclasses.asdict(each) for each in entries])
+    figures = {"pictures": [dataclasses.asdict(each) for each in entries]}
+    jaxstyle.io.write_json(out / "figures.json", figures)
     page = (
         _environment()
         .get_template("curves.html")

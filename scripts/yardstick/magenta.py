@@ -42,7 +42,9 @@ def style_vector(image: NDArray[np.floating]) -> NDArray[np.floating]:
     session = _session()
     name = session.get_inputs()[0].name
     vectors = [
-        session.run(None, {name: np.float32(image[y : y + _SIZE, x : x + _SIZE])[None]})[0].ravel()
+        session.run(
+            None, {name: np.asarray(image[y : y + _SIZE, x : x + _SIZE], np.float32)[None]}
+        )[0].ravel()
         for y, x in places
     ]
-    return np.mean(vectors, axis=0)
+    return np.asarray(np.mean(vectors, axis=0))

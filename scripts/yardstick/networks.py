@@ -207,7 +207,7 @@ def hed(params: Params, image: jax.Array) -> jax.Array:
     height, width, _ = image.shape
     # Five sizes, each half of the one before: the border is repeated up to a multiple of 16.
     padded = jnp.pad(image, ((0, -height % 16), (0, -width % 16), (0, 0)), mode="edge")
-    features = _VGG16.apply(params["vgg16"], padded - jnp.asarray(_COLOR_SHIFT), _SIDES)
+    features: Any = _VGG16.apply(params["vgg16"], padded - jnp.asarray(_COLOR_SHIFT), _SIDES)
     fused = params["fuse"]["bias"][0]
     for index, name in enumerate(_SIDES):
         side = params[f"side{index + 1}"]
