@@ -51,6 +51,7 @@ FLOORS = [
     {"jaxstyle.solvers.lbfgs", "jaxstyle.solvers.optax", "jaxstyle.solvers.scipy"},
     {"jaxstyle.solvers.adam", "jaxstyle.solvers.minimize"},
     {"jaxstyle.solvers", "jaxstyle.pyramid"},
+    {"jaxstyle.recipe"},
     {"jaxstyle.recipes"},
     {"jaxstyle.problem"},
     {"jaxstyle.options", "jaxstyle.start"},

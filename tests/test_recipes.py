@@ -108,7 +108,7 @@ def nearest_patches(features, style):
 
 
 def matting(x, content):
-    """`sum_w 9 (var V - k^T (S + eps / 9)^-1 k)` over windows and channels of `x`."""
+    """The mean of `var V - k^T (S + eps / 9)^-1 k` over windows and channels of `x`."""
 
     def windows(image):
         h, w, _ = image.shape
@@ -118,7 +118,8 @@ def matting(x, content):
     values, colors = windows(x), windows(content)
     k = jnp.einsum("phwi,phwc->hwic", colors, values) / 9
     covariance = jnp.einsum("phwi,phwj->hwij", colors, colors) / 9 + 1e-7 / 9 * jnp.eye(3)
-    return 9 * (jnp.sum(values**2) / 9 - jnp.sum(k * jnp.linalg.solve(covariance, k)))
+    explained = jnp.sum(k * jnp.linalg.solve(covariance, k), axis=2)
+    return jnp.mean(jnp.mean(values**2, axis=0) - explained)
 
 
 def formula(name, x, f, p, s, picture):
@@ -152,7 +153,7 @@ def formula(name, x, f, p, s, picture):
     if name in ("johnson", "photo"):
         style = sum(mse(g / n, a / n) for n, (g, a) in zip(CHANNELS, grams, strict=True))
         variation = 0.5 * corner_variation(256 * x, 1)
-        affine = 1e4 * matting(x, picture) if name == "photo" else 0
+        affine = 1e11 * matting(x, picture) if name == "photo" else 0
         return 5 * mse(content, target) + 100 * style + 1e-3 * variation + affine
     if name == "crowson-gram":
         error, styles = scaled, [scaled(*pair) for pair in grams]
