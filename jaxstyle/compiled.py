@@ -231,10 +231,14 @@ def make_result(
         term_traces=term_traces,
         solver_loss=state.best_value,
     )
+    return _readable(problem, result)
+
+
+def _readable(problem: Problem, tree: Any) -> Any:
+    """Replicates arrays if there are several processes, so that each can read all of them."""
     if problem.mesh is None or not problem.mesh.is_multi_process:
-        return result
-    # Replicated, so that each process can read all of it.
-    return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(problem.mesh, PartitionSpec()))
 
 
 def is_as_solved(recipe: Recipe, solver: Solver) -> bool:
@@ -262,7 +266,7 @@ def evaluate_image(
     evaluate = run_on_mesh(problem.mesh, evaluate, (batched, False, batched, batched, False))
     loss, term_losses = evaluate(image, params, targets, weights, arrays)
     # As solvers do, for a start that is not finite.
-    return jnp.where(jnp.isnan(loss), jnp.inf, loss), term_losses
+    return _readable(problem, (jnp.where(jnp.isnan(loss), jnp.inf, loss), term_losses))
 
 
 def _join_traces(traces: list[Any], lengths: tuple[int, ...]) -> Any:
