@@ -1,5 +1,6 @@
 """Checks of pictures and masks: shape, dtype and range, with advice for common mistakes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -172,7 +173,11 @@ def to_array(value: Any, what: str = "the argument") -> Any:
             return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
     except Exception as error:  # an array of another library may raise anything
         advice = str(error).partition("\n")[0]
-        if type(value).__module__.startswith("torch"):
+        if isinstance(value, Mapping):
+            advice = (
+                "it looks like network weights, the argument params; check the arguments' order"
+            )
+        elif type(value).__module__.startswith("torch"):
             advice = "use tensor.detach().cpu().numpy()"
         elif isinstance(value, list | tuple):
             advice = "a list needs arrays of one shape, or numbers"

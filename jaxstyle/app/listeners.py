@@ -232,8 +232,9 @@ class Previews(Listener):
         path = job.preview_path(step.number)
         try:
             _check(job, path)
+            path.parent.mkdir(exist_ok=True)
             save_image(path, step.result.image, alpha=step.alpha)
-        except InputError as error:
+        except (InputError, OSError) as error:
             print_message(f"no preview: {error}")  # the picture itself is still being painted
 
 
