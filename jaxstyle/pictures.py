@@ -76,6 +76,10 @@ def _check_picture(array: Any, what: str, shape: Shape, value: Any) -> None:
     if array.shape == () and not jnp.issubdtype(array.dtype, jnp.number):
         kind = type(value).__name__
         advice = "read a file with jaxstyle.io.load_image"
+        if isinstance(value, Mapping):
+            advice = (
+                "it looks like network weights, the argument params: check the arguments' order"
+            )
         raise ValueError(
             f"{what} must be an array ({', '.join(map(str, shape))}), not {kind}; {advice}"
         )
@@ -173,11 +177,7 @@ def to_array(value: Any, what: str = "the argument") -> Any:
             return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
     except Exception as error:  # an array of another library may raise anything
         advice = str(error).partition("\n")[0]
-        if isinstance(value, Mapping):
-            advice = (
-                "it looks like network weights, the argument params; check the arguments' order"
-            )
-        elif type(value).__module__.startswith("torch"):
+        if type(value).__module__.startswith("torch"):
             advice = "use tensor.detach().cpu().numpy()"
         elif isinstance(value, list | tuple):
             advice = "a list needs arrays of one shape, or numbers"
