@@ -342,7 +342,10 @@ BAD_CALLS = {
     "small style": (["--content", "GOOD", "--style", "GOOD", "--size", "12"], "at least 16"),
     "only content": (["--content", "GOOD"], "--style"),
     "only style": (["--style", "GOOD"], "--content"),
-    "no folder": (["--content", "GOOD", "--style", "GOOD", "--output", "no/where.png"], "no"),
+    "no folder": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "no/such/where.png"],
+        "the folder of 'no/such' does not exist",
+    ),
     "bad extension": (["--content", "GOOD", "--style", "GOOD", "--output", "out.xyz"], ".png"),
     "output is a folder": (
         ["--content", "GOOD", "--style", "GOOD", "--output", "folder.png"],

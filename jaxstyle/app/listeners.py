@@ -232,9 +232,8 @@ class Previews(Listener):
         path = job.preview_path(step.number)
         try:
             _check(job, path)
-            path.parent.mkdir(exist_ok=True)
             save_image(path, step.result.image, alpha=step.alpha)
-        except (InputError, OSError) as error:
+        except InputError as error:
             print_message(f"no preview: {error}")  # the picture itself is still being painted
 
 

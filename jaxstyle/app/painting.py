@@ -181,6 +181,7 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         if not sizes:
             if resumed is not None:
                 resumed.check(number, result)
+            saving.make_folder(job.output)  # not earlier: wrong input leaves nothing behind
             sizes = sizes_of_steps(job.recipe, total, result.image.shape)
             trace = [entry | {"size": _size_of(entry["step"], sizes)} for entry in trace]
         trace += _new_entries(number, result, trace, sizes, time.perf_counter() - begin)

@@ -39,7 +39,6 @@ def save_picture(
                 return path
             if not overwrite:
                 check_replaceable(path)
-            path.parent.mkdir(exist_ok=True)
             save_image(path, image, **options)
             return path
         except (InputError, OSError, MemoryError) as error:
@@ -55,6 +54,21 @@ def save_picture(
         print_message(f"error: {problem}; nor could it be saved in another folder")
         if not _wait_for_user():
             return None
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder of a picture, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder of {describe_path(path)} ({describe_error(error)}); name "
+            "another output"
+        ) from None
 
 
 def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:

@@ -171,7 +171,7 @@ def _check_given(pictures: Pictures) -> str:
     ):
         kind = "folder" if os.path.isdir(manifest) else "picture"
         problems.append(f"{describe_path(manifest)} is a {kind}, not a manifest: use --contents")
-        manifest, contents = None, (manifest, *contents)
+        contents = (manifest, *contents)
     elif (manifest is None) == (not contents) or bool(contents) != bool(styles):
         problems.append("give a MANIFEST, or both --contents and --styles")
     if pictures.output_dir is None:
