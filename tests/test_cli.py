@@ -544,7 +544,7 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["serve", "--hots", "0.0.0.0"], "--host"),
         (["features"], "IMAGE"),
         (["features", "GOOD", "--layers", "relu9_9"], "relu5_4"),
-        (["features", "GOOD", "--layers", "relu43"], "relu4_3? see jaxstyle features --help"),
+        (["features", "GOOD", "--layers", "relu43"], "relu5_4? see jaxstyle features --help"),
         (["features", "GOOD", "--size", "0"], "at least 1"),
         (["features", "GOOD", "-o", "GOOD"], "is a file; name a folder"),
         (["features", "GOOD", "-o", "no/where"], "the folder of 'no/where' does not exist"),
