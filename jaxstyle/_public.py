@@ -11,7 +11,7 @@ from jaxstyle.network.vgg import LAYERS, VGG, VGG16, VGG19
 from jaxstyle.options import StylizeOptions
 from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.targets import prepare_targets

@@ -175,12 +175,14 @@ def _progress(status: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]
     return jnp.any(is_active(status)), jnp.max(step)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def carry_over(painted: jax.Array, start: jax.Array, next_start: jax.Array, how: str) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def carry_over(
+    painted: jax.Array, start: jax.Array, next_start: jax.Array, how: str, wraps: bool
+) -> jax.Array:
     """Carries `painted`, which began at `start`, to the size of `next_start`; see `Pyramid`."""
     if how == "image":
-        return resize(painted, next_start.shape)
-    return next_start + resize(painted - start, next_start.shape)
+        return resize(painted, next_start.shape, wraps)
+    return next_start + resize(painted - start, next_start.shape, wraps)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
@@ -205,7 +207,7 @@ def make_result(
     """
     image = problem.turn(state.best_x)
     if starts is not None:
-        image = carry_over(image, *starts, carry)
+        image = carry_over(image, *starts, carry, problem.network.wraps)
     if chroma is not None:
         image = (jax.vmap(luminance_only) if batched else luminance_only)(image, chroma)
 

@@ -18,7 +18,14 @@ from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
-from jaxstyle.tiling import Planes, smaller_tile, sum_over_windows, tiling_of, whole_features
+from jaxstyle.tiling import (
+    Planes,
+    smaller_tile,
+    sum_over_windows,
+    surround,
+    tiling_of,
+    whole_features,
+)
 
 
 def evaluate(
@@ -76,6 +83,7 @@ def evaluate(
                 _with_normalized_gradients(term, features, factors[term.name]),
                 targets[term.name],
                 own.get(term.name),
+                wraps=network.wraps,
             )
             for term in terms
         }
@@ -162,17 +170,39 @@ def _sums_of_windows(
     return found
 
 
-def _statistics(term: Term, features: Features, target: Any, weight: PositionWeights) -> Any:
-    """Returns a term's statistics of the image; a tuple of them if each style has a region."""
+def _statistics(
+    term: Term, features: Features, target: Any, weight: PositionWeights, *, wraps: bool = False
+) -> Any:
+    """Returns a term's statistics of the image; a tuple of them if each style has a region.
+
+    Of an image that `wraps`, the features do not hold what is beyond its edges, as windows do.
+    """
+    statistics = functools.partial(_around_edges, term) if wraps else term.statistics
     if not isinstance(target, Guided):
-        return term.statistics(features, target, weight)
+        return statistics(features, target, weight)
     regions = fit(target.weights, features)
 
     def of_region(i: int, target: Any) -> Any:
         region = {layer: regions[layer][i] for layer in ("image", *term.layers)}
-        return term.statistics(features, target, product(region, weight))
+        return statistics(features, target, product(region, weight))
 
     return tuple(of_region(i, each) for i, each in enumerate(target.targets))
+
+
+def _around_edges(term: Term, features: Features, target: Any, weight: PositionWeights) -> Any:
+    """Returns the statistics of features with what is beyond the edges, which itself weighs 0."""
+    if term.reach == 0:
+        return term.statistics(features, target, weight)
+    features = {layer: features[layer] for layer in ("image", *term.layers)}
+    if weight is None:
+        weight = {layer: jnp.ones(each.shape[:2]) for layer, each in features.items()}
+    if term.target_image == "content":
+        target = {layer: surround(each, term.reach) for layer, each in target.items()}
+    return term.statistics(
+        {layer: surround(each, term.reach) for layer, each in features.items()},
+        target,
+        {layer: jnp.pad(weight[layer], term.reach) for layer in features},
+    )
 
 
 def _loss(term: Term, statistics: Any, target: Any, dtype: Any) -> jax.Array:

@@ -1,6 +1,7 @@
 """Operations on images that need no network: median filter and resizing."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -40,17 +41,36 @@ def scaled_shape(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
     return (*batch, max(round(height * scale), 1), max(round(width * scale), 1), channels)
 
 
-def resize(image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Resizes `(..., H, W, c)` bicubically, with antialiasing where it becomes smaller."""
-    return image if image.shape == shape else jax.image.resize(image, shape, "cubic")
+def resize(image: jax.Array, shape: tuple[int, ...], wraps: bool = False) -> jax.Array:
+    """Resizes `(..., H, W, c)` bicubically, with antialiasing where it becomes smaller.
+
+    An image that `wraps` has the opposite edge beyond an edge.
+    """
+    if image.shape == shape:
+        return image
+    if not wraps:
+        return jax.image.resize(image, shape, "cubic")
+    axes = (image.ndim - 3, image.ndim - 2)
+    scales = [shape[axis] / image.shape[axis] for axis in axes]
+    # A pixel is made of those up to two pixels away, on the coarser of both grids.
+    border = math.ceil(2 / min(1, *scales)) + 1
+    widths = [(border, border) if axis in axes else (0, 0) for axis in range(image.ndim)]
+    return jax.image.scale_and_translate(
+        jnp.pad(image, widths, mode="wrap"),
+        shape,
+        axes,
+        jnp.asarray(scales, image.dtype),
+        jnp.asarray([-border * scale for scale in scales], image.dtype),
+        "cubic",
+    )
 
 
-_jitted_resize = jax.jit(resize, static_argnums=1)
+_jitted_resize = jax.jit(resize, static_argnums=(1, 2))
 
 
-def shrink(image: jax.Array, scale: float) -> jax.Array:
+def shrink(image: jax.Array, scale: float, wraps: bool = False) -> jax.Array:
     """Scales `(..., H, W, c)` by at most 1, as `resize` does."""
-    return image if scale == 1 else _jitted_resize(image, scaled_shape(image.shape, scale))
+    return image if scale == 1 else _jitted_resize(image, scaled_shape(image.shape, scale), wraps)
 
 
 def shrink_mask(mask: jax.Array, scale: float) -> jax.Array:

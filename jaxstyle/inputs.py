@@ -16,7 +16,7 @@ from jaxstyle.guidance import check_masks, check_shares, check_style_masks, merg
 from jaxstyle.network.protocol import Params
 from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem, check_tile
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise

@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from jaxstyle.guidance import StyleWeights, Weights
 from jaxstyle.problem import check_recipe
-from jaxstyle.recipes import DEFAULT, Recipe
+from jaxstyle.recipe import Recipe
+from jaxstyle.recipes import DEFAULT
 from jaxstyle.solvers.optax import as_solver
 from jaxstyle.solvers.protocol import Solver
 

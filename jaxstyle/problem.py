@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxstyle.evaluation import Weights, check_names, evaluate
 from jaxstyle.guidance import merge_weights
 from jaxstyle.network.protocol import Network, Params, common_stride
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays

@@ -6,133 +6,21 @@ Each constant here is a `Recipe`; `RECIPES` holds them by name. Change one with
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
 
-from flax.core import FrozenDict
-
-from jaxstyle.network.protocol import Network, check_layers
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB, Solver
-from jaxstyle.solvers.optax import as_solver
+from jaxstyle.recipe import Recipe
+from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 from jaxstyle.terms import (
     Content,
     GramStyle,
+    LocalAffine,
+    MomentStyle,
+    MRFStyle,
     NinePointVariation,
-    Term,
     TotalVariation,
     Wasserstein2Style,
 )
-from jaxstyle.terms.protocol import layers_of, split_arrays
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All settings of a run but its pictures; frozen, and hashable unless terms hold arrays.
-
-    Attributes:
-        name: its name on the command line.
-        source: what it reproduces.
-        description: one line.
-        network: the network.
-        terms: the terms of the objective.
-        weights: loss weights, term name -> factor.
-        solver: the solver, with its number of steps; an optax transformation becomes an `Optax`.
-        init: the image to start from: a copy of the `content`; `noise`, white and uniform in
-            [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
-            noise (as jcjohnson/neural-style's `random`).
-        pyramid: smaller sizes to paint first; None for none.
-        size: default long edge of the content, in pixels; `original` is that of its file.
-        median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
-            it. The iteration never sees the filtered image.
-        color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
-            chroma of the content; `match` first gives the styles the colors of the content. See
-            `jaxstyle.color`.
-
-    Raises:
-        ValueError: for a setting that is out of range; the message says what is valid.
-    """
-
-    name: str
-    source: str
-    description: str
-    terms: tuple[Term, ...]
-    weights: Mapping[str, float]
-    network: Network = VGG19()
-    solver: Solver = LBFGS()
-    init: Literal["content", "noise", "mean"] = "content"
-    pyramid: Pyramid | None = None
-    size: int | Literal["original"] = 512
-    median_filter: int = 1
-    color: Literal["style", "luminance", "match"] = "style"
-
-    @property
-    def carry(self) -> str:
-        """What the pyramid carries from size to size."""
-        return "change" if self.pyramid is None else self.pyramid.carry
-
-    def __post_init__(self) -> None:
-        """Freezes the weights, which makes the recipe hashable, and validates the settings."""
-        self._check_terms()
-        if not isinstance(self.weights, Mapping):
-            raise ValueError(
-                f"recipe {self.name}: weights must be a dict of term name -> factor, not "
-                f"{self.weights!r}"
-            )
-        object.__setattr__(self, "weights", FrozenDict(self.weights))
-        object.__setattr__(self, "solver", as_solver(self.solver))
-        names = {term.name for term in self.terms}
-        if len(names) < len(self.terms):
-            raise ValueError(f"recipe {self.name}: two terms have the same name")
-        if set(self.weights) != names:
-            raise ValueError(f"recipe {self.name}: weights {set(self.weights)}, terms {names}")
-        for field, value, valid in (
-            ("init", self.init, ("content", "noise", "mean")),
-            ("color", self.color, ("style", "luminance", "match")),
-        ):
-            if value not in valid:
-                raise ValueError(
-                    f"recipe {self.name}: {field} {value!r} is not one of {', '.join(valid)}"
-                )
-        if not _is_whole(self.median_filter) or self.median_filter % 2 == 0:
-            raise ValueError(f"recipe {self.name}: median_filter must be odd and positive")
-        if not _is_whole(self.size) and self.size != "original":
-            raise ValueError(
-                f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
-            )
-        if not isinstance(self.pyramid, Pyramid | None):
-            raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
-        settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
-        try:
-            hash(tuple(settings.values()))
-        except TypeError as error:
-            raise ValueError(
-                f"recipe {self.name}: network, terms and weights must be hashable, with tuples and "
-                "numbers instead of lists and arrays; a term with arrays must be registered, see "
-                f"jaxstyle.terms.Term ({error})"
-            ) from None
-
-    def _check_terms(self) -> None:
-        """Checks the terms, and that the network has their layers."""
-        if not isinstance(self.terms, tuple) or not self.terms:
-            raise ValueError(
-                f"recipe {self.name}: terms must be a tuple of one or more terms, such as "
-                f"(GramStyle(),), not {self.terms!r}"
-            )
-        for term in self.terms:
-            if not isinstance(term, Term):
-                raise ValueError(f"recipe {self.name}: {term!r} in terms is not a term")
-        if not isinstance(self.network, Network):
-            raise ValueError(f"recipe {self.name}: network {self.network!r} is not a network")
-        try:
-            check_layers(self.network, layers_of(self.terms))
-        except ValueError as error:
-            raise ValueError(f"recipe {self.name}: {error}") from None
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
-
 
 _GATYS_2016 = "Gatys, Ecker & Bethge, Image Style Transfer Using CNNs, CVPR 2016"
 
@@ -249,6 +137,66 @@ CROWSON_GRAM = dataclasses.replace(
     solver=dataclasses.replace(_CROWSON_ADAM, b2=0.999),
 )
 
+# Departures: the smallest size, whose short edge is above 511 px there, has a long edge of at least
+# 768 px here, which is the same for photos of 3:2. It has 600 steps only if there are larger ones.
+# All sizes have the history of the larger ones, and no size passes through 8 bits. The painting has
+# the size of the photo along the long edge, not the short one.
+SPST = Recipe(
+    name="spst",
+    source="Galerne, Raad, Lezama & Morel, Scaling Painting Style Transfer, EGSR 2024",
+    description="gatys-notebook's losses, means and deviations, sizes from 768 px on: for pictures "
+    "of some thousand pixels",
+    terms=(*GATYS_NOTEBOOK.terms, MomentStyle(layer_weights=(1e4,) * 5, name="moments")),
+    weights={"content": 1.0, "style": 1.0, "moments": 1.0},
+    solver=LBFGS(num_steps=300, history_size=10),
+    pyramid=Pyramid(coarsest=768, steps=(600, 300), carry="image"),
+)
+
+# The program divides the gradient of each position by the number of patches that cover it, which
+# is 9, except at the picture's border: hence 1e-4 / 2 / 9. Departures: the borders; no rotated and
+# scaled copies of the style. Total variation and the first step are those of `johnson`.
+CNNMRF = Recipe(
+    name="cnnmrf",
+    source="Li & Wand, Combining Markov Random Fields and CNNs, CVPR 2016; chuanli11/CNNMRF",
+    description="nearest patches of the painting's features, total variation, three sizes",
+    network=VGG19(white=256.0),
+    terms=(
+        Content(layers=("relu4_1",), reduction="mean"),
+        MRFStyle(layer_weights=(1.0, 1.0), stride=2, reduction="sum"),
+        TotalVariation(pixel_range=256.0),
+    ),
+    weights={"content": 20.0, "style": 1e-4 / 18, "total_variation": 0.5e-3},
+    solver=LBFGS(num_steps=100, history_size=25),
+    pyramid=Pyramid(coarsest=96, steps=(100,), carry="image"),
+    size=384,
+)
+
+# Departures: one run from the photo with all terms, instead of a second run with the matting
+# Laplacian from the result of `johnson`; no smoothing of the result. The Laplacian's mean, 1e11
+# times, is 1e4 times its sum at 700 px, the program's size; a smaller picture needs more.
+PHOTO = Recipe(
+    name="photo",
+    source="Luan, Paris, Shechtman & Bala, Deep Photo Style Transfer, CVPR 2017",
+    description="johnson's losses and the matting Laplacian: the colors of another photo",
+    network=JOHNSON.network,
+    terms=(*JOHNSON.terms, LocalAffine(reduction="mean")),
+    weights={**JOHNSON.weights, "local_affine": 1e11},
+    solver=LBFGS(num_steps=1000, history_size=100),
+)
+
+# A texture without a photo, whose edges fit each other.
+SEAMLESS = Recipe(
+    name="seamless",
+    source="jaxstyle; Gatys, Ecker & Bethge, Texture Synthesis Using CNNs, NIPS 2015",
+    description="a texture that can be laid side by side, from a painting alone",
+    network=VGG19(pooling="average", padding="wrap"),
+    terms=GATYS_NOTEBOOK.terms[1:],
+    weights={"style": 1.0},
+    solver=LBFGS(num_steps=200, smoothness=0.25),
+    init="noise",
+    pyramid=Pyramid(carry="image"),
+)
+
 # Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
 # truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
 # are means, so that the same weights serve for all sizes.
@@ -275,6 +223,10 @@ RECIPES: Mapping[str, Recipe] = {
         PASTICHE,
         CROWSON_W2,
         CROWSON_GRAM,
+        SPST,
+        CNNMRF,
+        PHOTO,
+        SEAMLESS,
     )
 }
 """All recipes by name."""

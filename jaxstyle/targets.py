@@ -49,7 +49,7 @@ def prepare_targets(
         terms: a tuple of terms; static under `jax.jit`, except for arrays that they hold.
         content: `(H, W, 3)` sRGB in [0, 1]; None if no term needs it.
         style: `(h, w, 3)` sRGB in [0, 1], or a tuple of such of any sizes; None if no term
-            needs it.
+            needs it. A style never wraps, whatever the network's padding.
         style_weights: `(S,)`, the shares of several styles; or a mapping of layers to such, which
             mixes styles by layer, for example fine strokes of one style and coarse ones of another
             (Gatys et al. 2017, section 5). Shares are equal by default, and for layers that are
@@ -140,6 +140,7 @@ def _style_statistics(
     tile: int | None,
 ) -> dict[str, Any]:
     """Returns term name -> statistics of one style."""
+    network = network.without_wrapping()  # a painting's opposite edges do not fit
     weights = None if mask is None else at_layers(network, mask, layers_of(terms))
 
     def statistics(features: Features, weights: PositionWeights) -> dict[str, Any]:

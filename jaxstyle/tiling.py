@@ -3,8 +3,9 @@
 The sums over a large image are the sums over windows of it, if each position is counted once and
 sees in its window all that it sees in the whole image. So windows overlap by the network's reach
 and begin at multiples of its stride. A window has a border of the image only where the image has
-one, so the padding is right. Under `jax.grad` each window is computed a second time, and nothing
-of a window is kept.
+one, so the padding is right. An image that wraps has no border: what is at its opposite edges is
+put around it before windows are cut. Under `jax.grad` each window is computed a second time, and
+nothing of a window is kept.
 """
 
 import dataclasses
@@ -43,11 +44,14 @@ class Tiling:
         rows: the windows along the height.
         columns: the windows along the width.
         layers: the layers that are read.
+        border: pixels of the opposite edges to put around an image that wraps; windows and what
+            they own are counted from there.
     """
 
     rows: _Axis
     columns: _Axis
     layers: tuple[str, ...]
+    border: int = 0
 
     @property
     def window(self) -> tuple[int, int]:
@@ -78,7 +82,8 @@ def make_tiling(
         reach: layer -> how many positions around each one are read, by default 0.
 
     Raises:
-        ValueError: if `tile` is not positive.
+        ValueError: if `tile` is not positive, or for an image that wraps whose edges are not
+            multiples of the stride.
     """
     if tile < 1:
         raise ValueError(f"tile must be positive, not {tile}")
@@ -87,8 +92,14 @@ def make_tiling(
         network.reach(layer) + reach.get(layer, 0) * network.stride(layer) for layer in layers
     )
     halo = -(-radius // stride) * stride
-    rows, columns = (_cut(size, tile, halo, stride) for size in shape[:2])
-    return Tiling(rows, columns, tuple(layers))
+    border = halo if network.wraps else 0
+    if border and (shape[0] % stride or shape[1] % stride):
+        raise ValueError(
+            f"windows of a picture that wraps need edges that are multiples of {stride} px, not "
+            f"{shape[1]}x{shape[0]} px: use another size, or leave out tile"
+        )
+    rows, columns = (_cut(size, tile, halo, stride, border) for size in shape[:2])
+    return Tiling(rows, columns, tuple(layers), border)
 
 
 def tiling_of(network: Network, image: jax.Array, tile: int, terms: Sequence[Term]) -> Tiling:
@@ -100,19 +111,25 @@ def tiling_of(network: Network, image: jax.Array, tile: int, terms: Sequence[Ter
     return make_tiling(network, image.shape, tile, layers_of(terms), reach)
 
 
-def _cut(size: int, tile: int, halo: int, stride: int) -> _Axis:
+def _cut(size: int, tile: int, halo: int, stride: int, border: int) -> _Axis:
     # Winograd's algorithm makes 4 x 4 outputs together. Windows that begin at multiples of 4
     # positions, in the deepest layer too, round as the whole image does.
     unit = 4 * stride
-    tile = -(-tile // unit) * unit
+    tile, length = -(-tile // unit) * unit, size + 2 * border
     # A window that ends where the image does begins at a multiple of the unit.
-    window = tile + 2 * halo + (size - tile - 2 * halo) % unit
-    if window >= size:
-        return _Axis(size, (0,), ((0, size),))
-    starts = (*range(0, size - window, tile), size - window)
+    window = tile + 2 * halo + (length - tile - 2 * halo) % unit
+    if window >= length:
+        return _Axis(length, (0,), ((border, border + size),))
+    starts = (*range(0, length - window, tile), length - window)
     # The last window that has all that a position sees owns the position.
-    edges = (0, *(start + halo for start in starts[1:]), size)
+    edges = (border, *(start + halo for start in starts[1:]), border + size)
     return _Axis(window, starts, tuple(itertools.pairwise(edges)))
+
+
+def surround(plane: jax.Array, border: int) -> jax.Array:
+    """Puts `border` positions of the opposite edges around `(h, w, ...)`."""
+    widths = [(border, border)] * 2 + [(0, 0)] * (plane.ndim - 2)
+    return jnp.pad(plane, widths, mode="wrap") if border else plane
 
 
 def whole_features(
@@ -155,6 +172,14 @@ def sum_over_windows(
     Returns:
         The sums, of the form that `statistics` returns.
     """
+    image = surround(image, tiling.border)
+    maps = {
+        key: {
+            layer: surround(plane, tiling.border // network.stride(layer))
+            for layer, plane in planes.items()
+        }
+        for key, planes in maps.items()
+    }
 
     def of_window(window: jax.Array) -> Any:
         start, owned = window[:2], window[2:]
@@ -188,6 +213,7 @@ def compute_features(
 ) -> dict[str, jax.Array]:
     """Computes layer -> `(h, w, c)` of the whole image, window by window."""
     strides = {layer: network.stride(layer) for layer in tiling.layers}
+    image = surround(image, tiling.border)
 
     def of_window(window: jax.Array) -> Any:
         features = _features(tiling, network, params, image, window[:2])
@@ -212,7 +238,13 @@ def compute_features(
 
     of_first = jax.eval_shape(of_window, windows[0])
     maps = {layer: empty(layer, leaf) for layer, leaf in of_first.items()}
-    return jax.lax.scan(step, maps, windows)[0]
+    maps = jax.lax.scan(step, maps, windows)[0]
+    borders = {layer: tiling.border // stride for layer, stride in strides.items()}
+    return {
+        layer: plane[n : plane.shape[0] - n, n : plane.shape[1] - n]
+        for layer, plane in maps.items()
+        for n in (borders[layer],)
+    }
 
 
 def _features(

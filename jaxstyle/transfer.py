@@ -21,7 +21,7 @@ from jaxstyle.image import scaled_shape, shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare_inputs, put
 from jaxstyle.network.protocol import Params
 from jaxstyle.options import StylizeOptions, lists_options, resolve_options
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.solvers.protocol import Solver, split_settings
 from jaxstyle.solvers.state import State
 from jaxstyle.targets import Style
@@ -250,9 +250,9 @@ def _paint_size(
     inputs, recipe, (every, _, keep, call) = run.inputs, run.recipe, run.watch
     problem, (scale, solver) = inputs.problem, run.sizes[stage]
     lengths = tuple(solver.num_steps for _, solver in run.sizes)
-    content, styles, start = jax.tree.map(
-        functools.partial(shrink, scale=scale), (inputs.content, inputs.styles, inputs.start)
-    )
+    wraps = problem.network.wraps
+    content, start = (shrink(each, scale, wraps) for each in (inputs.content, inputs.start))
+    styles = tuple(shrink(each, scale) for each in inputs.styles)
     guides = jax.tree.map(functools.partial(shrink_mask, scale=scale), inputs.guides)
     targets = call(
         compiled.compute_targets,
@@ -261,7 +261,7 @@ def _paint_size(
     )
     x = start
     if before.painted is not None:
-        x = compiled.carry_over(*before.painted, start, recipe.carry)
+        x = compiled.carry_over(*before.painted, start, recipe.carry, wraps)
     for steps, state in _solve(run, stage, x, before.carried, targets, resume):
         if steps == 0 and stage > 0 and compiled.read_progress(state)[0]:
             continue  # shown already, as the last result of the size before

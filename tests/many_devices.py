@@ -138,6 +138,13 @@ def small(which):
     pair = contents[0].swapaxes(0, 1), styles[0][:7, :27]
     expected = jaxstyle.stylize(params, *pair, recipe=adam)
     found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)
+    if which != "quick":
+        network = jaxstyle.VGG19(pooling="average", padding="wrap")
+        wrapped = dataclasses.replace(SMALL, network=network)
+        pair = contents[0], styles[0]
+        expected = jaxstyle.stylize(params, *pair, recipe=wrapped)
+        result = jaxstyle.stylize(params, *pair, recipe=wrapped, mesh=mesh)
+        found["opposite edges"] = difference(result, expected)
     found |= with_optax(which, params, contents, styles)
     found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
     found["activation"] = 16 * 64 * 64

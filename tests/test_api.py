@@ -368,8 +368,11 @@ CHANGES = {
         "layers": ("relu1_1", "relu1_2"),
         "layer_weights": (1.0, 2.0),
         "size": 5,
+        "stride": 2,
+        "reduction": "sum",
         "name": "other",
     },
+    terms.LocalAffine: {"epsilon": 0.5, "reduction": "mean", "name": "other"},
     terms.TotalVariation: {
         "power": 0.5,
         "reduction": "mean",

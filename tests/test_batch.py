@@ -497,6 +497,7 @@ WRONG = {
     "batch size": (["m.jsonl", "--batch-size", "0"], "--batch-size"),
     "row": (["bad.jsonl"], "line 2: --size -1"),
     "recipe of a row": (["recipe.jsonl"], "gokalp-kim runs on the host"),
+    "edges that fit": (["m.jsonl", "--recipe", "seamless"], "line 1: recipe seamless makes edges"),
     "recipe": (["m.jsonl", "--recipe", "monet"], "line 1: unknown recipe 'monet'"),
     "devices": (["m.jsonl", "--devices", "99"], "--devices 99"),
     "no folder": (["m.jsonl", "--output-dir", "no/where/at/all"], "make its folder first"),

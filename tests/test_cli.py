@@ -20,6 +20,8 @@ import jaxstyle
 from jaxstyle import recipes
 from jaxstyle.app.cli.arguments import join_repeated, options_of
 from jaxstyle.app.cli.main import _COMMANDS, _WEIGHTS_COMMANDS, main
+from jaxstyle.app.inputs import _load_content
+from jaxstyle.app.job import make_job
 from jaxstyle.io import describe_recipe
 from jaxstyle.io.sources import write_object
 from jaxstyle.recipes import RECIPES
@@ -233,6 +235,19 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, small_recipe, capsy
     assert metadata["style_weights"]["relu1_1"] == [0, 1]
     assert metadata["style_weights"]["relu2_1"] == [1, 1]
     assert list(metadata["trace"][-1]["terms"]) == ["style"]
+
+
+def test_a_texture_whose_edges_fit_is_square(tmp_path, pair):
+    settings = {"content": None, "style": [pair[1]], "output": str(tmp_path / "out.png")}
+    for recipe, changed, shape in (
+        ("seamless", (), (80, 80)),
+        ("seamless", ("network.padding=zero",), (60, 80)),
+    ):
+        job = make_job(**settings, recipe=recipe, settings=changed, size=80)
+        picture, start = _load_content(job)
+        assert picture.image.shape == (*shape, 3)
+        assert not picture.image.any()
+        assert start == "noise"
 
 
 def test_features_makes_contact_sheets(tmp_path, pair, params_file, capsys):

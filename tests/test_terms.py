@@ -21,12 +21,15 @@ STYLE_TERMS = {
     "wasserstein": terms.Wasserstein2Style(**TWO, iterations=40),
     "colors": terms.Wasserstein2Style(("image",), (1.0,), iterations=40),
     "mrf": terms.MRFStyle(**TWO),
+    "mrf_sum": terms.MRFStyle(**TWO, reduction="sum"),
 }
 OTHER_TERMS = {
     "half_sum": terms.Content(**TWO),
     "sum": terms.Content(**TWO, reduction="sum"),
     "content_mean": terms.Content(**TWO, reduction="mean"),
     "scaled_content": terms.Content(**TWO, reduction="scaled"),
+    "local_affine": terms.LocalAffine(),
+    "local_affine_mean": terms.LocalAffine(reduction="mean"),
     "squared": terms.TotalVariation(),
     "keras_variation": terms.TotalVariation(power=1.25, pixel_range=255.0),
     "isotropic": terms.TotalVariation(power=0.5, reduction="mean"),
@@ -215,17 +218,23 @@ def test_wasserstein_distance_is_that_of_gaussians():
 
 def test_nearest_patches_in_numpy():
     term = terms.MRFStyle(("relu2_1",), (1.0,))
+    coarse = dataclasses.replace(term, stride=2, reduction="sum")
     seen, style = (np.asarray(features(i)["relu2_1"], np.float64) for i in (0, 1))
 
-    def patches(x):
-        return [x[i : i + 3, j : j + 3].ravel() for i in range(4) for j in range(6)]
+    def patches(x, stride=1):
+        return [
+            x[i : i + 3, j : j + 3].ravel()
+            for i in range(0, 4, stride)
+            for j in range(0, 6, stride)
+        ]
 
-    expected = []
-    for own in patches(seen):
-        best = max(patches(style), key=lambda p: own @ p / np.linalg.norm(p))
-        expected.append(np.mean((own - best) ** 2))
-    found = loss_of(term, target_of(term, features(1)))(features(0))
-    np.testing.assert_allclose(found, np.mean(expected), rtol=1e-5)
+    for each, stride, reduce in ((term, 1, np.mean), (coarse, 2, np.sum)):
+        squares = []
+        for own in patches(seen):
+            best = max(patches(style, stride), key=lambda p: own @ p / np.linalg.norm(p))
+            squares.append((own - best) ** 2)
+        found = loss_of(each, target_of(each, features(1)))(features(0))
+        np.testing.assert_allclose(found, reduce(squares), rtol=1e-5)
 
 
 def test_settings_are_checked():
@@ -233,7 +242,10 @@ def test_settings_are_checked():
         (lambda: terms.MomentStyle(order=3), "1 or 2"),
         (lambda: terms.Wasserstein2Style(epsilon=-1.0), "epsilon"),
         (lambda: terms.Wasserstein2Style(iterations=0), "iterations"),
+        (lambda: terms.LocalAffine(epsilon=0.0), "positive"),
         (lambda: terms.MRFStyle(size=2), "odd"),
+        (lambda: terms.MRFStyle(stride=0), "stride must be positive"),
+        (lambda: terms.MRFStyle(reduction="half"), "mean, sum"),
         (lambda: terms.MRFStyle(layers=("relu1_1",)), "layer_weights"),
         (lambda: terms.TotalVariation(pixel_range=0.0), "pixel_range"),
         (lambda: terms.GramStyle(reduction="sum"), "gatys, mean, scaled, keras"),

@@ -64,6 +64,52 @@ def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pict
     compare(network, term_list, WEIGHTS, random_params, images, [16, 1000])
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_windows_of_a_picture_that_wraps(masked, random_params, pictures):
+    """They see the opposite edges, as the whole does; the style has a size and edges of its own."""
+    images = [
+        jnp.asarray(pictures(i, *size)) for i, size in enumerate([(48, 40), (45, 37), (48, 40)])
+    ]
+    network = jaxstyle.VGG19(pooling="average", padding="wrap")
+    style = terms.GramStyle(("relu1_1", "relu2_1"), (0.4, 0.6))
+    masks = jnp.linspace(0, 1, 48 * 40 * 2).reshape(2, 48, 40) if masked else None
+    compare(
+        network, (terms.LocalAffine(name="content"), style, SHALLOW[2]), WEIGHTS, random_params,
+        images, [16], masks,
+    )  # fmt: skip
+
+
+def test_a_picture_that_wraps_is_moved_without_a_change(random_params, pictures):
+    """Value and gradient of all kinds of terms, also of those that read neighbors."""
+    term_list = (SHALLOW[0], terms.GramStyle(("relu2_1",), (1.0,)), SHALLOW[2])
+    term_list += (terms.LocalAffine(), terms.MRFStyle(("relu2_1",), (1.0,), name="patches"))
+    weights = {**WEIGHTS, "local_affine": 1.0, "patches": 1.0}
+    network = jaxstyle.VGG19(pooling="average", padding="wrap")
+
+    @jax.jit
+    def value_and_grad(x, params, content, style):
+        def value(x):
+            targets = jaxstyle.prepare_targets(network, params, term_list, content, style)
+            return jaxstyle.evaluate(network, params, term_list, targets, weights, x)[0]
+
+        return jax.value_and_grad(value)(x)
+
+    move = lambda image: jnp.roll(image, (6, -14), (0, 1))  # noqa: E731
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), random_params)
+        content, style, image = (jnp.asarray(pictures(i, 24, 32), jnp.float64) for i in range(3))
+        value, grad = value_and_grad(image, params, content, style)
+        moved, moved_grad = value_and_grad(move(image), params, move(content), style)
+        np.testing.assert_allclose(moved, value, rtol=1e-9)
+        np.testing.assert_allclose(moved_grad, move(grad), atol=1e-9 * float(jnp.abs(grad).max()))
+
+
+def test_windows_of_a_picture_that_wraps_need_whole_strides():
+    network = jaxstyle.VGG19(padding="wrap")
+    with pytest.raises(ValueError, match="multiples of 4 px"):
+        make_tiling(network, (64, 66, 3), 16, ("relu3_1",), {})
+
+
 @pytest.mark.parametrize(
     "style",
     [

@@ -261,11 +261,31 @@ def test_max_pooling_halves_odd_sides_and_passes_gradients():
     assert not np.isnan(jax.grad(lambda x: jnp.sum(pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
 
 
+def test_a_picture_that_wraps_has_no_edges(double):
+    """Moved by the stride of a layer, its features move by one position, around the edge too."""
+    params, pictures = double
+    network, layers = jaxstyle.VGG19(pooling="average", padding="wrap"), ("relu1_2", "relu3_1")
+    image = jnp.asarray(pictures(0, 24, 32))
+    rows, columns = (3, 5)  # in positions of relu3_1
+    run = jax.jit(lambda params, image: network.apply(params, image, layers))
+    moved = run(params, jnp.roll(image, (4 * rows, 4 * columns), (0, 1)))
+    for layer, plane in run(params, image).items():
+        stride = network.stride(layer)
+        shift = 4 * rows // stride, 4 * columns // stride
+        expected = jnp.roll(plane, shift, (0, 1))
+        np.testing.assert_allclose(moved[layer], expected, atol=1e-11 * float(jnp.max(plane)))
+    assert network.wraps
+    assert not network.without_wrapping().wraps
+    assert network.without_wrapping().padding == "replicate"
+    assert jaxstyle.VGG19().without_wrapping() == jaxstyle.VGG19()
+
+
 def test_smallest_images(random_params):
     for network, layer, minimum in (
         (jaxstyle.VGG19(), "relu5_1", 16),
         (jaxstyle.VGG19(), "pool5", 32),
         (jaxstyle.VGG19(padding="reflect"), "relu5_1", 32),
+        (jaxstyle.VGG19(padding="wrap"), "relu1_2", 1),
         (jaxstyle.VGG19(padding="reflect"), "pool1", 2),
         (jaxstyle.VGG19(), "conv1_1", 1),
     ):
@@ -290,8 +310,11 @@ def test_mistakes_name_the_valid_choices(random_params, pictures):
         network.apply(random_params, (255 * image).astype(jnp.uint8), ("relu1_1",))
     with pytest.raises(ValueError, match="max, average, l2"):
         jaxstyle.VGG19(pooling="median")
-    with pytest.raises(ValueError, match="zero, replicate, reflect"):
-        jaxstyle.VGG19(padding="wrap")
+    with pytest.raises(ValueError, match="zero, replicate, reflect, wrap"):
+        jaxstyle.VGG19(padding="same")
+    for first, padding in (("replicate", "wrap"), ("wrap", "zero")):
+        with pytest.raises(ValueError, match="all layers or none"):
+            jaxstyle.VGG19(first_padding=first, padding=padding)
 
 
 def test_networks_are_values():

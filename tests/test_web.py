@@ -457,7 +457,7 @@ def test_numbers_out_of_range_are_refused(client, files):
         refused("steps: give", steps=value)
     for value in (-1, 10.5, 1e300, "1", None, float("nan")):
         refused("weight of style: give", weights=[1, value, 1])
-    for value in ("", "../default", "recipe.json", 3, None, ["default"]):
+    for value in ("", "../default", "recipe.json", "seamless", 3, None, ["default"]):
         refused("unknown recipe", recipe=value)
     for value in ("", "blue", None, ["style"]):
         refused("unknown colors", color=value)

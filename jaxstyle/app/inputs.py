@@ -104,6 +104,8 @@ def _load_content(job: Job) -> tuple[Picture, Any]:
         # For a texture only its size is used. That of the style is as good as any.
         path = job.content or job.styles[0]
         content = read_source(job, path, "content", job.size)
+        if job.content is None and job.recipe.network.wraps:  # a tile, which is square
+            content = Picture(np.zeros((job.size, job.size, 3), np.float32), None, None)
     elif not job.init_picture.suffix and not job.init_picture.exists():
         raise InputError(f"--init {job.init}: choose from content, noise and mean, or name a file")
     elif job.content is None:

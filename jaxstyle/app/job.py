@@ -18,7 +18,8 @@ from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive, closest, count
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.recipes import RECIPES, Recipe
+from jaxstyle.recipe import Recipe
+from jaxstyle.recipes import RECIPES
 
 MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its trace is in memory
 

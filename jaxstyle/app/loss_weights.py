@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import closest
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.terms.protocol import layers_of
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.errors import InputError
 from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.terms.protocol import layers_of
 from jaxstyle.tiling import make_tiling

@@ -2,7 +2,7 @@
 
 from jaxstyle.io import InputError
 from jaxstyle.network.vgg import VGG19
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 
 
 def vgg_of(recipe: Recipe) -> VGG19:

@@ -21,7 +21,7 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, parse_json, parse_toml, read_table
 from jaxstyle.network.vgg import VGG, VGG16, VGG19
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
 
 # Classes that the fields of a recipe may have; the `type` in a description selects one.
@@ -33,6 +33,7 @@ _TERMS = (
     terms.MomentStyle,
     terms.Wasserstein2Style,
     terms.MRFStyle,
+    terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,
 )

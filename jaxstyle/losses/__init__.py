@@ -24,6 +24,7 @@ from jaxstyle.losses.content import (
 )
 from jaxstyle.losses.gradients import normalize_gradient
 from jaxstyle.losses.gram import gram_matrix, gram_sum, style_loss
+from jaxstyle.losses.local_affine import local_affine_sum
 from jaxstyle.losses.moments import (
     covariance_distance,
     moment_sums,
@@ -43,6 +44,7 @@ __all__ = [
     "covariance_distance",
     "gram_matrix",
     "gram_sum",
+    "local_affine_sum",
     "moment_sums",
     "nearest_patches",
     "nine_point_variation_sums",

@@ -34,7 +34,8 @@ def convolution(
     Args:
         x: `(n, h, w, c)`, floating point.
         kernel: `(3, 3, c, d)`, of the same dtype.
-        padding: what the border holds: `zero`, or `replicate` or `reflect` of what is inside.
+        padding: what the border holds: `zero`, or `replicate` or `reflect` of what is inside, or
+            with `wrap` what is at the opposite edge.
         transformed: `winograd.transform(kernel)`, optional, to share it between several calls;
             never differentiated. An array without elements selects XLA's own convolution on
             every device.

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-Padding = Literal["zero", "replicate", "reflect"]
+Padding = Literal["zero", "replicate", "reflect", "wrap"]
 
 
 def mirrors(padding: Padding, length: int) -> dict[int, list[int]]:
@@ -14,11 +14,16 @@ def mirrors(padding: Padding, length: int) -> dict[int, list[int]]:
 
     The source is an index into the `length` lines inside, a border line one into `length + 2`.
     """
-    inwards = 0 if padding == "replicate" else 1
+    last = length - 1
     found: dict[int, list[int]] = {}
     if padding != "zero":
-        found.setdefault(inwards, []).append(0)
-        found.setdefault(length - 1 - inwards, []).append(length + 1)
+        first_copies, last_copies = {
+            "replicate": (0, last),
+            "reflect": (1, last - 1),
+            "wrap": (last, 0),
+        }[padding]
+        found.setdefault(first_copies, []).append(0)
+        found.setdefault(last_copies, []).append(length + 1)
     return found
 
 
@@ -48,7 +53,7 @@ def pad(x: jax.Array, low: int, high: Sequence[int], padding: Padding) -> jax.Ar
 
 def pad_width(x: jax.Array, padding: Padding) -> jax.Array:
     """Adds one column on each side; `padding` is not `zero`."""
-    mode = "edge" if padding == "replicate" else "reflect"
+    mode = "edge" if padding == "replicate" else padding
     return jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)), mode=mode)
 
 

@@ -37,6 +37,15 @@ class Network(abc.ABC):
     """The value of a white pixel inside the network. The noise of `init="mean"` has a standard
     deviation of `0.001 / white`."""
 
+    @property
+    def wraps(self) -> bool:
+        """Whether a picture is a torus: beyond an edge follows the opposite one. By default not."""
+        return False
+
+    def without_wrapping(self) -> "Network":
+        """Returns the network for pictures that are no torus, as styles; by default itself."""
+        return self
+
     @abc.abstractmethod
     def apply(self, params: Any, image: jax.Array, layers: Sequence[str]) -> dict[str, jax.Array]:
         """Computes features of one picture; differentiable, and pure.

@@ -73,7 +73,9 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
     Attributes:
         pooling: `max` (as trained), `average` (Gatys et al. 2016, section 2) or `l2` (the root of
             the mean square), over 2x2 windows; an odd last row or column is dropped.
-        padding: `zero` (as trained), `replicate` or `reflect`, one pixel before each convolution.
+        padding: `zero` (as trained), `replicate`, `reflect` or `wrap`, one pixel before each
+            convolution. With `wrap` the picture is a torus, exactly if its edges are multiples of
+            the deepest layer's stride.
         first_padding: the padding of conv1_1, if it differs.
         dtype: dtype of the convolutions and of the features; by default that of image and
             parameters. Preprocessing always happens in the image's dtype.
@@ -109,6 +111,8 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
         ):
             if value not in valid:
                 raise ValueError(f"{field} {value!r} is not one of {', '.join(map(str, valid))}")
+        if self.first_padding is not None and "wrap" in (self.padding, self.first_padding):
+            raise ValueError("padding `wrap` is for all layers or none: leave out first_padding")
         if not self.white > 0 or not self.pooling_scale > 0:
             raise ValueError(
                 f"white and pooling_scale must be positive, not {self.white}, {self.pooling_scale}"
@@ -127,6 +131,15 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
         if name in self.__dict__ and name in _SETTINGS:
             raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
         super().__setattr__(name, value)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether a picture is a torus: the padding is `wrap`."""
+        return self.padding == "wrap"
+
+    def without_wrapping(self) -> "VGG":
+        """Returns the network for pictures that are no torus: with `replicate` for `wrap`."""
+        return self.clone(padding="replicate") if self.wraps else self
 
     def stride(self, layer: str) -> int:
         """Returns how many pixels, along each axis, are pooled into a position of a layer.

@@ -12,6 +12,7 @@ own.
 
 from jaxstyle.terms.content import Content
 from jaxstyle.terms.gram import GramStyle
+from jaxstyle.terms.local_affine import LocalAffine
 from jaxstyle.terms.moments import MomentStyle, Wasserstein2Style
 from jaxstyle.terms.patches import MRFStyle
 from jaxstyle.terms.protocol import (
@@ -32,6 +33,7 @@ __all__ = [
     "Content",
     "Features",
     "GramStyle",
+    "LocalAffine",
     "MRFStyle",
     "MomentStyle",
     "NinePointVariation",

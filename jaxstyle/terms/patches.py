@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxstyle.terms.protocol import (
     Shares,
     TargetImage,
     Term,
+    check_choice,
     check_layers,
     check_target,
     total_weight,
@@ -28,7 +29,7 @@ class MRFStyle(Term):
     """Squared difference of each patch of features from the most similar one of the styles.
 
     Li & Wand, "Combining Markov Random Fields and Convolutional Neural Networks for Image
-    Synthesis", CVPR 2016, eq. 2 and 3, as a mean over patches and their elements. Its statistics
+    Synthesis", CVPR 2016, eq. 2 and 3. Its statistics
     add up over an image's positions, given the features around them. Its target are all patches
     of the styles. They are not a sum, so `additive_target` is False, and shares cannot mix them.
 
@@ -36,6 +37,8 @@ class MRFStyle(Term):
         layers: layers that are compared.
         layer_weights: a factor for each of them.
         size: side of the patches, in positions; odd.
+        stride: positions between the patches of the styles that are compared, along each axis.
+        reduction: `mean` over patches and their elements, or `sum`, which grows with the image.
         name: the term's name.
 
     Raises:
@@ -45,6 +48,8 @@ class MRFStyle(Term):
     layers: tuple[str, ...] = ("relu3_1", "relu4_1")
     layer_weights: tuple[float, ...] = (1.0, 1.0)
     size: int = 3
+    stride: int = 1
+    reduction: Literal["mean", "sum"] = "mean"
     name: str = "style"
 
     target_image: ClassVar[TargetImage] = "style"
@@ -55,6 +60,9 @@ class MRFStyle(Term):
         check_layers(self)
         if as_integer(self.size, "size") < 1 or self.size % 2 == 0:
             raise ValueError(f"size must be odd and positive, not {self.size}")
+        if as_integer(self.stride, "stride") < 1:
+            raise ValueError(f"stride must be positive, not {self.stride}")
+        check_choice("reduction", self.reduction, ("mean", "sum"))
 
     @property
     def reach(self) -> int:  # type: ignore[override]
@@ -87,6 +95,8 @@ class MRFStyle(Term):
             inner = self._inner(positions)
             own_patches = losses.patches(own, size=self.size)
             if target is None:
+                every = slice(None, None, self.stride)
+                own_patches, inner = own_patches[every, every], inner[every, every]
                 # If a mask has no weight of 0.5 or more, the positions of its largest weight.
                 allowed = inner.reshape(-1) >= jnp.minimum(jnp.max(inner), 0.5)
                 return own_patches.reshape(-1, own_patches.shape[-1]), allowed
@@ -117,6 +127,8 @@ class MRFStyle(Term):
 
         def reduce(layer: str) -> jax.Array:
             square, number = statistics[layer]
+            if self.reduction == "sum":
+                return square
             return square / (number * target[layer][0].shape[-1])
 
         return weighted_sum(self, reduce)

@@ -1,13 +1,13 @@
-"""Distances between pictures that need no network: of their colors, and of their patches."""
+"""Distances between pictures: of colors, patches, features and contours, in NumPy and SciPy."""
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 Array = NDArray[np.floating]
 
 _PATCHES, _PATCH, _DIRECTIONS = 16384, 7, 512
-_COARSEST = 16  # pixels, the short edge of the smallest level
+_COARSEST = 16  # pixels: the least short edge of the smallest level
 _COLOR_DIRECTIONS = 64
 # IEC 61966-2-1: linear sRGB to XYZ under D65, each row over its sum, the white.
 _RGB_TO_XYZ = np.array(
@@ -78,18 +78,18 @@ def color_distance(picture: Array, painting: Array) -> float:
     return sliced_distance(points[0], points[1], directions)
 
 
-def laplacian_pyramid(image: Array) -> list[Array]:
+def laplacian_pyramid(image: Array, depth: int) -> list[Array]:
     """Returns the levels of a picture, the finest first, the last one a small picture.
 
-    The short edge of the smallest level is at least 16 pixels. Burt & Adelson, "The Laplacian
-    Pyramid as a Compact Image Code", 1983.
+    Burt & Adelson, "The Laplacian Pyramid as a Compact Image Code", 1983.
 
     Args:
         image: `(H, W, c)`.
+        depth: how often its size is halved.
     """
     levels: list[Array] = []
     rest: Array = np.asarray(image, np.float64)
-    while min(rest.shape[:2]) >= 2 * _COARSEST:
+    for _ in range(depth):
         smaller = _blur(rest)[::2, ::2]
         spread = np.zeros_like(rest)
         spread[::2, ::2] = 4 * smaller
@@ -120,8 +120,10 @@ def patch_distance(picture: Array, painting: Array) -> float:
         painting: `(h, w, 3)`.
     """
     found = []
-    pyramids = laplacian_pyramid(picture), laplacian_pyramid(painting)
-    for level, pair in enumerate(zip(*pyramids, strict=False)):
+    short = min(*picture.shape[:2], *painting.shape[:2])
+    depth = max(int(np.log2(short / _COARSEST)), 0)
+    pyramids = [laplacian_pyramid(image, depth) for image in (picture, painting)]
+    for level, pair in enumerate(zip(*pyramids, strict=True)):
         mean, deviation = pair[1].mean((0, 1)), pair[1].std((0, 1)) + 1e-8
         number = min(_PATCHES, *((y.shape[0] - 6) * (y.shape[1] - 6) for y in pair))
         a, b = (_patches((each - mean) / deviation, number) for each in pair)
@@ -136,3 +138,43 @@ def _patches(image: Array, number: int) -> Array:
     rows, columns = windows.shape[:2]
     chosen = np.random.default_rng(0).choice(rows * columns, number, replace=False)
     return windows[chosen // columns, chosen % columns].reshape(number, -1).astype(np.float32)
+
+
+def frechet_distance(a: Array, b: Array) -> float:
+    """Returns the squared Frechet distance of two Gaussians, over the variance of the second.
+
+    `(|m1 - m2|^2 + tr(K1 + K2 - 2 (K1 K2)^1/2)) / tr K2`, with the means and covariances of the
+    rows. Dowson & Landau 1982; of the features of two pictures: Shaham et al., "SinGAN", ICCV 2019.
+
+    Args:
+        a: `(N, c)`.
+        b: `(M, c)`.
+    """
+    a, b = (np.asarray(points, np.float64) for points in (a, b))
+    covariances = [np.cov(points, rowvar=False, bias=True) for points in (a, b)]
+    # With K = R R^T, tr (K1 K2)^1/2 is the sum of the singular values of R1^T R2.
+    roots = []
+    for covariance in covariances:
+        values, vectors = np.linalg.eigh(np.atleast_2d(covariance))
+        roots.append(vectors * np.sqrt(np.maximum(values, 0)))
+    cross = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
+    variances = [np.trace(np.atleast_2d(covariance)) for covariance in covariances]
+    squared = ((a.mean(0) - b.mean(0)) ** 2).sum() + sum(variances) - 2 * cross
+    return float(max(squared, 0) / variances[1])
+
+
+def contour_distance(result: Array, content: Array) -> float:
+    """Returns the probability that a place without a contour scores above one with a contour.
+
+    It is 1 minus the area under the curve of hits over false alarms: 0 if the contours are kept,
+    0.5 if nothing is left of them.
+
+    Args:
+        result: `(H, W)`, how much of a contour each place of the result is.
+        content: `(H, W)`, the same of the photo; its strongest tenth are the contours.
+    """
+    contours = (content >= np.quantile(content, 0.9)).ravel()
+    ranks = stats.rankdata(result.ravel())
+    hits, others = int(contours.sum()), int((~contours).sum())
+    below = ranks[contours].sum() - hits * (hits + 1) / 2
+    return float(1 - below / (hits * others))

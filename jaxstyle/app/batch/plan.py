@@ -91,6 +91,11 @@ def plan_pairs(
                 raise InputError(
                     f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
                 )
+            if job.recipe.network.wraps:
+                raise InputError(
+                    f"recipe {job.recipe.name} makes edges that fit, which a batch, where pictures "
+                    "are padded, cannot: use stylize"
+                )
             if job.init_picture is not None:
                 raise InputError(f"init {job.init}: choose from content, noise and mean")
             check_extension(job.output, size=job.size, bits=job.bits)

@@ -115,6 +115,7 @@ def stylize(
     Without pictures it paints the bundled sample pair, at a small size. A term of weight 0 is
     removed: `--style s.jpg --loss-weights content=0 --init noise` makes a texture, and
     `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
+    `--style s.jpg --recipe seamless` makes a square texture whose opposite edges fit.
     """
     command = command_line(stylize, locals())
     machine = memory_and_devices

@@ -18,6 +18,7 @@ from jaxstyle.app.web.runs import Run
 from jaxstyle.app.web.sessions import (
     MAX_FACTOR,
     MIN_SIZE,
+    OFFERED,
     SIZE_STEP,
     TERMS,
     Options,
@@ -31,7 +32,6 @@ from jaxstyle.app.web.sessions import (
 )
 from jaxstyle.io import SAMPLES, InputError
 from jaxstyle.io.images import MAX_PIXELS
-from jaxstyle.recipes import RECIPES
 
 # Reading a file may take a while; two are read at a time.
 _READING: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "files"}
@@ -116,7 +116,7 @@ def _make_inputs(options: Options) -> _Inputs:
         f"Pictures of up to {options.max_upload / 1e6:g} MB and {MAX_PIXELS // 10**6} megapixels.",
         elem_id="limits",
     )
-    recipe = gr.Dropdown(list(RECIPES), value="default", label="Recipe", elem_id="recipe")
+    recipe = gr.Dropdown(list(OFFERED), value="default", label="Recipe", elem_id="recipe")
     about = gr.HTML(_describe("default", options), elem_id="about")
     with gr.Row():
         size = gr.Slider(MIN_SIZE, largest, size_now, step=SIZE_STEP, label="Size (px)")
@@ -264,7 +264,7 @@ def _connect_runs(
 
 
 def _describe(name: str, options: Options) -> str:
-    recipe = RECIPES[name]
+    recipe = OFFERED[name]
     text = html.escape(f"{recipe.description} ({recipe.source})")
     if vgg_of(recipe).preprocessing in options.weights:
         return text
@@ -272,9 +272,9 @@ def _describe(name: str, options: Options) -> str:
 
 
 def _on_recipe(name: object, options: Options) -> list[Any]:
-    if not isinstance(name, str) or name not in RECIPES:
+    if not isinstance(name, str) or name not in OFFERED:
         raise gr.Error("unknown recipe", print_exception=False)
-    terms = RECIPES[name].weights
+    terms = OFFERED[name].weights
     sliders = [gr.Slider(value=1, interactive=term in terms) for term in TERMS]
     return [_describe(name, options), *sliders]
 

@@ -18,7 +18,7 @@ from jaxstyle.app.pages.loss_plot import plot_losses
 from jaxstyle.app.painting import paint
 from jaxstyle.io import InputError, read_shape, save_image
 from jaxstyle.io.files import write_atomically
-from jaxstyle.recipes import Recipe
+from jaxstyle.recipe import Recipe
 
 _logger = logging.getLogger("jaxstyle")
 

@@ -27,6 +27,8 @@ MIN_SIZE = 64
 MAX_FACTOR = 10.0
 TERMS = ("content", "style", "total_variation")
 SIZE_STEP = MULTIPLE
+# Pictures are padded to those sizes, so no recipe whose pictures have edges that fit each other.
+OFFERED = {name: recipe for name, recipe in RECIPES.items() if not recipe.network.wraps}
 """Sizes are multiples of so many pixels, so that few programs serve all."""
 _COLORS = ("style", "luminance", "match")
 _REDUCED_PIXELS = 16_000_000  # larger uploads are reduced
@@ -197,8 +199,8 @@ def make_session_job(
     Raises:
         InputError: for any value that the page does not offer.
     """
-    if not isinstance(recipe, str) or recipe not in RECIPES:
-        raise InputError(f"unknown recipe: choose from {', '.join(RECIPES)}")
+    if not isinstance(recipe, str) or recipe not in OFFERED:
+        raise InputError(f"unknown recipe: choose from {', '.join(OFFERED)}")
     if color not in _COLORS:
         raise InputError(f"unknown colors: choose from {', '.join(_COLORS)}")
     size = _whole("size", size, MIN_SIZE, options.max_size)
@@ -237,7 +239,7 @@ def make_session_job(
 
 def missing_weights(name: str) -> str:
     """Returns the message that the server lacks the weights of a recipe."""
-    preprocessing = vgg_of(RECIPES[name]).preprocessing
+    preprocessing = vgg_of(OFFERED[name]).preprocessing
     return (
         f"recipe {name} needs VGG19 weights for {preprocessing} preprocessing, which are missing: "
         "run jaxstyle weights convert FILE on the server and restart it"

