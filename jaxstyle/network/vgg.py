@@ -212,11 +212,10 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
                     "not have: they belong to another network"
                 )
             return
-        advice = "jaxstyle.io.load_params() returns those of VGG19"
+        given = type(params).__name__
+        advice = f"this is of type {given}; jaxstyle.io.load_params() returns those of VGG19"
         if isinstance(params, Mapping) and needed.keys() <= params.keys():
             advice = 'these are the layers themselves: pass {"params": params}'
-        elif hasattr(params, "shape"):
-            advice = f"this is an array, {params.shape}; check the order of the arguments"
         raise ValueError(
             'params must be the variables of the network, {"params": {"conv1_1": {"kernel", '
             f'"bias"}}, ...}}}}, with all convolutions up to {passed[-1]} in their shapes; {advice}'
