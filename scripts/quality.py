@@ -99,7 +99,7 @@ def measure(
     photo = read_picture(content, shape=shape, background=1).image
     yardstick = Yardstick(photo, load_image(painting, size=max(shape)))
     fitted = read_picture(painting, shape=shape, background=1).image
-    images = {"(the photo)": photo, "(the painting, mirrored)": fitted[:, ::-1], **images}
+    images = {"(the photo)": photo, "(the painting, as wide)": fitted, **images}
     found = {name: yardstick.measure(image) for name, image in images.items()}
     print_table(
         "figures of each picture", [{"picture": name, **row} for name, row in found.items()]
@@ -142,6 +142,8 @@ def check(
         save_image(out / f"{content.stem}-{painting.stem}-{name.replace(' ', '-')}.png", image)
     yardstick = Yardstick(photo, style)
     found = {name: yardstick.measure(image) for name, image in images.items()}
+    # Mirrored, since all distances of the painting from itself are 0; not stretched.
+    found["painting"] |= yardstick.measure_style(style[:, ::-1])
     print_table("known pictures", [{"picture": name, **row} for name, row in found.items()])
     print_table("ranks", check_ranks(found))
 
