@@ -153,7 +153,7 @@ def curves(
     contents: tuple[Path, ...],
     paintings: tuple[Path, ...],
     recipes: tuple[str, ...] = ("default", "gatys-notebook"),
-    factors: tuple[float, ...] = (0.25, 1.0, 4.0),
+    factors: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0),
     size: int = 384,
     steps: int | None = None,
     out: Path = _OUT,
@@ -175,6 +175,11 @@ def curves(
     from yardstick.curves import Entry, measure_pair, report
 
     chosen = [find_recipe(name) for name in recipes]
+    if len({each.name for each in chosen}) < len(chosen):
+        raise InputError("two recipes have the same name; change `name` in one of their files")
+    for each in chosen:
+        if not each.weights.get("content"):
+            raise InputError(f"recipe {each.name} has no term `content` to weigh against the style")
     if steps is not None:
         chosen = [
             dataclasses.replace(each, solver=dataclasses.replace(each.solver, num_steps=steps))
