@@ -111,7 +111,7 @@ def measure(
 def check(
     *, content: Path, painting: Path, size: int = 192, steps: int = 60, out: Path = _OUT
 ) -> None:
-    """Checks that each column ranks what is known, and prints what does not hold.
+    """Checks that each column ranks what is known, and ends with 1 if one does not.
 
     It paints the pair with `default`, and the same with max pooling, and compares with the photo,
     the painting, and results that are blurred, noised, hatched and marked by a grid.
@@ -145,7 +145,10 @@ def check(
     # Mirrored, since all distances of the painting from itself are 0; not stretched.
     found["painting"] |= yardstick.measure_style(style[:, ::-1])
     print_table("known pictures", [{"picture": name, **row} for name, row in found.items()])
-    print_table("ranks", check_ranks(found))
+    rows = check_ranks(found)
+    print_table("ranks", rows)
+    if not all(row["holds"] for row in rows):
+        raise SystemExit(1)
 
 
 def curves(
