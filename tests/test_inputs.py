@@ -592,3 +592,19 @@ def test_one_color_picture_for_a_batch_is_not_gray(pair):
     with pytest.raises(ValueError, match="must be repeated for each") as refused:
         jaxstyle.stylize_batch(NOTHING, np.stack([content] * 2), style)
     assert "gray" not in str(refused.value)
+
+
+def test_windows_of_a_picture_that_wraps_are_checked_at_every_size_before_the_start(
+    pair, random_params
+):
+    recipe = dataclasses.replace(
+        RECIPE,
+        network=jaxstyle.VGG19(padding="wrap"),
+        terms=(*RECIPE.terms, terms.GramStyle(("relu2_1",), (1.0,), name="coarse")),
+        weights={**RECIPE.weights, "coarse": 1.0},
+        pyramid=jaxstyle.Pyramid(coarsest=20),
+    )
+    with pytest.raises(ValueError, match="multiples of 2 px, not 21x16 px"):
+        jaxstyle.stylize_steps(
+            random_params, np.ones((32, 42, 3), np.float32), pair[1], recipe=recipe, tile=16
+        )
