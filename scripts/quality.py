@@ -99,7 +99,7 @@ def measure(
     photo = read_picture(content, shape=shape, background=1).image
     yardstick = Yardstick(photo, load_image(painting, size=max(shape)))
     fitted = read_picture(painting, shape=shape, background=1).image
-    images = {"(the photo)": photo, "(the painting, mirrored)": fitted[:, ::-1], **images}
+    images = {"(the photo)": photo, "(the painting, as wide)": fitted, **images}
     found = {name: yardstick.measure(image) for name, image in images.items()}
     print_table(
         "figures of each picture", [{"picture": name, **row} for name, row in found.items()]
@@ -111,7 +111,7 @@ def measure(
 def check(
     *, content: Path, painting: Path, size: int = 192, steps: int = 60, out: Path = _OUT
 ) -> None:
-    """Checks that each column ranks what is known, and prints what does not hold.
+    """Checks that each column ranks what is known, and ends with 1 if one does not.
 
     It paints the pair with `default`, and the same with max pooling, and compares with the photo,
     the painting, and results that are blurred, noised, hatched and marked by a grid.
@@ -142,8 +142,13 @@ def check(
         save_image(out / f"{content.stem}-{painting.stem}-{name.replace(' ', '-')}.png", image)
     yardstick = Yardstick(photo, style)
     found = {name: yardstick.measure(image) for name, image in images.items()}
+    # Mirrored, since all distances of the painting from itself are 0; not stretched.
+    found["painting"] |= yardstick.measure_style(style[:, ::-1])
     print_table("known pictures", [{"picture": name, **row} for name, row in found.items()])
-    print_table("ranks", check_ranks(found))
+    rows = check_ranks(found)
+    print_table("ranks", rows)
+    if not all(row["holds"] for row in rows):
+        raise SystemExit(1)
 
 
 def curves(
@@ -151,7 +156,7 @@ def curves(
     contents: tuple[Path, ...],
     paintings: tuple[Path, ...],
     recipes: tuple[str, ...] = ("default", "gatys-notebook"),
-    factors: tuple[float, ...] = (0.25, 1.0, 4.0),
+    factors: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0),
     size: int = 384,
     steps: int | None = None,
     out: Path = _OUT,
@@ -173,6 +178,11 @@ def curves(
     from yardstick.curves import Entry, measure_pair, report
 
     chosen = [find_recipe(name) for name in recipes]
+    if len({each.name for each in chosen}) < len(chosen):
+        raise InputError("two recipes have the same name; change `name` in one of their files")
+    for each in chosen:
+        if not each.weights.get("content"):
+            raise InputError(f"recipe {each.name} has no term `content` to weigh against the style")
     if steps is not None:
         chosen = [
             dataclasses.replace(each, solver=dataclasses.replace(each.solver, num_steps=steps))

@@ -1,5 +1,7 @@
 """The yardstick of scripts/quality.py, on pictures whose figures are known."""
 
+import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from jaxstyle.io.network_weights.cache import cache_dir
 sys.path.append(str(Path(__file__).parent.parent / "scripts"))
 
 from yardstick import networks, wheels
+from yardstick.curves import Entry, mean_rows, report
 from yardstick.distances import (
     color_distance,
     contour_distance,
@@ -204,6 +207,26 @@ def test_ranks_name_the_columns_that_fail(pictures):
     assert "magenta" not in {
         row["column"] for row in check_ranks({name: {"patches": 0.0} for name in known})
     }
+
+
+def test_page_of_curves_is_complete_in_itself(files, capsys):
+    entries = []
+    for factor, style in ((0.1, 3.0), (1.0, 2.0)):
+        for file in files[:2]:
+            figures = {"st-lpips": 1 / style, "frechet": style + (file == files[1])}
+            entry = (file.stem, "p<a>inting", "default", factor, file.name, 1.0, figures)
+            entries.append(Entry(*entry))
+    report(entries, files[0].parent, [("photo", files[0]), ("painting", files[2])])
+    means = mean_rows(entries)
+    assert [row["frechet"] for row in means] == [3.5, 2.5]
+    page = (files[0].parent / "index.html").read_text()
+    assert page.count("data:image/jpeg") == 2 + 4
+    assert "<svg" in page
+    assert "p&lt;a&gt;inting" in page
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
+    kept = json.loads((files[0].parent / "figures.json").read_text())["pictures"]
+    assert [entry["figures"]["frechet"] for entry in kept] == [3, 4, 2, 3]
+    assert "frechet" in capsys.readouterr().out
 
 
 REFERENCE = {

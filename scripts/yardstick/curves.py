@@ -108,7 +108,7 @@ def report(entries: Sequence[Entry], out: Path, pictures: Sequence[tuple[str, Pa
         pictures: photos and paintings, each with its role.
     """
     means = mean_rows(entries)
-    print_table(f"means over {len({(e.content, e.painting) for e in entries})} pairs", means)
+    print_table("means over the pairs", means)
     figures = {"pictures": [dataclasses.asdict(each) for each in entries]}
     jaxstyle.io.write_json(out / "figures.json", figures)
     page = (

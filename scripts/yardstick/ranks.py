@@ -12,24 +12,23 @@ Figures = Mapping[str, Mapping[str, float]]
 
 _BLUR, _NOISE = 2.0, 0.1  # pixels; of the range of a color
 
+_CONTENT = (("photo", "result"), ("result", "painting"))
 _STYLE = (
-    *(("painting", "result"), ("result", "photo"), ("result", "max pooling")),
-    *(("result", "blurred"), ("result", "noised")),
+    *(("painting", "result"), ("result", "photo")),
+    *(("result", "max pooling"), ("result", "blurred")),
 )
+_NOISE_RULE = (("result", "noised"),)
 RANKS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "st-lpips": (("photo", "result"), ("result", "painting"), ("result", "noised")),
-    "contours": (
-        *(("photo", "result"), ("result", "painting")),
-        *(("result", "blurred"), ("result", "noised")),
-    ),
-    "frechet": _STYLE,
+    "st-lpips": (*_CONTENT, *_NOISE_RULE),
+    "contours": (*_CONTENT, ("result", "blurred")),
+    "frechet": (*_STYLE, *_NOISE_RULE),
     "magenta": _STYLE,
-    "patches": _STYLE,
-    "colors": _STYLE,
-    "detail": (("blurred", "result"), ("result", "noised")),
+    "patches": (*_STYLE, *_NOISE_RULE),
+    "colors": (*_STYLE, *_NOISE_RULE),
+    "detail": (("blurred", "result"), *_NOISE_RULE),
     "hatching": (("result", "hatched"),),
     "peaks": (("result", "on a grid"),),
-    "clipped": (("result", "noised"),),
+    "clipped": _NOISE_RULE,
 }
 """Column -> pairs of pictures of which the first must have the lower figure."""
 
@@ -41,7 +40,7 @@ def known_pictures(
 
     Args:
         photo: `(H, W, 3)` in [0, 1].
-        painting: likewise, of the photo's size; it is mirrored, or most style columns would be 0.
+        painting: likewise, of the photo's size.
         result: a recipe's picture of the two.
         maximum: the same with max pooling in place of average pooling.
     """
@@ -51,7 +50,7 @@ def known_pictures(
     grid = 0.1 * ((y % 4 == 0) & (x % 4 == 0))
     return {
         "photo": photo,
-        "painting": painting[:, ::-1],
+        "painting": painting,
         "result": result,
         "max pooling": maximum,
         "blurred": ndimage.gaussian_filter(result, (_BLUR, _BLUR, 0)),
