@@ -192,7 +192,7 @@ SEAMLESS = Recipe(
     network=VGG19(pooling="average", padding="wrap"),
     terms=GATYS_NOTEBOOK.terms[1:],
     weights={"style": 1.0},
-    solver=LBFGS(num_steps=200, smoothness=0.25),
+    solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),
     init="noise",
     pyramid=Pyramid(carry="image"),
 )
