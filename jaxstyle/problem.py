@@ -124,7 +124,9 @@ def objective(
 def check_recipe(recipe: Any) -> None:
     """Raises a `ValueError` for what is no recipe."""
     if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
+        raise ValueError(
+            f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r:.50}"
+        )
 
 
 def check_tile(tile: Any) -> int | None:

@@ -28,6 +28,17 @@ RECIPE = dataclasses.replace(
     ),
     solver=jaxstyle.LBFGS(num_steps=2, history_size=2),
 )
+SWAPPED = [
+    (
+        ("c", "p", "s"),
+        r"^content must be .* 3\), not dict; it looks like network weights, the argument",
+    ),
+    (("c", "s", "p"), r"^style must be an array .*, not dict; .*: check the arguments' order"),
+    (
+        ("s", "c", "s"),
+        r"^params must be .*; this is an array, \(24, 28, 3\); check the order of the",
+    ),
+]
 NOTHING = {"params": {}}  # parameters that no check of pictures looks at
 STEPS = (jaxstyle.stylize, jaxstyle.stylize_steps)
 
@@ -35,6 +46,14 @@ STEPS = (jaxstyle.stylize, jaxstyle.stylize_steps)
 @pytest.fixture(scope="module")
 def pair(pictures):
     return pictures(0, 32, 40), pictures(1, 24, 28)
+
+
+@pytest.mark.parametrize(("order", "message"), SWAPPED)
+def test_arguments_in_another_order(pair, order, message):
+    given = {"c": pair[0], "s": pair[1], "p": NOTHING}
+    for function in STEPS:
+        with pytest.raises(ValueError, match=message):
+            function(*(given[each] for each in order), recipe=RECIPE)
 
 
 def image(**change):
