@@ -77,6 +77,35 @@ _ELSEWHERE = {
 }
 
 
+class _Text(str):
+    """A default value that is shown as this text."""
+
+    __repr__ = str.__str__
+
+
+class _Signature(inspect.Signature):
+    """A signature that `help` shows without types, which the docstring has in readable form.
+
+    The type of an array alone is a union of nine, and the default recipe has fifteen lines.
+    """
+
+    def __str__(self) -> str:
+        """Returns the names of the parameters, and their defaults."""
+        shown = []
+        for each in self.parameters.values():
+            default = each.default
+            if default is DEFAULT:
+                default = _Text("recipes.DEFAULT")
+            elif inspect.isfunction(default):
+                default = _Text(default.__name__)
+            shown.append(each.replace(default=default, annotation=each.empty))
+        return str(inspect.Signature(shown, return_annotation=self.return_annotation))
+
+    def format(self, **_: Any) -> str:
+        """Returns `str(self)`; Python 3.13 calls it."""
+        return str(self)
+
+
 def lists_options(function: _Function) -> _Function:
     """Lists the options one by one in the signature and docstring of a function.
 
@@ -94,9 +123,10 @@ def lists_options(function: _Function) -> _Function:
     # Stable: of the keyword arguments, those that are shared come first.
     parameters = sorted([*shared, *own], key=lambda each: each.kind)
     listed: Any = function
-    listed.__signature__ = signature.replace(parameters=parameters)
+    returned = signature.return_annotation
+    listed.__signature__ = _Signature(parameters, return_annotation=returned)
     listed.__annotations__ = {each.name: each.annotation for each in parameters}
-    listed.__annotations__["return"] = signature.return_annotation
+    listed.__annotations__["return"] = returned
     if function.__doc__ and StylizeOptions.__doc__:  # not under `python -OO`
         _, _, texts = inspect.cleandoc(StylizeOptions.__doc__).partition("Attributes:\n")
         listed.__doc__ = inspect.cleandoc(function.__doc__).replace(_PLACE, texts.strip())

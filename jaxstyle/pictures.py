@@ -1,5 +1,6 @@
 """Checks of pictures and masks: shape, dtype and range, with advice for common mistakes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -75,6 +76,10 @@ def _check_picture(array: Any, what: str, shape: Shape, value: Any) -> None:
     if array.shape == () and not jnp.issubdtype(array.dtype, jnp.number):
         kind = type(value).__name__
         advice = "read a file with jaxstyle.io.load_image"
+        if isinstance(value, Mapping):
+            advice = (
+                "it looks like network weights, the argument params: check the arguments' order"
+            )
         raise ValueError(
             f"{what} must be an array ({', '.join(map(str, shape))}), not {kind}; {advice}"
         )

@@ -17,6 +17,7 @@ from jaxstyle.recipe import Recipe
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays
+from jaxstyle.tiling import make_tiling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Problem:
     def stride(self) -> int:
         """Pixels, along each axis, of which the edges of the parts of a picture are multiples."""
         return common_stride(self.network, layers_of(self.terms))
+
+    def check_windows(self, shape: Sequence[int]) -> None:
+        """Raises a `ValueError` if a picture `(..., H, W, 3)` cannot be divided into windows."""
+        if self.tile is not None and self.tile < max(shape[-3:-1]):
+            make_tiling(self.network, shape[-3:], self.tile, layers_of(self.terms), {})
 
     def turn(self, x: jax.Array) -> jax.Array:
         """Converts pictures `(..., H, W, 3)` to the solver's layout, or back."""
@@ -118,7 +124,9 @@ def objective(
 def check_recipe(recipe: Any) -> None:
     """Raises a `ValueError` for what is no recipe."""
     if not isinstance(recipe, Recipe):
-        raise ValueError(f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r}")
+        raise ValueError(
+            f"recipe must be a Recipe, such as jaxstyle.recipes.GATYS, not {recipe!r:.50}"
+        )
 
 
 def check_tile(tile: Any) -> int | None:

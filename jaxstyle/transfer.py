@@ -213,6 +213,8 @@ def _run(
         raise ValueError(f"{type(solver).__name__} runs on the host, and has no checkpoints")
     inputs = prepare_inputs(params, content, style, options, batched=batched)
     sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
+    for scale, _ in sizes:
+        inputs.problem.check_windows(scaled_shape(inputs.content.shape, scale))
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
     if watch.checkpoint is not None:
         progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, sizes))

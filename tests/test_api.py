@@ -246,6 +246,10 @@ def test_the_options_are_shown_whole(function):
     }
     text = pydoc.render_doc(function, renderer=pydoc.plaintext)
     assert all(f"{name}: {written[name].splitlines()[0]}" in text for name in hints)
+    signature = text.split("\n\n")[1].partition("\n")[0]
+    assert "recipe=recipes.DEFAULT, weights=None, solver=None" in signature
+    assert "Union" not in text.replace(inspect.getdoc(function), "")
+    assert len(signature) < 400
 
 
 @pytest.mark.slow

@@ -357,7 +357,10 @@ BAD_CALLS = {
     "small style": (["--content", "GOOD", "--style", "GOOD", "--size", "12"], "at least 16"),
     "only content": (["--content", "GOOD"], "--style"),
     "only style": (["--style", "GOOD"], "--content"),
-    "no folder": (["--content", "GOOD", "--style", "GOOD", "--output", "no/where.png"], "no"),
+    "no folder": (
+        ["--content", "GOOD", "--style", "GOOD", "--output", "no/such/where.png"],
+        "the folder of 'no/such' does not exist",
+    ),
     "bad extension": (["--content", "GOOD", "--style", "GOOD", "--output", "out.xyz"], ".png"),
     "output is a folder": (
         ["--content", "GOOD", "--style", "GOOD", "--output", "folder.png"],
@@ -522,7 +525,32 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["a.jpg", "b c.JPG"], "did you mean jaxstyle stylize a.jpg 'b c.JPG'?"),
         (["download"], "did you mean weights? see jaxstyle --help"),
         (["batch", "a.csv"], "--output-dir is missing: name one for pictures, their JSON"),
+        (
+            ["batch"],
+            "example: jaxstyle batch --contents photos --styles paintings --output-dir out",
+        ),
+        (["batch"], "give a MANIFEST, or both --contents and --styles; --output-dir is missing"),
+        (
+            ["batch", "."],
+            "'.' is a folder, not a manifest: use --contents; --output-dir is missing",
+        ),
+        (
+            ["batch", "."],
+            "example: jaxstyle batch --contents . --styles paintings --output-dir out",
+        ),
+        (["batch", "GOOD", "-o", "b c"], "good.png' is a picture, not a manifest: use --contents"),
+        (["batch", "GOOD", "-o", "b c"], "good.png --styles paintings --output-dir 'b c'"),
+        (["batch", "a.csv"], "example: jaxstyle batch a.csv --output-dir out"),
+        (["batch", "lists.jsn", "-o", "b"], "'lists.jsn' does not exist; did you mean lists.json?"),
+        (["batch", "a://b.csv", "-o", "b"], "'a://b.csv' is an address: download the manifest"),
         (["batch", "--input", "a", "-o", "b"], "did you mean --contents?"),
+        (["stylize", "GOOD", "GOOD", "-n", "9"], "option -n; did you mean --steps? see jaxstyle"),
+        (
+            ["stylize", "-c", "GOOD", "-s", "GOOD"],
+            "option -c; did you mean --content? see jaxstyle",
+        ),
+        (["stylize", "~/a.jpg", "GOOD"], "'~/a.jpg' does not exist: only the shell replaces ~"),
+        (["stylize", "a/b.jpg", "GOOD"], "'a/b.jpg' does not exist: there is no folder 'a'"),
         (["batch", "a.csv", "b.csv", "-o", "b"], "unexpected argument 'b.csv'"),
         (["features"], "see jaxstyle features --help"),
         (["help", "stilize"], "did you mean stylize?"),
@@ -531,20 +559,31 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["serve", "--hots", "0.0.0.0"], "--host"),
         (["features"], "IMAGE"),
         (["features", "GOOD", "--layers", "relu9_9"], "relu5_4"),
+        (["features", "GOOD", "--layers", "relu43"], "relu5_4? see jaxstyle features --help"),
         (["features", "GOOD", "--size", "0"], "at least 1"),
         (["features", "GOOD", "-o", "GOOD"], "is a file; name a folder"),
         (["features", "GOOD", "-o", "no/where"], "the folder of 'no/where' does not exist"),
         (["features", "GOOD", "--layers", "pool5", "--size", "20"], "at least 32"),
         (["recipes", "monet"], "gatys"),
+        (["recipes", "monet"], "file; see jaxstyle recipes --help"),
+        (["recipes", "no.toml"], "'no.toml' does not exist; check the path; see jaxstyle recipes"),
+        (
+            ["repeat", "GOOD"],
+            "not JSON, which is text in UTF-8; name another file; see jaxstyle repeat",
+        ),
+        (["repeat", "no.json"], "does not exist; check the path; see jaxstyle repeat --help"),
         (["recipes", "--toml"], "name a recipe"),
         (["recipes", "gatys", "--set", "solver.steps=3"], "num_steps"),
         (["weights"], "fetch, convert, verify"),
         (["weights", "steal"], "fetch"),
         (["weights", "convert", "nowhere.h5"], "nowhere.h5"),
+        (["weights", "convert", "nowhere.h5"], "the path; see jaxstyle weights convert --help"),
+        (["weights", "verify", "GOOD"], "of VGG19; see jaxstyle weights verify --help"),
     ],
 )
-def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys):
-    _, good = bad_files
+def test_bad_calls_of_other_commands(arguments, hint, bad_files, capsys, monkeypatch):
+    folder, good = bad_files
+    monkeypatch.chdir(folder)
     assert main([good if argument == "GOOD" else argument for argument in arguments]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

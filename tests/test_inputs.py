@@ -28,6 +28,17 @@ RECIPE = dataclasses.replace(
     ),
     solver=jaxstyle.LBFGS(num_steps=2, history_size=2),
 )
+SWAPPED = [
+    (
+        ("c", "p", "s"),
+        r"^content must be .* 3\), not dict; it looks like network weights, the argument",
+    ),
+    (("c", "s", "p"), r"^style must be an array .*, not dict; .*: check the arguments' order"),
+    (
+        ("s", "c", "s"),
+        r"^params must be .*; this is of type ndarray; jaxstyle.io.load_params",
+    ),
+]
 NOTHING = {"params": {}}  # parameters that no check of pictures looks at
 STEPS = (jaxstyle.stylize, jaxstyle.stylize_steps)
 
@@ -35,6 +46,14 @@ STEPS = (jaxstyle.stylize, jaxstyle.stylize_steps)
 @pytest.fixture(scope="module")
 def pair(pictures):
     return pictures(0, 32, 40), pictures(1, 24, 28)
+
+
+@pytest.mark.parametrize(("order", "message"), SWAPPED)
+def test_arguments_in_another_order(pair, order, message):
+    given = {"c": pair[0], "s": pair[1], "p": NOTHING}
+    for function in STEPS:
+        with pytest.raises(ValueError, match=message):
+            function(*(given[each] for each in order), recipe=RECIPE)
 
 
 def image(**change):
@@ -573,3 +592,19 @@ def test_one_color_picture_for_a_batch_is_not_gray(pair):
     with pytest.raises(ValueError, match="must be repeated for each") as refused:
         jaxstyle.stylize_batch(NOTHING, np.stack([content] * 2), style)
     assert "gray" not in str(refused.value)
+
+
+def test_windows_of_a_picture_that_wraps_are_checked_at_every_size_before_the_start(
+    pair, random_params
+):
+    recipe = dataclasses.replace(
+        RECIPE,
+        network=jaxstyle.VGG19(padding="wrap"),
+        terms=(*RECIPE.terms, terms.GramStyle(("relu2_1",), (1.0,), name="coarse")),
+        weights={**RECIPE.weights, "coarse": 1.0},
+        pyramid=jaxstyle.Pyramid(coarsest=20),
+    )
+    with pytest.raises(ValueError, match="multiples of 2 px, not 21x16 px"):
+        jaxstyle.stylize_steps(
+            random_params, np.ones((32, 42, 3), np.float32), pair[1], recipe=recipe, tile=16
+        )

@@ -17,7 +17,7 @@ from conftest import SHALLOW
 from PIL import Image
 
 import jaxstyle
-from jaxstyle.app import interrupts, listeners, outputs
+from jaxstyle.app import interrupts, listeners, saving
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.interrupts import Interrupts
 from jaxstyle.io import InputError, describe_recipe
@@ -125,7 +125,7 @@ def test_within_a_long_step(command, monkeypatch, capsys, numbers):
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_while_saving(command, monkeypatch, number, code):
-    save = outputs.save_image
+    save = saving.save_image
 
     def slow(*arguments, **options):
         send(number)
@@ -133,7 +133,7 @@ def test_while_saving(command, monkeypatch, number, code):
         send(number)
         save(*arguments, **options)
 
-    monkeypatch.setattr(outputs, "save_image", slow)
+    monkeypatch.setattr(saving, "save_image", slow)
     assert main(command) == code
     check_picture(Path("out.png"), "step_limit")
 
@@ -255,8 +255,8 @@ def test_no_folder_takes_it(command, monkeypatch, capsys):
     def full(*_, **__):
         raise InputError("cannot write 'out.png' (No space left on device)")
 
-    save = outputs.save_image
-    monkeypatch.setattr(outputs, "save_image", full)
+    save = saving.save_image
+    monkeypatch.setattr(saving, "save_image", full)
     assert main([*command, "--progress", "json"]) == 1
     said = capsys.readouterr()
     assert "No space left on device" in said.err
@@ -267,7 +267,7 @@ def test_no_folder_takes_it(command, monkeypatch, capsys):
         isatty = staticmethod(lambda: True)
 
         def readline(self):
-            monkeypatch.setattr(outputs, "save_image", save)
+            monkeypatch.setattr(saving, "save_image", save)
             return "\n"
 
     monkeypatch.setattr(sys, "stdin", Terminal())

@@ -1,5 +1,6 @@
 """Nothing of the user's is replaced: outputs against inputs, each other, and others' files."""
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -14,7 +15,8 @@ from PIL import Image
 from jaxstyle.app import outputs
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import Job, make_job
-from jaxstyle.app.outputs import check_outputs
+from jaxstyle.app.outputs import check_job, check_outputs
+from jaxstyle.app.saving import make_folder
 from jaxstyle.io import (
     InputError,
     describe_recipe,
@@ -46,6 +48,27 @@ def test_what_is_read_is_not_written(here, pictures):
     with pytest.raises(InputError, match="is read"):  # of files that come to be in the meantime
         check_outputs([Path("folder/new.png")], [Path("other/new.png")])
     check_outputs([Path("new.png"), Path("folder/new.png")], [Path("photo.png")])
+
+
+def test_the_folder_of_an_output_is_made_once_the_run_has_begun(here):
+    def job(output):
+        return make_job(content="c.png", style=["s.png"], output=output, recipe="default", size=64)
+
+    check_job(dataclasses.replace(job("new/x.png"), preview_every=1, plot=True))
+    assert not Path("new").exists()
+    make_folder(Path("new/x.png"))
+    make_folder(Path("new/x.png"))
+    assert Path("new").is_dir()
+    with pytest.raises(InputError, match="the folder of 'no/where' does not exist; create it"):
+        check_job(job("no/where/x.png"))
+    Path("link").symlink_to("nowhere/at/all")
+    with pytest.raises(InputError, match="does not exist; create it"):
+        check_job(job("link/x.png"))
+    with pytest.raises(
+        InputError, match=r"cannot make the folder of 'link/x.png' .*; name another"
+    ):
+        make_folder(Path("link/x.png"))
+    assert not Path("no").exists()
 
 
 def test_outputs_are_different_files(here):

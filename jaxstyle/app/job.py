@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -312,24 +311,3 @@ def with_settings(
     return dataclasses.replace(
         recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
     )
-
-
-def check_stdout(job: Job) -> None:
-    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
-
-    Raises:
-        InputError: if it is one, or options are for a picture in a file.
-    """
-    if job.plot or job.preview_every:
-        raise InputError(
-            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
-            "file"
-        )
-    if job.progress == "json":
-        raise InputError("--output - and --progress json both write to stdout: name a file")
-    if sys.stdout is None:
-        raise InputError("--output - writes a picture to stdout, which is closed: name a file")
-    if sys.stdout.isatty():
-        raise InputError(
-            "--output - writes a picture to stdout, which is a terminal: add > out.png"
-        )

@@ -87,7 +87,8 @@ def estimate_memory(
 def _seen_pixels(recipe: Recipe, shape: Sequence[int], tile: int | None) -> int:
     if tile is None or tile >= max(shape):
         return shape[0] * shape[1]
-    return math.prod(make_tiling(recipe.network, shape, tile, layers_of(recipe.terms), {}).window)
+    network = recipe.network.without_wrapping()  # has windows of all shapes, and hardly others
+    return math.prod(make_tiling(network, shape, tile, layers_of(recipe.terms), {}).window)
 
 
 def _channels(layer: str) -> int:

@@ -1,33 +1,18 @@
-"""The files that a run writes: validated before it starts, and saved even if something fails.
+"""The files that a run writes, validated before it starts: no file of the user is replaced."""
 
-No file of the user is replaced, and the picture is never lost.
-"""
-
-import contextlib
 import functools
 import os
-import secrets
 import sys
-import tempfile
-import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from jaxstyle.app.checkpoint import check_checkpoint
-from jaxstyle.app.console import print_message
-from jaxstyle.app.job import Job, check_stdout
+from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import check_folder, page_path
-from jaxstyle.io import (
-    InputError,
-    check_extension,
-    check_target,
-    save_image,
-)
-from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io import InputError, check_extension, check_target
+from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import ForeignError, checksum, read_json
 from jaxstyle.io.ownership import is_ours
 
@@ -41,14 +26,15 @@ def check_job(job: Job) -> None:
         InputError: if a file cannot be written, or another one would be lost.
     """
     if job.is_stdout:
-        check_stdout(job)
+        _check_stdout(job)
         written = []
     else:
         check_extension(job.output, size=job.size, bits=job.bits)
         written = [job.output, job.metadata_path]
     if job.plot:
         written.append(job.plot_path)
-    for path in written:
+    # Like the other folders that options name, it is made if only its own folder is there.
+    for path in written if job.output.parent.exists() else [job.output.parent]:
         check_target(path)
     if job.report is not None:
         check_folder(job.report)
@@ -66,6 +52,27 @@ def check_job(job: Job) -> None:
     )
 
 
+def _check_stdout(job: Job) -> None:
+    """Checks that nothing but the picture goes to stdout, and that it is no terminal.
+
+    Raises:
+        InputError: if it is one, or options are for a picture in a file.
+    """
+    if job.plot or job.preview_every:
+        raise InputError(
+            "--output - has no files next to it: leave out --plot and --preview-every, or name a "
+            "file"
+        )
+    if job.progress == "json":
+        raise InputError("--output - and --progress json both write to stdout: name a file")
+    if sys.stdout is None:
+        raise InputError("--output - writes a picture to stdout, which is closed: name a file")
+    if sys.stdout.isatty():
+        raise InputError(
+            "--output - writes a picture to stdout, which is a terminal: add > out.png"
+        )
+
+
 def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
     """Yields those previews of this run that have the name of an existing file or of a folder."""
     if not job.preview_every:
@@ -74,7 +81,8 @@ def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
     steps = recipe.solver.num_steps
     if recipe.pyramid is not None:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
-    for path in (*job.output.parent.iterdir(), *folders):
+    there = job.output.parent.iterdir() if job.output.parent.exists() else ()
+    for path in (*there, *folders):
         number = path.stem.rpartition("-")[2]
         if number.isascii() and number.isdecimal() and int(number) <= steps:
             preview = job.preview_path(int(number))
@@ -188,78 +196,6 @@ def check_replaceable(path: Path) -> None:
             f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
             "use --overwrite"
         )
-
-
-def save_picture(
-    path: Path, image: np.ndarray, *, overwrite: bool = False, **options: Any
-) -> Path | None:
-    """Saves a picture; if that fails, saves it under a new name in another folder.
-
-    Args:
-        path: the wanted path; `-` is stdout.
-        image: `(H, W, 3)` in [0, 1].
-        overwrite: as in `check_outputs`. A new file may have appeared since then.
-        **options: alpha, dpi and bits, see `save_image`.
-
-    Returns:
-        The path of the picture; None if it could not be saved anywhere.
-    """
-    while True:
-        try:
-            if str(path) == "-":
-                save_image(sys.stdout.buffer, image, format="PNG", **options)
-                sys.stdout.flush()
-                return path
-            if not overwrite:
-                check_replaceable(path)
-            save_image(path, image, **options)
-            return path
-        except (InputError, OSError, MemoryError) as error:
-            problem = str(error) or describe_error(error)
-        name = f"{path.stem.strip('-') or 'out'}-{secrets.token_hex(4)}.png"
-        for folder in (path.parent, *_other_folders()):
-            try:
-                save_image(folder / name, image, **options)
-            except (InputError, OSError, MemoryError):
-                continue
-            print_message(f"error: {problem}. The picture is in {describe_path(folder / name)}")
-            return folder / name
-        print_message(f"error: {problem}; nor could it be saved in another folder")
-        if not _wait_for_user():
-            return None
-
-
-def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:
-    """Says before a run if its picture will be transparent in a format that cannot be.
-
-    Args:
-        path: of the picture.
-        alpha: its opacity, None if it is 1 everywhere.
-    """
-    if alpha is not None and path.suffix.lower() in (".jpg", ".jpeg"):
-        print_message(
-            f"{describe_path(path)}: JPEG has no transparency, so the photo's transparent parts "
-            "become white; name a .png to keep them"
-        )
-
-
-def _other_folders() -> Iterator[Path]:
-    for find in (Path.cwd, lambda: Path(tempfile.gettempdir()), Path.home):
-        with contextlib.suppress(OSError, RuntimeError):
-            yield find()
-
-
-def _wait_for_user() -> bool:
-    """Asks the user at the terminal to free some space; returns whether to try again."""
-    if threading.current_thread() is not threading.main_thread():
-        return False  # such as a thread of the server
-    try:
-        if sys.stdin is None or not sys.stdin.isatty():
-            return False
-        print_message("Free some space and press Enter to try again, or Ctrl-D to give up.")
-        return bool(sys.stdin.readline())
-    except (OSError, ValueError):
-        return False
 
 
 def _check_description(path: Path, picture: Path) -> None:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 import jaxstyle
 from jaxstyle import StyleResult
-from jaxstyle.app import compile_cache, devices, inputs, outputs
+from jaxstyle.app import compile_cache, devices, inputs, outputs, saving
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
 from jaxstyle.app.console import print_json, print_message, show_progress, sizes_of_steps
 from jaxstyle.app.interrupts import Interrupts, leave
@@ -138,7 +138,7 @@ def _prepare(job: Job) -> _Run:
     content = loaded.pictures.content
     mesh = devices.mesh_of(job.shard, job.devices)
     tile = inputs.fit_memory(job, content, loaded.pictures.styles, mesh)
-    outputs.announce_transparency(job.output, loaded.alpha)
+    saving.announce_transparency(job.output, loaded.alpha)
     if not job.quiet and jax.process_index() == 0:
         print_message(
             f"{job.content.name if job.content else 'texture'} at {content.shape[1]}x"
@@ -181,6 +181,7 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         if not sizes:
             if resumed is not None:
                 resumed.check(number, result)
+            saving.make_folder(job.output)  # not earlier: wrong input leaves nothing behind
             sizes = sizes_of_steps(job.recipe, total, result.image.shape)
             trace = [entry | {"size": _size_of(entry["step"], sizes)} for entry in trace]
         trace += _new_entries(number, result, trace, sizes, time.perf_counter() - begin)
@@ -241,7 +242,7 @@ def _save(
         metadata["problem"] = _reason(problem)
     image, loaded = np.asarray(result.image), run.loaded
     with timed(run.seconds, "save"):
-        saved = outputs.save_picture(
+        saved = saving.save_picture(
             job.output,
             image,
             overwrite=job.overwrite,

@@ -47,6 +47,24 @@ def describe_error(error: BaseException) -> str:
     return line if len(line) <= 120 else line[:117] + "..."
 
 
+def why_missing(path: PathType, kind: str = "file") -> str:
+    """Says of a path that does not exist what is wrong with it, as the rest of a sentence.
+
+    Args:
+        path: the path.
+        kind: of file, for the message.
+    """
+    text = os.fsdecode(path)
+    if "://" in text:
+        return f"is an address: download the {kind}, and give the path of its file"
+    if text.startswith("~"):
+        return "does not exist: only the shell replaces ~, without quotes; write the whole path"
+    folder = os.path.dirname(text)
+    if folder and not os.path.isdir(folder):
+        return f"does not exist: there is no folder {describe_path(folder)}; check the path"
+    return "does not exist; check the path"
+
+
 def check_source(path: PathType) -> None:
     """Checks that `path` is a regular file and not empty.
 
@@ -59,7 +77,7 @@ def check_source(path: PathType) -> None:
     try:
         status = os.stat(path)
     except FileNotFoundError as error:
-        raise InputError(f"{name} does not exist; check the path") from error
+        raise InputError(f"{name} {why_missing(path)}") from error
     except PermissionError as error:
         raise InputError(f"{name} may not be read; change its permissions") from error
     except (OSError, ValueError) as error:  # such as a long name or one with a NUL byte
@@ -67,7 +85,7 @@ def check_source(path: PathType) -> None:
             f"{name} cannot be read ({describe_error(error)}); check the path"
         ) from error
     if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a folder; give the path of a file")
+        raise InputError(f"{name} is a folder; give the path of a file in it")
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{name} is not a regular file; give the path of one")
     if status.st_size == 0:

@@ -144,6 +144,10 @@ def read_table(
         content = parse(data.decode())
     except ForeignError as error:
         raise _foreign(f"{name}: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{name} is not {kind}, which is text in UTF-8; name another file"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name} is not {kind} ({describe_error(error)})") from None
     if not isinstance(content, dict):

@@ -144,7 +144,7 @@ def check_network(network: Any, params: Any, layers: Sequence[str]) -> None:
     if not isinstance(network, Network):
         raise ValueError(
             "network must be a network such as jaxstyle.VGG19(), an instance of a class that "
-            f"inherits from jaxstyle.Network, not {network!r:.80}"
+            f"inherits from jaxstyle.Network, not {network!r:.40}"
         )
     check_layers(network, layers)
     network.check_params(params, layers)

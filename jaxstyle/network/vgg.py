@@ -212,7 +212,8 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
                     "not have: they belong to another network"
                 )
             return
-        advice = "jaxstyle.io.load_params() returns those of VGG19"
+        given = type(params).__name__
+        advice = f"this is of type {given}; jaxstyle.io.load_params() returns those of VGG19"
         if isinstance(params, Mapping) and needed.keys() <= params.keys():
             advice = 'these are the layers themselves: pass {"params": params}'
         raise ValueError(

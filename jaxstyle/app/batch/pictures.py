@@ -10,7 +10,7 @@ import numpy as np
 from jaxstyle.app.batch.plan import Batch, Pair
 from jaxstyle.app.inputs import check_size, crop_masks, load_masks, read_source
 from jaxstyle.app.job import Job
-from jaxstyle.app.outputs import announce_transparency
+from jaxstyle.app.saving import announce_transparency
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, read_shape
 from jaxstyle.io.manifest_rows import ManifestErrors

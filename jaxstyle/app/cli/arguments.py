@@ -133,7 +133,7 @@ def check_arguments(command: Command, arguments: list[str], prog: str) -> list[s
             result.append(value)
     else:
         _check_has_value(option, values, known)
-    _check_complete(options, [word.partition("=")[0] for word in result], free, prog)
+    _check_complete(options, free, prog)
     return result
 
 
@@ -170,7 +170,7 @@ def _check_has_value(option: str | None, values: int, known: Mapping[str, Option
         raise InputError(f"{_shown(option)} has no value: give {kind}")
 
 
-def _check_complete(options: list[Option], given: list[str], free: list[str], prog: str) -> None:
+def _check_complete(options: list[Option], free: list[str], prog: str) -> None:
     """Checks that what is required is there, and that there is not more without an option.
 
     Raises:
@@ -183,10 +183,6 @@ def _check_complete(options: list[Option], given: list[str], free: list[str], pr
             raise InputError(
                 f"{place.place} is missing: write {prog} {place.place}; see {prog} --help"
             )
-    for each in options:
-        if each.default is missing and not each.is_positional and each.spelling not in given:
-            what = each.meaning[:1].lower() + each.meaning[1:].rstrip(".")
-            raise InputError(f"{each.spelling} is missing: name one {what}")
     if len(free) > len(places) and not any(place.is_several for place in places):
         extra = free[len(places)]
         hint = ""

@@ -1,6 +1,8 @@
 """`jaxstyle batch`: many pairs."""
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,8 +11,9 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir
+from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir, check_there
 from jaxstyle.io.errors import InputError, check_positive
+from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
 
 if TYPE_CHECKING:
     from jaxstyle.io.manifest_rows import ManifestErrors, Row
@@ -33,7 +36,7 @@ class Pictures:
     manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None
     contents: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
-    output_dir: str
+    output_dir: str | None = None
     bits: Literal[8, 16] = 8
     init: Literal["content", "noise", "mean"] | None = None
     root: str | None = None
@@ -97,7 +100,7 @@ def batch(
     the other pairs continue.
     """
     command = command_line(batch, locals())
-    folder = check_output_dir(pictures.output_dir)
+    folder = check_output_dir(_check_given(pictures))
     check_folder_name("--report", output.report)
     # These load JAX, which --help does not need.
     import jax  # noqa: PLC0415
@@ -155,6 +158,43 @@ def _check(size: BatchSize, machine: BatchMachine) -> None:
         raise InputError("give --processes N together with --process I, counted from 0")
 
 
+def _check_given(pictures: Pictures) -> str:
+    """Checks that all that a batch needs is named; returns the output folder.
+
+    Raises:
+        InputError: naming all that is missing, and a whole command.
+    """
+    manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
+    problems = []
+    if manifest is not None and (
+        os.path.isdir(manifest) or manifest.lower().endswith(PICTURE_SUFFIXES)
+    ):
+        kind = "folder" if os.path.isdir(manifest) else "picture"
+        problems.append(f"{describe_path(manifest)} is a {kind}, not a manifest: use --contents")
+        contents = (manifest, *contents)
+    elif (manifest is None) == (not contents) or bool(contents) != bool(styles):
+        problems.append("give a MANIFEST, or both --contents and --styles")
+    if pictures.output_dir is None:
+        problems.append(
+            "--output-dir is missing: name one for pictures, their JSON files and the journal"
+        )
+    if problems:
+        photos, paintings = (
+            shlex.quote(each[0]) if len(each) == 1 else default
+            for each, default in ((contents, "photos"), (styles, "paintings"))
+        )
+        given = f"--contents {photos} --styles {paintings}"
+        if manifest is not None and not contents and not styles:
+            given = shlex.quote(manifest)
+        folder = shlex.quote(pictures.output_dir or "out")
+        raise InputError(
+            f"{'; '.join(problems)}; for example: jaxstyle batch {given} --output-dir {folder}"
+        )
+    if manifest is not None:
+        check_there(describe_path(manifest), manifest, "manifest")
+    return str(pictures.output_dir)
+
+
 def _name(pictures: Pictures) -> str:
     """Returns the name of the manifest, or of what is in its place, for messages."""
     return pictures.manifest or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
@@ -164,7 +204,7 @@ def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequen
     """Returns the rows of the manifest, or of the pictures; adds what is wrong to `errors`.
 
     Raises:
-        InputError: if neither or both are given, or if the manifest as a whole is wrong.
+        InputError: if the manifest as a whole is wrong.
     """
     from jaxstyle.io.manifest import read_manifest  # noqa: PLC0415
     from jaxstyle.io.manifest_patterns import cross_product  # noqa: PLC0415
@@ -172,8 +212,6 @@ def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequen
     manifest, contents, styles = pictures.manifest, pictures.contents, pictures.styles
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
-    if (manifest is None) == (not contents) or bool(contents) != bool(styles):
-        raise InputError("give a MANIFEST, or both --contents and --styles")
     if manifest is not None:
         return read_manifest(manifest, output_dir=folder, root=pictures.root, errors=errors)
     return cross_product(contents, styles, output_dir=folder)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from jaxstyle.app.cli.pictures import check_output_dir, check_picture
-from jaxstyle.io.errors import InputError, check_positive
+from jaxstyle.io.errors import InputError, check_positive, closest
 
 
 def features(
@@ -53,7 +53,8 @@ def features(
         raise InputError("--layers is empty: name at least one, such as relu4_1")
     for layer in layers:
         if layer not in LAYERS:
-            raise InputError(f"unknown layer {layer!r}: choose from {', '.join(LAYERS)}")
+            known = f"choose from {', '.join(LAYERS)}{closest(layer, LAYERS)}"
+            raise InputError(f"--layers: unknown layer {layer!r}: {known}")
     layers = tuple(dict.fromkeys(layers))
     outputs = [folder / f"{Path(image).stem}-{layer}.png" for layer in layers]
     if not folder.exists():
@@ -133,8 +134,13 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
         print(f"{'weights':10} {weights.path.name}: {weights.source}")
     if not found:
         print(f"{'weights':10} none yet; `jaxstyle weights fetch` gets them")
-    print(f"{'memory':10} {needed.format_memory(budget)}")
-    print(f"\nA run of recipe {chosen.name} needs about\n\n  {'size':>11}  {'whole':>9}  here")
+    limit = needed.format_memory(budget)
+    print(f"{'memory':10} {limit}, {'the limit of --memory' if memory else 'available to a run'}")
+    print(
+        f"\nMemory that recipe {chosen.name} needs, as a whole, and here, with {limit}.\n"
+        "A picture that does not fit as a whole is computed in windows: the same, in more time.\n\n"
+        f"  {'size':>11}  {'as a whole':>10}  here"
+    )
     for width in (256, 512, 1024, 2048, 4096, 8192):
         height = 3 * width // 4
         whole = needed.format_memory(needed.estimate_memory(chosen, height, width))
@@ -144,7 +150,8 @@ def info(*, recipe: str = "default", memory: str | None = None) -> int:
             here = "does not fit"
         else:
             taken = needed.estimate_memory(chosen, height, width, tile=tile)
-            how = "whole" if tile is None else f"in windows of {tile} px"
-            here = f"{needed.format_memory(taken)}, {how}"
-        print(f"  {f'{width}x{height}':>11}  {whole:>9}  {here}")
+            here = f"{needed.format_memory(taken)}, in windows of {tile} px"
+            if tile is None:
+                here = "as a whole"
+        print(f"  {f'{width}x{height}':>11}  {whole:>10}  {here}")
     return 0

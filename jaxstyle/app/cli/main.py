@@ -57,6 +57,7 @@ _WEIGHTS_COMMANDS: Mapping[str, Command] = {
     "verify": verify,
     "list": list_cached,
 }
+_WITHOUT_PICTURES = ("weights", "recipes", "info", "repeat")
 
 
 def _weights() -> int:
@@ -105,13 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_help(message: str, arguments: Sequence[str]) -> str:
-    """Adds where an option is explained to a message of one line that names one."""
+    """Adds where a command is explained to a message of one line about its options or arguments."""
     command = arguments[0] if arguments else ""
-    if command not in _COMMANDS or "\n" in message or " --help" in message:
+    if command not in (*_COMMANDS, "weights") or "\n" in message or " --help" in message:
         return message
-    named = re.search(r"(?<![\w-])--[a-z]", message)
-    if not named or re.search(r": --[\w-]+ \S+$", message):  # or it ends with what to write
-        return message
+    if command == "weights" and arguments[1:2] and arguments[1] in _WEIGHTS_COMMANDS:
+        command = f"weights {arguments[1]}"
+    # Other messages are about pictures or the machine, which the help does not explain.
+    explained = command.startswith(_WITHOUT_PICTURES) or re.search(r"(?<![\w-])--[a-z]", message)
+    if not explained or re.search(r": (--[\w-]+ \S+|jaxstyle .*)$", message):
+        return message  # or it ends with what to write
     end = " see" if message.endswith("?") else "; see"
     return f"{message.rstrip('.;')}{end} jaxstyle {command} --help"
 

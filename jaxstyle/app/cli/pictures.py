@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxstyle.io.errors import InputError, closest
-from jaxstyle.io.files import describe_path
+from jaxstyle.io.files import describe_path, why_missing
 
 _Options = TypeVar("_Options", bound=Any)
 
@@ -36,19 +36,30 @@ def check_picture(option: str, text: str) -> None:
             f"{name} is a folder: name a picture in it, or paint all of them: jaxstyle batch "
             f"--contents {shlex.quote(text)} --styles PAINTINGS --output-dir FOLDER"
         )
-    if "://" in text:
-        raise InputError(f"{name} is an address: download the picture, and name its file")
-    if text.startswith("~"):
-        raise InputError(f"{name}: the shell replaces ~ only without quotes; write the whole path")
     several = [each for each in text.split(",") if os.path.isfile(each)]
     if len(several) > 1:
         raise InputError(f"{name}: separate several pictures by spaces: {shlex.join(several)}")
+    check_there(name, text, "picture")
+
+
+def check_there(name: str, text: str, kind: str) -> None:
+    """Checks that a file is there, and says what else may be meant by its path.
+
+    Args:
+        name: what it is called in messages.
+        text: the path.
+        kind: of file, for messages.
+
+    Raises:
+        InputError: if there is no such file.
+    """
+    if os.path.lexists(text):
+        return
     folder, own = os.path.split(text)
-    try:
-        near = closest(own, os.listdir(folder or "."))
-    except (OSError, ValueError):
-        near = f": there is no folder {describe_path(folder)}" if folder else ""
-    raise InputError(f"{name} does not exist{near or '; check the path'}")
+    near = ""
+    with contextlib.suppress(OSError, ValueError):
+        near = closest(own, filter(str.isprintable, os.listdir(folder or ".")))
+    raise InputError(f"{name} {f'does not exist{near}' if near else why_missing(text, kind)}")
 
 
 def check_folder_name(option: str, text: str | None) -> None:
