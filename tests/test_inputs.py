@@ -36,7 +36,7 @@ SWAPPED = [
     (("c", "s", "p"), r"^style must be an array .*, not dict; .*: check the arguments' order"),
     (
         ("s", "c", "s"),
-        r"^params must be .*; this is an array, \(24, 28, 3\); check the order of the",
+        r"^params must be .*; this is of type ndarray; jaxstyle.io.load_params",
     ),
 ]
 NOTHING = {"params": {}}  # parameters that no check of pictures looks at

@@ -117,7 +117,11 @@ CASES = {
         (F,),
         numpy_nine_point(F),
     ),
-    "local_affine_sum": (losses.local_affine_sum, (F, P), numpy_local_affine(F, P)),
+    "local_affine_sum": (
+        losses.local_affine_sum,
+        (F[..., :1], P[..., :2]),
+        numpy_local_affine(F[..., :1], P[..., :2]),
+    ),
     "moment_sums": (
         lambda f, w: losses.moment_sums(f, weight=w)[0],
         (F, WEIGHT),

@@ -21,15 +21,13 @@ STYLE_TERMS = {
     "wasserstein": terms.Wasserstein2Style(**TWO, iterations=40),
     "colors": terms.Wasserstein2Style(("image",), (1.0,), iterations=40),
     "mrf": terms.MRFStyle(**TWO),
-    "mrf_sum": terms.MRFStyle(**TWO, reduction="sum"),
 }
 OTHER_TERMS = {
     "half_sum": terms.Content(**TWO),
     "sum": terms.Content(**TWO, reduction="sum"),
     "content_mean": terms.Content(**TWO, reduction="mean"),
     "scaled_content": terms.Content(**TWO, reduction="scaled"),
-    "local_affine": terms.LocalAffine(),
-    "local_affine_mean": terms.LocalAffine(reduction="mean"),
+    "local_affine": terms.LocalAffine(reduction="mean"),
     "squared": terms.TotalVariation(),
     "keras_variation": terms.TotalVariation(power=1.25, pixel_range=255.0),
     "isotropic": terms.TotalVariation(power=0.5, reduction="mean"),

@@ -64,7 +64,7 @@ def test_windows_of_any_size_are_the_whole(pooling, padding, random_params, pict
     compare(network, term_list, WEIGHTS, random_params, images, [16, 1000])
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_windows_of_a_picture_that_wraps(masked, random_params, pictures):
     """They see the opposite edges, as the whole does; the style has a size and edges of its own."""
     images = [

