@@ -17,9 +17,10 @@ from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
+from jaxstyle.recipe import Recipe
 from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import state as solver_state
-from jaxstyle.solvers.protocol import with_settings
+from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
@@ -31,10 +32,9 @@ class StyleResult(NamedTuple):
     image: jax.Array
     """`(H, W, 3)` sRGB, clipped to [0, 1], after the recipe's median filter, if it has one."""
     loss: jax.Array
-    """`()` the lowest loss of the run, that of the image before clipping and filtering. With
-    `Adam(average=...)`, which returns a mean of iterates, it is the last iterate's loss."""
+    """`()` the loss of `image`. At the smaller sizes of a pyramid, `solver_loss`."""
     term_losses: dict[str, jax.Array]
-    """Term name -> `()` its loss, before it is multiplied by its weight."""
+    """Term name -> `()` its part of `loss`, before it is multiplied by its weight."""
     trace: jax.Array
     """`(num_steps,)` the loss after each step. If the run stops early, its last loss fills the
     rest. Steps at the smaller sizes of a pyramid come first, with the loss at their size."""
@@ -45,6 +45,11 @@ class StyleResult(NamedTuple):
     or NON_FINITE_START, it is RECOVERED, unless the full size has NON_FINITE_START."""
     term_traces: dict[str, jax.Array]
     """Term name -> `(num_steps,)` its part of `trace`, before it is multiplied by its weight."""
+    solver_loss: jax.Array
+    """`()` the lowest loss of the run, before clipping, median filter and `color`. It is never
+    above that of the start at the full size. A solver without bounds reaches part of it by pixels
+    outside of [0, 1], which no picture can have. With `Adam(average=...)`, which returns a mean of
+    iterates, it is the last iterate's loss."""
 
 
 def call_jitted(function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
@@ -224,11 +229,44 @@ def make_result(
         num_evaluations=num_evaluations + state.num_evaluations,
         status=_join_status([status for *_, status in traces], state.status),
         term_traces=term_traces,
+        solver_loss=state.best_value,
     )
+    return _readable(problem, result)
+
+
+def _readable(problem: Problem, tree: Any) -> Any:
+    """Replicates arrays if there are several processes, so that each can read all of them."""
     if problem.mesh is None or not problem.mesh.is_multi_process:
-        return result
-    # Replicated, so that each process can read all of it.
-    return jax.lax.with_sharding_constraint(result, NamedSharding(problem.mesh, PartitionSpec()))
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(problem.mesh, PartitionSpec()))
+
+
+def is_as_solved(recipe: Recipe, solver: Solver) -> bool:
+    """Returns whether the picture of a run is, unchanged, the one whose loss the solver knows."""
+    return solver.knows_pixels and recipe.median_filter == 1 and recipe.color != "luminance"
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def evaluate_image(
+    problem: Problem,
+    batched: bool,
+    image: jax.Array,
+    params: Params,
+    targets: Targets,
+    weights: Weights,
+    arrays: Sequence[Any] = (),
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Returns the loss of the picture of a run, and those of the terms."""
+
+    def evaluate(image: jax.Array, *arguments: Any) -> Any:
+        return problem(problem.turn(image), *arguments)
+
+    if batched:
+        evaluate = jax.vmap(evaluate, (0, None, 0, 0, None))
+    evaluate = run_on_mesh(problem.mesh, evaluate, (batched, False, batched, batched, False))
+    loss, term_losses = evaluate(image, params, targets, weights, arrays)
+    # As solvers do, for a start that is not finite.
+    return _readable(problem, (jnp.where(jnp.isnan(loss), jnp.inf, loss), term_losses))
 
 
 def _join_traces(traces: list[Any], lengths: tuple[int, ...]) -> Any:

@@ -20,7 +20,7 @@ from jaxstyle.recipe import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import Solver
 from jaxstyle.start import check_init, make_noise
-from jaxstyle.targets import Style
+from jaxstyle.targets import Style, Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
 
@@ -40,6 +40,10 @@ class Inputs(NamedTuple):
     guides: tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]
     num_pairs: int
     """In a batch, without the pairs that fill up the devices."""
+
+    def arguments(self, targets: Targets) -> tuple[Any, ...]:
+        """Returns the arrays that the objective takes besides the picture."""
+        return self.params, targets, self.weights, self.arrays
 
 
 def prepare_inputs(
@@ -72,7 +76,8 @@ def prepare_inputs(
         raise ValueError(f"{len(pixels)} contents, but {[len(each) for each in styles]} styles")
     # Everything is computed in the dtype of the content.
     styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
-    start, keys, kind = check_init(init, pixels, options["key"], batched)
+    grain = recipe.grain if styles else 0.0
+    start, keys, kind = check_init(init, pixels, options["key"], batched, grain)
     weights, shares, guides = _check_guidance(recipe, options, pixels, styles)
     terms, arrays = split_arrays(recipe.terms)
     problem = Problem(recipe.network, terms, check_tile(options["tile"]))
@@ -85,15 +90,15 @@ def prepare_inputs(
         pairs = _fill(pairs, -num_pairs % mesh.shape.get("batch", 1))
     pixels, start, keys, weights, shares, guides, styles = put(pairs, problem.mesh, batched)
     params, arrays = put((params, arrays), problem.mesh, batched=False)
-    if keys is not None:
-        start = make_noise(problem, kind, batched, pixels, keys)
-    start = pixels if start is None else start
     if recipe.color == "match":
         masks, style_masks = guides
         styles = tuple(
             _match_color(each, pixels, own, masks, batched=batched)
             for each, own in zip(styles, style_masks or (None,) * len(styles), strict=True)
         )
+    if kind is not None:
+        start = make_noise(problem, kind, batched, pixels, keys, styles, guides[0])
+    start = pixels if start is None else start
     return Inputs(
         problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs
     )

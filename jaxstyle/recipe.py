@@ -1,6 +1,7 @@
 """`Recipe`: all settings of a run but its pictures."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -30,6 +31,10 @@ class Recipe:
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
             [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
             noise (as jcjohnson/neural-style's `random`).
+        grain: strength of the white noise that is added to a start from the content: its standard
+            deviation over that of the paintings' finest detail; 0 adds none. Smooth areas of a
+            photo have nothing else that strokes could grow from, and fill with hatching along the
+            pixel grid.
         pyramid: smaller sizes to paint first; None for none.
         size: default long edge of the content, in pixels; `original` is that of its file.
         median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
@@ -50,6 +55,7 @@ class Recipe:
     network: Network = VGG19()
     solver: Solver = LBFGS()
     init: Literal["content", "noise", "mean"] = "content"
+    grain: float = 0.0
     pyramid: Pyramid | None = None
     size: int | Literal["original"] = 512
     median_filter: int = 1
@@ -89,6 +95,8 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
             )
+        if not isinstance(self.grain, int | float) or not 0 <= self.grain < math.inf:
+            raise ValueError(f"recipe {self.name}: grain must be 0 or positive, not {self.grain}")
         if not isinstance(self.pyramid, Pyramid | None):
             raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}

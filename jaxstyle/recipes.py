@@ -192,22 +192,25 @@ SEAMLESS = Recipe(
     network=VGG19(pooling="average", padding="wrap"),
     terms=GATYS_NOTEBOOK.terms[1:],
     weights={"style": 1.0},
-    solver=LBFGS(num_steps=200, smoothness=0.25),
+    solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),
     init="noise",
     pyramid=Pyramid(carry="image"),
 )
 
 # Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
 # truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
-# are means, so that the same weights serve for all sizes.
+# are means, so that the same weights serve for all sizes. With this grain, flat areas have the
+# spectrum of the painting (see scripts/quality.py), where they had hatching along the pixel grid.
 DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
     source="jaxstyle",
-    description="gatys-notebook's losses with average pooling, replicate padding, more content",
+    description="gatys-notebook's losses with average pooling, replicate padding, more content, "
+    "pixels in bounds, the painting's grain",
     network=VGG19(pooling="average", padding="replicate"),
     weights={"content": 2.5, "style": 1.0},
-    solver=LBFGS(num_steps=200, smoothness=0.25),
+    solver=LBFGS(num_steps=200, smoothness=0.25, bounds=(0.0, 1.0)),
+    grain=1.4,
     pyramid=Pyramid(),
 )
 

@@ -46,8 +46,7 @@ def stylize(
         **options: see `StylizeOptions`.
 
     Returns:
-        A `StyleResult`. Its loss is never above that of the start at the full size, unless the
-        solver averages its iterates. Numerical problems are reported in `status`.
+        A `StyleResult`. Numerical problems are reported in its `status`.
 
     Raises:
         ValueError: for wrong shapes, pictures too small for the network, pixels or masks that are
@@ -256,11 +255,8 @@ def _paint_size(
     content, start = (shrink(each, scale, wraps) for each in (inputs.content, inputs.start))
     styles = tuple(shrink(each, scale) for each in inputs.styles)
     guides = jax.tree.map(functools.partial(shrink_mask, scale=scale), inputs.guides)
-    targets = call(
-        compiled.compute_targets,
-        (problem, run.batched),
-        *(inputs.params, content, styles, inputs.shares, *guides, inputs.arrays),
-    )
+    static, pictures = (problem, run.batched), (content, styles, inputs.shares, *guides)
+    targets = call(compiled.compute_targets, static, inputs.params, *pictures, inputs.arrays)
     x = start
     if before.painted is not None:
         x = compiled.carry_over(*before.painted, start, recipe.carry, wraps)
@@ -278,6 +274,10 @@ def _paint_size(
             None if scale == 1 else (start, inputs.start),
             inputs.content if recipe.color == "luminance" else None,
         )
+        if scale == 1 and not compiled.is_as_solved(recipe, solver):
+            arguments = result.image, *inputs.arguments(targets)
+            loss, term_losses = call(compiled.evaluate_image, static, *arguments)
+            result = result._replace(loss=loss, term_losses=term_losses)
         if run.batched and len(inputs.content) > inputs.num_pairs:
             result = compiled.take_pairs(result, inputs.num_pairs)
         yield sum(lengths[:stage]) + steps, result
@@ -297,7 +297,7 @@ def _solve(
     """Runs the solver at one size from `x`; yields the steps made there, and its state."""
     problem, solver = run.inputs.problem, run.sizes[stage][1]
     inputs, (every, *_, call) = run.inputs, run.watch
-    arguments: tuple[Any, ...] = (inputs.params, targets, inputs.weights, inputs.arrays)
+    arguments = inputs.arguments(targets)
     made, total = 0, solver.num_steps
     if solver.on_host:
         state = solver.start(problem, x, *arguments)

@@ -405,7 +405,7 @@ def objective_cases():
         run = jax.jit(jax.value_and_grad(lambda *args, tile=tile: loss(*args, tile), (0, 1, 2)))
         found[f"evaluate by {tile}"] = difference(run(on(mesh, P(), params), *split), expected)
 
-    # With Fourier coordinates, whose transform XLA's partitioner does not know on CPUs.
+    # With scaled frequencies, whose Fourier transform XLA's partitioner does not know on CPUs.
     shallow = dataclasses.replace(
         PLAIN,
         terms=(terms.GramStyle(("relu1_1",), (1.0,)),),

@@ -321,6 +321,7 @@ CHANGES = {
         "smoothness": 0.5,
         "tolerance": 0.5,
         "patience": 7,
+        "bounds": (0.0, 1.0),
         "history_dtype": "bfloat16",
     },
     jaxstyle.Adam: {
@@ -389,6 +390,7 @@ CHANGES = {
         "network": jaxstyle.VGG19(dtype=jnp.bfloat16),
         "solver": jaxstyle.Adam(),
         "init": "noise",
+        "grain": 7.0,
         "pyramid": jaxstyle.Pyramid(),
         "size": 7,
         "median_filter": 7,

@@ -8,15 +8,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.fft
 
 from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
-from jaxstyle.solvers.fourier import energy, scale_frequencies
+from jaxstyle.solvers.frequencies import energy, scale_frequencies
 from jaxstyle.solvers.protocol import split_settings, with_settings
 
 SHAPE = (6, 7, 2)
 
 
-def test_smooth_steps_are_those_in_fourier_coordinates():
+@pytest.mark.parametrize("shape", [(6, 7, 2), (5, 8, 1), (1, 4, 3), (4, 1, 1)])
+def test_frequencies_are_those_of_the_cosine_transform(shape):
+    """SciPy's, orthonormal, in float64."""
+    height, width, _ = shape
+    image = np.random.default_rng(0).normal(size=shape)
+    rows, columns = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
+    radius = np.maximum(np.hypot(rows[:, None], columns[None]), 0.5 / max(height, width))
+    spectrum = scipy.fft.dctn(image, axes=(0, 1), norm="ortho") * (2 * radius[..., None]) ** -0.7
+    expected = scipy.fft.idctn(spectrum, axes=(0, 1), norm="ortho")
+    with jax.enable_x64(True):
+        found = jax.jit(scale_frequencies, static_argnums=1)(jnp.asarray(image), -0.7)
+        np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
+def test_smooth_steps_are_those_in_scaled_frequencies():
     """x = x0 + S z: algorithm 7.4 of Nocedal & Wright for z, in NumPy, S written as a matrix."""
     rng = np.random.default_rng(0)
     start, curvature = rng.normal(size=84), rng.uniform(1, 5, 84)
@@ -73,7 +88,7 @@ def test_the_energy_is_a_product_with_what_is_scaled(shape):
     "solver",
     [
         LBFGS(num_steps=4, history_size=3),
-        LBFGS(num_steps=4, history_size=2, smoothness=0.25),
+        LBFGS(num_steps=4, history_size=2, smoothness=0.25, bounds=(0.15, 2.0)),
         Adam(num_steps=4, average=0.5),
     ],
     ids=str,
@@ -278,6 +293,11 @@ def test_settings_of_a_wrong_kind():
         (lambda: LBFGS(first_step=math.inf), "must be positive"),
         (lambda: LBFGS(first_step=jnp.ones(2)), "jax.vmap"),
         (lambda: LBFGS(smoothness=math.nan), "smoothness must be a number"),
+        (lambda: LBFGS(bounds=(1.0, 0.0)), "bounds must be None or a tuple"),
+        (lambda: LBFGS(bounds=(0.0, math.inf)), "bounds must be None or a tuple"),
+        (lambda: LBFGS(bounds=(0.0, math.nan)), "bounds must be None or a tuple"),
+        (lambda: LBFGS(bounds=(0.0,)), "bounds must be None or a tuple"),
+        (lambda: LBFGS(bounds=[0.0, 1.0]), "bounds must be None or a tuple"),
         (lambda: Adam(learning_rate="0.1"), "learning_rate of Adam must be a number"),
         (lambda: Adam(b1=math.nan), "b1 must be at least 0"),
         (lambda: Adam(tolerance=math.nan), "tolerance must not be negative"),

@@ -111,5 +111,7 @@ def test_json_that_is_nested_deeply(depth, tmp_path):
     path = tmp_path / "out.json"
     write_json(path, {"loss": 0.1})
     path.write_text(path.read_text().replace("0.1", depth * "[" + depth * "]"))
-    with pytest.raises(InputError, match="damaged or was edited" if depth == 900 else "deeply"):
+    # How deeply Python's reader goes near its limit of 1,000 depends on its version.
+    messages = {900: "damaged or was edited", 985: "damaged or was edited|deeply"}
+    with pytest.raises(InputError, match=messages.get(depth, "deeply")):
         read_json(path)

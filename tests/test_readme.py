@@ -67,7 +67,7 @@ def test_research_guide(run):
     masked = names["gradient_of_mask"]
     expected = jnp.sum((1 - 2 * names["content"]) ** 2, -1)
     np.testing.assert_allclose(masked, expected, rtol=1e-4)
-    assert names["painted"].loss <= names["painted"].trace[0]
+    assert names["painted"].solver_loss <= names["painted"].trace[0]
     loss = names["trace"].loss
     assert loss[-1] < loss[0]
     np.testing.assert_allclose(names["exact"], names["value"], rtol=1e-3)

@@ -621,12 +621,14 @@ def test_losses_of_two_sizes_are_not_compared():
     assert ["%/step" in text for text in texts] == [True, False, True]
     assert [text.partition(",")[0] for text in texts] == ["32x24 px", "64x49 px", "64x49 px"]
     assert "loss 45, -50.00%/step" in texts[-1]
-    metadata = {"trace": trace, "loss": 45.0, "status": "stalled",
+    metadata = {"trace": trace, "loss": 45.0, "solver_loss": 45.0, "status": "stalled",
                 "seconds": {"optimize": 4.0, "compile": 1.0}}  # fmt: skip
     assert listeners.summary(metadata) == (
         "loss 90 -> 45 at 64x49 px, 4 steps in 4.0 s (+ 1.0 s compilation); it ended early, since "
         "no step lowered the loss further"
     )
+    clipped = listeners.summary(metadata | {"solver_loss": 5.0})
+    assert clipped.startswith("loss 90 -> 45 (5 before clipping) at 64x49 px")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 
 from jaxstyle import LBFGS, Adam, ScipyLBFGSB, Status, minimize
-from jaxstyle.solvers.fourier import scale_frequencies
+from jaxstyle.solvers.frequencies import scale_frequencies
 from jaxstyle.solvers.jaxopt import load_jaxopt
 
 SOLVERS = [LBFGS(num_steps=60), Adam(num_steps=60), ScipyLBFGSB(num_steps=4)]
@@ -369,3 +369,117 @@ def test_what_is_used_of_jaxopt():
         product = load_jaxopt()._src.lbfgs.inv_hessian_product
         found = product(jnp.asarray(gradient), *history, rho, gamma=Times(), start=1)
         np.testing.assert_allclose(found, inverse @ gradient, rtol=1e-10)
+
+
+def bowl(x, target):
+    return jnp.sum((x - target) ** 2)
+
+
+def bounded_lbfgs(gradient, scale_frequencies, start, bounds, *, steps, history, first_step):
+    """Algorithm 7.4 of Nocedal & Wright in NumPy, within bounds, with unit steps."""
+    x, pairs, path = np.clip(start, *bounds), [], []
+    scale = 1 / np.max(np.abs(gradient(x)))
+    for _ in range(steps):
+        g = scale * gradient(x)
+        free = ~(((x <= bounds[0]) & (g > 0)) | ((x >= bounds[1]) & (g < 0)))
+        q, alphas = -g * free, []
+        for s, y in reversed(pairs):
+            alphas.append(s @ q / (s @ y))
+            q = q - alphas[-1] * y
+        gamma = 1.0
+        if pairs:
+            s, y = pairs[-1]
+            gamma = (s @ y) / (y @ scale_frequencies(y))
+        q = gamma * scale_frequencies(q)
+        for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+            q = q + (alpha - y @ q / (s @ y)) * s
+        q = q * free
+        if not pairs:
+            q = q * first_step / np.mean(np.abs(q))
+        new = np.clip(x + q, *bounds)
+        s, y = new - x, (scale * gradient(new) - g) * free
+        assert s @ y > 0
+        pairs = [*pairs, (s, y)][-history:]
+        x = new
+        path.append(x)
+    return path
+
+
+@pytest.mark.parametrize("smoothness", [0.0, 0.5])
+def test_steps_within_bounds_are_those_of_the_formula(smoothness):
+    """In float64; about half of the target lies outside of the bounds."""
+    shape, bounds = (6, 7, 2), (0.0, 1.0)
+    rng = np.random.default_rng(0)
+    diagonal, target = rng.uniform(1, 5, 84), rng.normal(0.5, 0.7, 84)
+    start = rng.uniform(-0.2, 1.2, 84)
+    with jax.enable_x64(True):
+        basis = jnp.eye(84).reshape(-1, *shape)
+        to_x = jax.vmap(lambda e: scale_frequencies(e, -2 * smoothness).ravel())(basis)
+        matrix = np.asarray(to_x)
+        path = bounded_lbfgs(
+            lambda x: diagonal * (x - target),
+            lambda x: matrix @ x,
+            start,
+            bounds,
+            steps=14,
+            history=4,
+            first_step=1e-2,
+        )
+        solver = LBFGS(
+            num_steps=14, history_size=4, first_step=1e-2, smoothness=smoothness, bounds=bounds
+        )
+        arguments = [jnp.asarray(each.reshape(shape)) for each in (start, diagonal, target)]
+        found, trace = minimize(quadratic, *arguments, solver=solver)
+    values = [0.5 * np.sum(diagonal * (x - target) ** 2) for x in path]
+    np.testing.assert_allclose(trace.loss, values, rtol=1e-9)
+    np.testing.assert_allclose(found.ravel(), path[np.argmin(values)], atol=1e-9)
+    held = (np.asarray(found) == 0) | (np.asarray(found) == 1)
+    assert 20 < held.sum() < 64
+
+
+def test_bounds_reach_what_scipy_reaches_in_them():
+    """A convex function whose variables depend on each other, in float64."""
+    rng = np.random.default_rng(1)
+    factor = rng.normal(size=(40, 40))
+    matrix, target = factor @ factor.T / 40 + 0.2 * np.eye(40), rng.normal(0.5, 1, 40)
+
+    def value(x, target):
+        return 0.5 * (x - target) @ jnp.asarray(matrix) @ (x - target)
+
+    reference = scipy.optimize.minimize(
+        lambda x: (0.5 * (x - target) @ matrix @ (x - target), matrix @ (x - target)),
+        np.full(40, 0.5),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, 1)] * 40,
+        options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000},
+    )
+    with jax.enable_x64(True):
+        solver = LBFGS(num_steps=150, bounds=(0.0, 1.0))
+        found, trace = minimize(value, jnp.full(40, 0.5), jnp.asarray(target), solver=solver)
+        together = jax.vmap(lambda t: minimize(value, jnp.full(40, 0.5), t, solver=solver)[0])(
+            jnp.asarray([target, 2 * target])
+        )
+    found = np.asarray(found)
+    assert found.min() == 0
+    assert found.max() == 1
+    np.testing.assert_allclose(np.asarray(trace.loss)[-1], reference.fun, rtol=1e-6)
+    np.testing.assert_allclose(found, reference.x, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(together)[0], found, atol=1e-9)
+
+
+def test_bounds_hold_where_the_step_is_undone_and_end_where_no_element_is_free():
+    solver = LBFGS(num_steps=20, bounds=(0.0, 1.0))
+    # All elements belong at a bound: an optimum, though the gradient is not zero.
+    found, trace = minimize(bowl, jnp.ones(4), jnp.arange(-4.0, 0.0), solver=solver)
+    np.testing.assert_array_equal(found, np.zeros(4))
+    assert int(trace.status) == Status.CONVERGED
+    assert int(trace.num_evaluations) < 20
+    # A hole at the lower bound.
+    hole = lambda x: jnp.where(jnp.any(x <= 0), jnp.nan, bowl(x, -1.0))  # noqa: E731
+    found, trace = minimize(hole, jnp.full(4, 0.8), solver=solver)
+    assert int(trace.status) == Status.RECOVERED
+    assert 0 < float(found.max()) < 0.8
+    # A start outside is clipped.
+    found, _ = minimize(bowl, jnp.full(4, -5.0), 3.0, solver=solver)
+    np.testing.assert_array_equal(found, np.ones(4))

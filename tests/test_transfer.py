@@ -35,7 +35,7 @@ def test_the_result_is_what_evaluate_says(random_params, pictures):
     assert result.trace.shape == (8,)
     assert int(result.num_evaluations) == 9
     assert jaxstyle.Status(int(result.status)) == jaxstyle.Status.STEP_LIMIT
-    assert result.loss == result.trace.min()
+    assert result.solver_loss == result.trace.min()
     weighted = sum(RECIPE.weights[name] * loss for name, loss in result.term_losses.items())
     np.testing.assert_allclose(result.loss, weighted, rtol=1e-5)
 
@@ -44,6 +44,18 @@ def test_the_result_is_what_evaluate_says(random_params, pictures):
         RECIPE.network, random_params, RECIPE.terms, targets, RECIPE.weights, content
     )
     assert float(result.loss) < 0.7 * float(start)
+    # The solver is not bounded: the picture is clipped, and has a loss of its own.
+    of_image, _ = jaxstyle.evaluate(
+        RECIPE.network, random_params, RECIPE.terms, targets, RECIPE.weights, result.image
+    )
+    np.testing.assert_allclose(result.loss, of_image, rtol=1e-5)
+    bounded = dataclasses.replace(RECIPE.solver, bounds=(0.0, 1.0))
+    result = jaxstyle.stylize(random_params, content, style, recipe=RECIPE, solver=bounded)
+    assert result.loss == result.solver_loss == result.trace.min()
+    of_image, _ = jaxstyle.evaluate(
+        RECIPE.network, random_params, RECIPE.terms, targets, RECIPE.weights, result.image
+    )
+    np.testing.assert_allclose(result.loss, of_image, rtol=1e-5)
 
 
 def test_the_inputs_survive(random_params, pictures):
@@ -188,9 +200,15 @@ def test_what_is_returned_passes_the_median_filter_but_the_iteration_does_not(
     )
     for (_, a), (_, b) in zip(plain, with_filter, strict=True):
         np.testing.assert_array_equal(a.trace, b.trace)
-        assert float(a.loss) == float(b.loss)
+        assert float(a.solver_loss) == float(b.solver_loss)
         np.testing.assert_array_equal(jaxstyle.median_filter(a.image, size=3), b.image)
     assert np.abs(plain[-1][1].image - with_filter[-1][1].image).max() > 0.01
+    targets = jaxstyle.prepare_targets(SCIPY.network, random_params, SCIPY.terms, content, style)
+    for _, result in (plain[-1], with_filter[-1]):
+        of_image, _ = jaxstyle.evaluate(
+            SCIPY.network, random_params, SCIPY.terms, targets, SCIPY.weights, result.image
+        )
+        np.testing.assert_allclose(result.loss, of_image, rtol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1e-6, 1e6, 1e12, 1e30])

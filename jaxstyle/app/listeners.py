@@ -198,8 +198,10 @@ def summary(metadata: Mapping[str, Any]) -> str:
     here = entries_at_last_size(trace)
     width, height = here[-1]["size"]
     ending = "" if status == "step_limit" else f"; {_ENDINGS.get(status, status)}"
+    loss, solver = metadata["loss"], metadata["solver_loss"]
+    before = f" ({solver:.4g} before clipping)" if solver < 0.99 * loss else ""
     return (
-        f"loss {here[0]['loss']:.4g} -> {metadata['loss']:.4g} at {width}x{height} px, "
+        f"loss {here[0]['loss']:.4g} -> {loss:.4g}{before} at {width}x{height} px, "
         f"{count(len(trace) - 1, 'step')} in {seconds['optimize']:.1f} s "
         f"(+ {seconds['compile']:.1f} s compilation){ending}"
     )

@@ -68,6 +68,7 @@ def describe_picture(
         "num_evaluations": int(result.num_evaluations),
         "seconds": round_seconds(seconds),
         "loss": float(result.loss),
+        "solver_loss": float(result.solver_loss),
         "trace": trace,
     }
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.solvers.fourier import energy, scale_frequencies
+from jaxstyle.solvers.frequencies import energy, scale_frequencies
 from jaxstyle.solvers.jaxopt import load_jaxopt
 from jaxstyle.solvers.protocol import Solver, check_settings
 from jaxstyle.solvers.state import (
@@ -62,9 +62,13 @@ class LBFGS(Solver):
     - The first step, along the gradient, has mean absolute size `first_step`. The objective of
       each problem is scaled, which keeps extreme loss weights in floating-point range.
     - The product starts from the inverse Hessian `gamma S^2`, where S scales the frequencies of a
-      picture by `frequency^-smoothness`. These are the steps of L-BFGS in Fourier coordinates, as
-      in Olah et al., "Feature Visualization", Distill 2017 (there with exponent 1). Large, smooth
-      changes then take fewer steps.
+      picture by `frequency^-smoothness`. These are the steps of L-BFGS in coordinates of scaled
+      frequencies, as in Olah et al., "Feature Visualization", Distill 2017 (there Fourier's, with
+      exponent 1; here those of the cosine transform). Large, smooth changes then take fewer steps.
+    - Within `bounds`, an element that is at a bound and that the gradient pushes outward stays
+      there: it is left out of the gradient, of the step and of the new curvature pair. The step is
+      then clipped (two-metric projection: Bertsekas, "Projected Newton Methods for Optimization
+      Problems with Simple Constraints", SIAM J. Control Optim. 20, 1982).
     - A curvature pair is left out if its `s.y` is not clearly positive.
     - A step is undone if it leads to a non-finite value, or to one that more than doubles the
       lowest loss so far. The history is then dropped, and the next step goes a tenth as far along
@@ -80,6 +84,8 @@ class LBFGS(Solver):
         tolerance: stop when `x` no longer changes: when over `patience` steps its mean absolute
             change is below this, in units of `x`; 0 never stops.
         patience: see `tolerance`.
+        bounds: lowest and highest value of the elements of `x`, which is clipped at the start;
+            None for no bounds. Pixels that are clipped after a run lose part of what it gained.
         history_dtype: the dtype of the curvature pairs, by default that of `x`; `bfloat16` halves
             their memory. Products with them are computed in the dtype of `x`.
 
@@ -93,6 +99,7 @@ class LBFGS(Solver):
     smoothness: float = 0.0
     tolerance: float = 0.0
     patience: int = 20
+    bounds: tuple[float, float] | None = None
     history_dtype: Literal["bfloat16", "float16", "float32"] | None = None
 
     traced: ClassVar = ("first_step", "tolerance")
@@ -103,13 +110,27 @@ class LBFGS(Solver):
         check_settings(self, whole=whole, positive=("first_step",))
         if not isinstance(self.smoothness, Real) or not math.isfinite(self.smoothness):
             raise ValueError(f"smoothness must be a number, not {self.smoothness!r}")
+        if self.bounds is not None:
+            low_high = self.bounds if isinstance(self.bounds, tuple) else ()
+            numbers = len(low_high) == 2 and all(isinstance(each, Real) for each in low_high)
+            if not numbers or not -math.inf < low_high[0] < low_high[1] < math.inf:
+                raise ValueError(
+                    f"bounds must be None or a tuple of two numbers, the lower one first, such as "
+                    f"(0.0, 1.0), not {self.bounds!r}"
+                )
         if self.history_dtype not in (None, "bfloat16", "float16", "float32"):
             raise ValueError(
                 f"history_dtype {self.history_dtype!r} is not bfloat16, float16 or float32"
             )
 
+    @property
+    def knows_pixels(self) -> bool:
+        """Whether the bounds lie in [0, 1]."""
+        return self.bounds is not None and self.bounds[0] >= 0 and self.bounds[1] <= 1
+
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Returns the state before the first evaluation, which the first `step` makes."""
+        x = self._clip(x)
         state = initial_state(fun, x, args, self.num_steps)
         one = jnp.ones((), x.dtype)
         history = jnp.zeros((self.history_size, *x.shape), self.history_dtype or x.dtype)
@@ -128,8 +149,19 @@ class LBFGS(Solver):
     def _is_smooth(self, x: jax.Array) -> bool:
         return self.smoothness != 0 and x.ndim == 3
 
-    def _times_inverse_hessian(self, inner: _LBFGSState) -> jax.Array:
-        """The approximate inverse Hessian times the gradient."""
+    def _clip(self, x: jax.Array) -> jax.Array:
+        return x if self.bounds is None else jnp.clip(x, *self.bounds)
+
+    def _where_free(self, x: jax.Array, grad: jax.Array, array: jax.Array) -> jax.Array:
+        """Returns `array`, with zeros where `x` is at a bound that `grad` pushes it to."""
+        if self.bounds is None:
+            return array
+        low, high = self.bounds
+        held = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
+        return jnp.where(held, 0, array)
+
+    def _times_inverse_hessian(self, inner: _LBFGSState, grad: jax.Array) -> jax.Array:
+        """The approximate inverse Hessian times a gradient."""
 
         def initial(r: jax.Array) -> jax.Array:
             smooth = self._is_smooth(r)
@@ -138,7 +170,7 @@ class LBFGS(Solver):
         # This promotes a history of another dtype.
         with jax.numpy_dtype_promotion("standard"):
             product: jax.Array = load_jaxopt()._src.lbfgs.inv_hessian_product(
-                inner.grad,
+                grad,
                 inner.s_history,
                 inner.y_history,
                 inner.rho_history,
@@ -152,12 +184,13 @@ class LBFGS(Solver):
         fresh, old = is_fresh(state), state.inner
         tiny = jnp.finfo(state.x.dtype).tiny
         # Before the first evaluation the gradient is zero, and so is the step.
-        direction = self._times_inverse_hessian(old)
+        where_free = functools.partial(self._where_free, state.x, old.grad)
+        direction = where_free(self._times_inverse_hessian(old, where_free(old.grad)))
         size = jnp.mean(jnp.abs(direction))
         # No division is by zero, also where its result is not used: the derivative would be NaN.
         resized = (old.length > 0) & (size >= tiny)
         factor = jnp.where(resized, old.length / jnp.where(resized, size, 1), 1)
-        x = state.x - factor * direction
+        x = self._clip(state.x - factor * direction)
         s = x - state.x
         size = jnp.mean(jnp.abs(s))
 
@@ -172,25 +205,29 @@ class LBFGS(Solver):
         allowed = state.best_value + jnp.maximum(jnp.abs(state.best_value), predicted)
         accepted = finite & (fresh | (new.value <= allowed))
 
-        inner = self._remember(old, s, new.grad, accepted=accepted, gamma=old.gamma * factor)
+        y = where_free(new.grad - old.grad)
+        inner = self._remember(old, s, y, accepted=accepted, gamma=old.gamma * factor)
         shorter = jnp.where(jnp.isfinite(size), 0.1 * size, self.first_step)
         length = jnp.where(accepted, 0, shorter).astype(x.dtype)
         length = jnp.where(fresh, old.length, length)
+        inner = inner._replace(
+            grad=jnp.where(accepted, new.grad, old.grad), scale=scale, length=length
+        )
+        new = new._replace(grad=self._where_free(x, new.grad, new.grad))
         recorded = record(state, new, accepted, tolerance=self.tolerance, patience=self.patience)
-        return recorded._replace(inner=inner._replace(scale=scale, length=length))
+        return recorded._replace(inner=inner)
 
     def _remember(
         self,
         old: _LBFGSState,
         s: jax.Array,
-        grad: jax.Array,
+        y: jax.Array,
         *,
         accepted: jax.Array,
         gamma: jax.Array,
     ) -> _LBFGSState:
         """Adds a curvature pair; drops the history if the step was not accepted."""
         dtype = s.dtype
-        y = grad - old.grad
         norms = [jnp.linalg.norm(jax.lax.stop_gradient(each).ravel()) for each in (s, y)]
         s, y = (each.astype(old.s_history.dtype).astype(dtype) for each in (s, y))
         product = _dot(s, y)
@@ -203,7 +240,6 @@ class LBFGS(Solver):
         rho = write(old.rho_history, 1 / product)
         return old._replace(
             pairs=old.pairs + curved.astype(jnp.int32),
-            grad=jnp.where(accepted, grad, old.grad),
             gamma=jnp.where(curved, product / square, jnp.where(accepted, gamma, 1)),
             s_history=write(old.s_history, s),
             y_history=write(old.y_history, y),

@@ -50,6 +50,11 @@ class Descent(Solver):
     transformation's state as it was, rather than dropping it, which would begin the schedule anew;
     and an update of zero, such as the first one of a warm-up, does not end the run."""
 
+    @property
+    def knows_pixels(self) -> bool:
+        """Whether iterates are clipped, and the result is one of them."""
+        return self.clip and self.average == 0
+
     def _transformation(self) -> optax.GradientTransformation:
         raise NotImplementedError
 

@@ -35,6 +35,14 @@ class Solver:
     """Whether it runs on the host: one problem at a time, with no `jit`, `vmap` or mesh, and
     without a state that another run can continue."""
 
+    @property
+    def knows_pixels(self) -> bool:
+        """Whether the lowest loss is that of `best_x` clipped to [0, 1].
+
+        Otherwise the loss of a run's picture is evaluated once more, after clipping.
+        """
+        return False
+
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Returns the state before the first evaluation, which the first `step` makes."""
         raise NotImplementedError

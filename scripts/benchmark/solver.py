@@ -1,8 +1,8 @@
-"""Solvers against each other: the loss after a number of evaluations."""
+"""Solvers against each other: the loss after a number of evaluations, and of the picture saved."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,27 +15,43 @@ import jaxstyle
 from jaxstyle import recipes, solvers
 
 _MARKS = (25, 50, 100, 150, 200, 300, 500)
+_BOUNDS = (0.0, 1.0)
+
+
+class Curve(NamedTuple):
+    """What a solver reached."""
+
+    losses: list[float]
+    """The lowest one after each evaluation."""
+    saved: float
+    """That of the picture, whose pixels are clipped to [0, 1]."""
 
 
 def solver(options: Options, size: int = 256, evaluations: int = 150) -> None:
-    """Loss of each solver after a number of evaluations at full size, on `gatys-notebook`."""
+    """Loss of each solver after a number of evaluations at full size, on `gatys-notebook`.
+
+    `saved` is the loss of the picture after clipping.
+    """
     params = jaxstyle.io.load_params()
     content, style = load(options, size)
     recipe = recipes.GATYS_NOTEBOOK
     value_and_grad, arguments = problem(recipe, content, style, params)
     curves = _our_curves(recipe, params, content, style, evaluations)
-    curves["SciPy L-BFGS-B"] = _scipy_curve(value_and_grad, content, arguments, evaluations)
+    for bounds in (None, _BOUNDS):
+        name = "SciPy L-BFGS-B" + (", bounds" if bounds else "")
+        curves[name] = _scipy_curve(value_and_grad, content, arguments, evaluations, bounds)
+        print(name, curves[name].losses[-1], flush=True)
     curves["jaxopt.LBFGS, unchanged"] = _jaxopt_curve(
         objective(recipe), content, arguments, evaluations
     )
-    rows = [
-        {"solver": name, **{f"after {n}": min(curve[:n]) for n in _MARKS if n <= len(curve)}}
-        for name, curve in curves.items()
-    ]
-    report("solver", rows, options, curves=curves)
+    rows = []
+    for name, (losses, saved) in curves.items():
+        marks = {f"after {n}": min(losses[:n]) for n in _MARKS if n <= len(losses)}
+        rows.append({"solver": name, **marks, "saved": saved})
+    report("solver", rows, options, curves={name: curve.losses for name, curve in curves.items()})
     plot(
         "solver",
-        {name: (range(1, len(y) + 1), y) for name, y in curves.items()},
+        {name: (range(1, len(y) + 1), y) for name, (y, _) in curves.items()},
         ("evaluations at full size", "loss"),
         options,
         log=True,
@@ -44,32 +60,43 @@ def solver(options: Options, size: int = 256, evaluations: int = 150) -> None:
 
 def _our_curves(
     recipe: jaxstyle.Recipe, params: Any, content: Any, style: Any, evaluations: int
-) -> dict[str, list[float]]:
-    curves: dict[str, list[float]] = {}
+) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
     smooth = solvers.LBFGS(num_steps=evaluations, smoothness=0.25)
+    bounded = dataclasses.replace(smooth, bounds=_BOUNDS)
     for label, chosen, pyramid in (
         ("LBFGS", solvers.LBFGS(num_steps=evaluations), None),
         ("LBFGS, history 100", solvers.LBFGS(num_steps=evaluations, history_size=100), None),
+        ("LBFGS, bounds", solvers.LBFGS(num_steps=evaluations, bounds=_BOUNDS), None),
         ("LBFGS, smooth", smooth, None),
+        ("LBFGS, smooth, bounds", bounded, None),
         ("LBFGS, smooth, pyramid", smooth, jaxstyle.Pyramid()),
     ):
         here = dataclasses.replace(recipe, solver=chosen, pyramid=pyramid)
         result = jaxstyle.stylize(params, content, style, recipe=here)
-        curves[label] = [float(x) for x in result.trace[-evaluations:]]
-        print(label, curves[label][-1], flush=True)
+        losses = [float(x) for x in result.trace[-evaluations:]]
+        curves[label] = Curve(losses, float(result.loss))
+        print(label, losses[-1], flush=True)
     return curves
 
 
 def _scipy_curve(
-    value_and_grad: Callable[..., Any], content: np.ndarray, arguments: Any, evaluations: int
-) -> list[float]:
+    value_and_grad: Callable[..., Any],
+    content: np.ndarray,
+    arguments: Any,
+    evaluations: int,
+    bounds: tuple[float, float] | None,
+) -> Curve:
     seen: list[float] = []
+    best = content
 
     def counted(x: np.ndarray) -> tuple[float, np.ndarray]:
-        (value, _), grad = value_and_grad(
-            jnp.asarray(x.reshape(content.shape), jnp.float32), *arguments
-        )
-        seen.append(min([float(value), *seen[-1:]]))
+        nonlocal best
+        image = np.asarray(x.reshape(content.shape), np.float32)
+        (value, _), grad = value_and_grad(image, *arguments)
+        if len(seen) < evaluations:
+            best = image if not seen or float(value) < seen[-1] else best
+            seen.append(min([float(value), *seen[-1:]]))
         return float(value), np.asarray(grad, np.float64).ravel()
 
     scipy.optimize.minimize(
@@ -77,14 +104,16 @@ def _scipy_curve(
         content.ravel().astype(np.float64),
         jac=True,
         method="L-BFGS-B",
+        bounds=None if bounds is None else [bounds] * content.size,
         options={"maxfun": evaluations, "maxiter": evaluations, "maxcor": 30},
     )
-    return seen[:evaluations]
+    (saved, _), _ = value_and_grad(np.clip(best, *_BOUNDS), *arguments)
+    return Curve(seen, float(saved))
 
 
 def _jaxopt_curve(
     fun: Callable[..., Any], content: np.ndarray, arguments: Any, evaluations: int
-) -> list[float]:
+) -> Curve:
     count = [0]
 
     def counted(x: Any, *arguments: Any) -> Any:
@@ -101,4 +130,5 @@ def _jaxopt_curve(
         # Each point of the line search costs one evaluation: a value, and a gradient elsewhere.
         best = min([float(state.value), *curve[-1:]])
         curve += [best] * (count[0] - len(curve))
-    return curve[:evaluations]
+    saved, _ = jax.jit(fun)(jnp.clip(x, *_BOUNDS), *arguments)
+    return Curve(curve[:evaluations], float(saved))

@@ -140,7 +140,7 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(job: Job) -> str:
     """Returns a digest of the settings. The pictures themselves are compared elsewhere."""
     settings = job.identity
-    if job.init == "content":
+    if job.init == "content" and job.recipe.grain == 0:
         del settings["seed"]  # has no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 

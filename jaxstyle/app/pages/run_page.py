@@ -15,7 +15,7 @@ from jaxstyle.app.pages.loss_plot import plot_losses
 _LARGE = 1600  # long edge in pixels of the content and the result
 _SNAPSHOTS = 7  # pictures of iterations, besides that of the start
 # Fields of the JSON that are no settings; the page shows them elsewhere.
-_NO_SETTINGS = ("trace", "seconds", "versions", "status", "loss", "num_evaluations")
+_NO_SETTINGS = ("trace", "seconds", "versions", "status", "loss", "solver_loss", "num_evaluations")
 
 
 def is_due(step: int, total: int, taken: Mapping[int, str]) -> bool:
