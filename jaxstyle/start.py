@@ -120,8 +120,10 @@ def measure_grain(image: jax.Array) -> jax.Array:
     1996, over all channels. Edges count little.
 
     Args:
-        image: `(H, W, 3)`, at least 3 pixels along each edge.
+        image: `(H, W, 3)`. Below 3 pixels along an edge there is no such detail: the result is 0.
     """
+    if min(image.shape[:2]) < 3:
+        return jnp.zeros((), image.dtype)
     detail = image
     for axis in (0, 1):
         low, middle, high = (

@@ -34,6 +34,7 @@ def test_grain_of_a_picture_is_its_finest_detail(pictures):
     y, x = np.mgrid[:9, :12] / 16
     ramp = np.stack([x, y, x * 0.5 + y * 0.25], -1).astype(np.float32)
     assert float(measure_grain(jnp.asarray(ramp))) == 0
+    assert float(measure_grain(jnp.asarray(noise[:2], jnp.float32))) == 0
     with jax.enable_x64(True):
         image = pictures(3).astype(np.float64)
         mask = np.outer([1, -2, 1], [1, -2, 1])[..., None]

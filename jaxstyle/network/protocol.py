@@ -39,7 +39,7 @@ class Network(abc.ABC):
 
     @property
     def wraps(self) -> bool:
-        """Whether a picture is a torus: beyond an edge follows the opposite one. By default not."""
+        """Whether the opposite edge follows beyond an edge, as on a torus. By default not."""
         return False
 
     def without_wrapping(self) -> "Network":

@@ -134,7 +134,7 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
 
     @property
     def wraps(self) -> bool:
-        """Whether a picture is a torus: the padding is `wrap`."""
+        """Whether the padding is `wrap`, so that a picture is a torus."""
         return self.padding == "wrap"
 
     def without_wrapping(self) -> "VGG":
