@@ -11,6 +11,7 @@ import scipy.ndimage
 from conftest import SHALLOW
 
 import jaxstyle
+from jaxstyle.app.devices import random_keys
 from jaxstyle.start import measure_grain
 
 GRAINY = dataclasses.replace(
@@ -87,3 +88,12 @@ def test_grain_of_a_batch_is_that_of_single_pairs(random_params, pictures):
 def test_a_grain_that_cannot_be(grain):
     with pytest.raises(ValueError, match="grain must be 0 or positive"):
         dataclasses.replace(SHALLOW, grain=grain)
+
+
+def test_the_program_s_keys_are_those_of_the_default_generator():
+    expected = [jax.random.key_data(jax.random.key(seed)) for seed in (0, 7, 2**32 - 1)]
+    with jax.transfer_guard("disallow"), jax.default_prng_impl("rbg"):
+        keys = random_keys([0, 7, 2**32 - 1])
+        single = random_keys(7)
+    np.testing.assert_array_equal(jax.random.key_data(keys), expected)
+    np.testing.assert_array_equal(jax.random.key_data(single), expected[1])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxstyle import make_mesh
@@ -14,6 +15,13 @@ from jaxstyle.io.files import describe_error
 
 _SECONDS_TO_MEET = 120  # for all processes to start
 _SECONDS_OF_SILENCE = 30  # of one process, until the others end
+
+
+def random_keys(seeds: int | Sequence[int]) -> jax.Array:
+    """Returns the random key of each seed, of JAX's default generator whatever it is set to."""
+    low = np.asarray(seeds, np.uint32)
+    data = jax.device_put(np.stack([np.zeros_like(low), low], axis=-1))
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

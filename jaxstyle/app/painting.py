@@ -166,7 +166,7 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         masks=pictures.masks,
         style_masks=pictures.style_masks,
         init=pictures.init,
-        key=jax.random.key(job.seed),
+        key=devices.random_keys(job.seed),
         tile=run.tile,
         mesh=run.mesh,
         every=_chunk(job, pictures.content),

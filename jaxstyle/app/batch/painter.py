@@ -159,7 +159,7 @@ class Painter:
             masks=stack_masks(lanes),
             style_masks=stack_style_masks(lanes),
             init=job.init,
-            key=jax.vmap(jax.random.key)(np.array([pair.job.seed for pair in pairs], np.uint32)),
+            key=devices.random_keys([pair.job.seed for pair in pairs]),
             mesh=self.mesh,
             every=devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
             call=self.call,
