@@ -424,7 +424,7 @@ BAD_CALLS = {
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
     "a folder of photos": (["folder.png", "GOOD"], "batch --contents folder.png --styles"),
     "an output as a painting": (["GOOD", "GOOD", "out.png"], "use --output out.png"),
-    "an address": (["https://a.org/b.jpg", "GOOD"], "is an address: download the picture"),
+    "an address": (["https://a.org/b.jpg", "GOOD"], "is an address; download the picture"),
     "commas": (["GOOD", "good.png,one.png"], "separate several pictures by spaces"),
     "comma of an option": (["--content", "GOOD", "--style", "good.png,one.png"], "--style "),
     "misspelt file": (["godo.png", "GOOD"], "'godo.png' does not exist; did you mean good.png?"),
@@ -542,7 +542,7 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["batch", "GOOD", "-o", "b c"], "good.png --styles paintings --output-dir 'b c'"),
         (["batch", "a.csv"], "example: jaxstyle batch a.csv --output-dir out"),
         (["batch", "lists.jsn", "-o", "b"], "'lists.jsn' does not exist; did you mean lists.json?"),
-        (["batch", "a://b.csv", "-o", "b"], "'a://b.csv' is an address: download the manifest"),
+        (["batch", "a://b.csv", "-o", "b"], "'a://b.csv' is an address; download the manifest"),
         (["batch", "--input", "a", "-o", "b"], "did you mean --contents?"),
         (["stylize", "GOOD", "GOOD", "-n", "9"], "option -n; did you mean --steps? see jaxstyle"),
         (

@@ -893,7 +893,7 @@ def test_a_slow_picture_holds_no_other_up(tmp_path: Path, monkeypatch: pytest.Mo
 def test_bad_paths(tmp_path: Path) -> None:
     fails(load_image, tmp_path / "no.png", match="does not exist")
     fails(load_image, tmp_path, match="is a folder; give the path of a file in it")
-    fails(load_image, "https://a.org/b.jpg", match="is an address: download the file, and give")
+    fails(load_image, "https://a.org/b.jpg", match="is an address; download the file, and give")
     fails(load_image, "~/b.jpg", match="does not exist: only the shell replaces ~")
     fails(load_image, tmp_path / "no" / "b.jpg", match="does not exist: there is no folder '.*no'")
     fails(load_image, "a\0b.png", match="null")

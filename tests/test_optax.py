@@ -22,7 +22,7 @@ CHAIN = optax.chain(
     optax.scale_by_adam(b2=0.99),
     optax.scale_by_schedule(optax.warmup_cosine_decay_schedule(0.0, -0.02, 3, 10)),
 )
-RECIPE = dataclasses.replace(SHALLOW, pyramid=None)
+RECIPE = dataclasses.replace(SHALLOW, pyramid=None, grain=0.0)
 INJECTED = optax.inject_hyperparams(optax.adam)(
     learning_rate=0.01, b1=optax.linear_schedule(0.5, 0.9, 5)
 )

@@ -56,7 +56,7 @@ def why_missing(path: PathType, kind: str = "file") -> str:
     """
     text = os.fsdecode(path)
     if "://" in text:
-        return f"is an address: download the {kind}, and give the path of its file"
+        return f"is an address; download the {kind}, and give the path of its file"
     if text.startswith("~"):
         return "does not exist: only the shell replaces ~, without quotes; write the whole path"
     folder = os.path.dirname(text)
