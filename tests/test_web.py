@@ -1,5 +1,6 @@
 """The live page, in a real Chromium and over its API: `make test-web`."""
 
+import dataclasses
 import io
 import json
 import os
@@ -137,7 +138,7 @@ def painted(params, content, style, steps, factor=1.0):
         crop(style, cropped_shape(style.shape, MULTIPLE)),
         recipe=recipe,
         weights={"style": factor * recipe.weights["style"]},
-        solver=jaxstyle.LBFGS(num_steps=steps, smoothness=0.25),
+        solver=dataclasses.replace(jaxstyle.recipes.DEFAULT.solver, num_steps=steps),
     )
     return result._replace(image=result.image[: content.shape[0], : content.shape[1]])
 

@@ -42,7 +42,8 @@ def main(
         jaxstyle.io.check_writable(path)
     params = jaxstyle.io.load_params()
     photo, painting = (jaxstyle.io.load_image(path, size=size) for path in (content, style))
-    solver = dataclasses.replace(DEFAULT.solver, num_steps=steps)
+    # Within bounds, a step jumps where a pixel comes to one. Without, it is smooth.
+    solver = dataclasses.replace(DEFAULT.solver, num_steps=steps, bounds=None)
     recipe = dataclasses.replace(DEFAULT, solver=solver, pyramid=None)
 
     @jax.jit
