@@ -43,7 +43,7 @@ def main(
     params = jaxstyle.io.load_params()
     photo, painting = (jaxstyle.io.load_image(path, size=size) for path in (content, style))
     # Within bounds, a step jumps where a pixel comes to one. Without, it is smooth.
-    solver = dataclasses.replace(DEFAULT.solver, num_steps=steps, bounds=None)
+    solver = jaxstyle.LBFGS(num_steps=steps, smoothness=0.25)
     recipe = dataclasses.replace(DEFAULT, solver=solver, pyramid=None)
 
     @jax.jit
