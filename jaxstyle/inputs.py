@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,10 +53,11 @@ def prepare_inputs(
     options: Mapping[str, Any],
     *,
     batched: bool,
+    call: Callable[..., Any],
 ) -> Inputs:
     """Validates the arguments of a run and places its arrays.
 
-    `options` are those of `resolve_options`.
+    `options` are those of `resolve_options`. For `call` see `stylize_steps`.
 
     Raises:
         ValueError: if one of them is wrong; see `stylize`.
@@ -97,7 +98,7 @@ def prepare_inputs(
             for each, own in zip(styles, style_masks or (None,) * len(styles), strict=True)
         )
     if kind is not None:
-        start = make_noise(problem, kind, batched, pixels, keys, styles, guides[0])
+        start = call(make_noise, (problem, kind, batched), pixels, keys, styles, guides[0])
     start = pixels if start is None else start
     return Inputs(
         problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs

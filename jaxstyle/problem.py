@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxstyle.evaluation import Weights, check_names, evaluate
 from jaxstyle.guidance import merge_weights
+from jaxstyle.image import scaled_shape
 from jaxstyle.network.protocol import Network, Params, common_stride
 from jaxstyle.recipe import Recipe
 from jaxstyle.targets import Targets
@@ -46,10 +47,14 @@ class Problem:
         """Pixels, along each axis, of which the edges of the parts of a picture are multiples."""
         return common_stride(self.network, layers_of(self.terms))
 
-    def check_windows(self, shape: Sequence[int]) -> None:
-        """Raises a `ValueError` if a picture `(..., H, W, 3)` cannot be divided into windows."""
-        if self.tile is not None and self.tile < max(shape[-3:-1]):
-            make_tiling(self.network, shape[-3:], self.tile, layers_of(self.terms), {})
+    def check_windows(self, shape: tuple[int, ...], scales: Sequence[float]) -> None:
+        """Raises a `ValueError` if a picture cannot be divided into windows at one of the scales.
+
+        `shape` is that at scale 1, `(..., H, W, 3)`.
+        """
+        for here in (scaled_shape(shape, scale)[-3:] for scale in scales):
+            if self.tile is not None and self.tile < max(here[:2]):
+                make_tiling(self.network, here, self.tile, layers_of(self.terms), {})
 
     def turn(self, x: jax.Array) -> jax.Array:
         """Converts pictures `(..., H, W, 3)` to the solver's layout, or back."""

@@ -1,9 +1,9 @@
 """The picture that a run starts from: the content, noise, the mean color, or a given one.
 
-A smooth area of a photo is the same everywhere, and so is the gradient of a style loss in it. What
-grows there grows from the borders and from the steps of 8 bits, along the rows and columns of
-pixels: a fine hatching. Grain, white noise as strong as the painting's own, gives the strokes
-something to grow from that has no direction.
+In a smooth area of a photo all pixels are alike, and a style's gradient changes all of them alike.
+Strokes then grow from the borders and from the steps between 8-bit values, along the rows and
+columns of pixels: a fine hatching. Grain, white noise as strong as the painting's own, gives them
+something without a direction to grow from.
 """
 
 import functools

@@ -210,10 +210,9 @@ def _run(
         raise ValueError(f"every must be at least 1 step, not {every}")
     if solver.on_host and (watch.checkpoint or watch.keep):
         raise ValueError(f"{type(solver).__name__} runs on the host, and has no checkpoints")
-    inputs = prepare_inputs(params, content, style, options, batched=batched)
+    inputs = prepare_inputs(params, content, style, options, batched=batched, call=watch.call)
     sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
-    for scale, _ in sizes:
-        inputs.problem.check_windows(scaled_shape(inputs.content.shape, scale))
+    inputs.problem.check_windows(inputs.content.shape, [scale for scale, _ in sizes])
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
     if watch.checkpoint is not None:
         progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, sizes))
@@ -275,9 +274,8 @@ def _paint_size(
             inputs.content if recipe.color == "luminance" else None,
         )
         if scale == 1 and not compiled.is_as_solved(recipe, solver):
-            arguments = result.image, *inputs.arguments(targets)
-            loss, term_losses = call(compiled.evaluate_image, static, *arguments)
-            result = result._replace(loss=loss, term_losses=term_losses)
+            own = call(compiled.evaluate_image, static, result.image, *inputs.arguments(targets))
+            result = result._replace(loss=own[0], term_losses=own[1])
         if run.batched and len(inputs.content) > inputs.num_pairs:
             result = compiled.take_pairs(result, inputs.num_pairs)
         yield sum(lengths[:stage]) + steps, result

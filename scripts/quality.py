@@ -20,9 +20,11 @@ from yardstick.tables import print_table
 
 from jaxstyle.app.console import print_message
 from jaxstyle.app.job import find_recipe
+from jaxstyle.app.outputs import check_replaceable
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import (
     InputError,
+    check_target,
     exit_on_input_error,
     load_image,
     load_params,
@@ -92,6 +94,9 @@ def measure(
     """
     from yardstick.columns import Yardstick
 
+    if output is not None:
+        check_target(output)
+        check_replaceable(output)
     images = _read(pictures)
     first, *others = images.values()
     if any(other.shape != first.shape for other in others):
@@ -140,7 +145,9 @@ def check(
     images = known_pictures(photo, fitted, *painted)
     out.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
-        save_image(out / f"{content.stem}-{painting.stem}-{name.replace(' ', '-')}.png", image)
+        path = out / f"{content.stem}-{painting.stem}-{name.replace(' ', '-')}.png"
+        check_replaceable(path)
+        save_image(path, image)
     yardstick = Yardstick(photo, style)
     found = {name: yardstick.measure(image) for name, image in images.items()}
     # Mirrored, since all distances of the painting from itself are 0; not stretched.
@@ -190,6 +197,8 @@ def curves(
             for each in chosen
         ]
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("index.html", "figures.json"):
+        check_replaceable(out / name)
     inputs = [*(("photo", path) for path in contents), *(("painting", path) for path in paintings)]
     entries: list[Entry] = []
     for pair in itertools.product(contents, paintings):

@@ -177,9 +177,9 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_reci
         kept.append({path.name for path in folder.rglob("*")})
     assert kept[0] == kept[1]
     assert pictures[0] == pictures[1]
-    assert len(list((folder / "programs").glob("[!.]*"))) == 4
+    assert len(list((folder / "programs").glob("[!.]*"))) == 5
     # Not even traced are the large ones.
-    for function in ("compute_targets", "first_state", "_advance", "make_result"):
+    for function in ("make_noise", "compute_targets", "first_state", "_advance", "make_result"):
         assert f"tracing {function} for" in said[0]
         assert f"tracing {function} for" not in said[1]
     if hasattr(os, "getuid"):

@@ -550,7 +550,9 @@ for init in ("content", "noise", "mean", contents[::-1]):
         ))
         pair = contents, (styles, styles)
         params = {"params": {"conv1_1": conv1_1}}
-        found = inputs.prepare_inputs(params, *pair, options, batched=True)
+        found = inputs.prepare_inputs(
+            params, *pair, options, batched=True, call=jaxstyle.compiled.call_jitted
+        )
     for array in jax.tree.leaves(found[2:-1]):
         shapes.add((len(array.sharding.device_set), array.addressable_shards[0].data.shape[0]))
 print(json.dumps([whole, sorted(shapes)]))

@@ -192,6 +192,27 @@ def test_spectrum_prints_a_row_for_each_picture(monkeypatch, capsys, files):
     assert printed.count(files[0].name) == printed.count(files[1].name) == 3
 
 
+def test_no_file_of_somebody_else_is_replaced(monkeypatch, capsys, tmp_path, files):
+    notes = tmp_path / "notes.json"
+    notes.write_text('{"mine": 1}')
+    pair = ["--painting", str(files[1]), "--content", str(files[2])]
+    monkeypatch.setattr(
+        "sys.argv", ["quality", "measure", str(files[0]), *pair, "--output", str(notes)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    assert ended.value.code == 2
+    assert "jaxstyle did not write it" in capsys.readouterr().err
+    (tmp_path / "index.html").write_text("my page")
+    names = ["--contents", str(files[2]), "--paintings", str(files[1]), "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["quality", "curves", *names])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    assert ended.value.code == 2
+    assert notes.read_text() == '{"mine": 1}'
+    assert (tmp_path / "index.html").read_text() == "my page"
+
+
 def test_ranks_name_the_columns_that_fail(pictures):
     known = known_pictures(*(pictures(seed) for seed in range(4)))
     columns = dict.fromkeys(RANKS, 0.0)

@@ -82,6 +82,7 @@ def test_grain_of_a_batch_is_that_of_single_pairs(random_params, pictures):
         for lane in (0, 1):
             single = starts(random_params, contents[lane], styles[lane], key=own[lane])
             np.testing.assert_allclose(together[lane], single, atol=1e-6)
+            assert np.abs(single - contents[lane]).max() > 0.01
 
 
 @pytest.mark.parametrize("grain", [-1.0, math.inf, math.nan, "much"])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import jaxstyle
 from jaxstyle.app import compile_cache
 from jaxstyle.app.console import print_message
+from jaxstyle.app.outputs import check_replaceable
 from jaxstyle.app.pages.html import THUMBNAIL, embed
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io.files import write_atomically
@@ -84,18 +85,25 @@ def measure_pair(
     content, painting = (jaxstyle.io.load_image(path, size=size) for path in pair)
     yardstick = Yardstick(content, painting)
     names = pair[0].stem, pair[1].stem
+    files = {
+        (recipe.name, factor): out / ("-".join((*names, recipe.name, f"{factor:g}")) + ".png")
+        for recipe in recipes
+        for factor in factors
+    }
+    for path in files.values():
+        check_replaceable(path)
     for recipe in recipes:
         params = jaxstyle.io.load_params(preprocessing=vgg_of(recipe).preprocessing)
         begin = time.perf_counter()
         pictures = paint(recipe, params, content, painting, factors)
         for factor, picture in zip(factors, pictures, strict=True):
             seconds = time.perf_counter() - begin
-            name = "-".join((*names, recipe.name, f"{factor:g}")) + ".png"
-            jaxstyle.io.save_image(out / name, picture)
+            path = files[recipe.name, factor]
+            jaxstyle.io.save_image(path, picture)
             # Measured as saved, in 8 bits.
-            figures = yardstick.measure(jaxstyle.io.load_image(out / name))
-            print_message(f"{name}: {seconds:.0f} s")
-            yield Entry(*names, recipe.name, factor, name, seconds, figures)
+            figures = yardstick.measure(jaxstyle.io.load_image(path))
+            print_message(f"{path.name}: {seconds:.0f} s")
+            yield Entry(*names, recipe.name, factor, path.name, seconds, figures)
             begin = time.perf_counter()
 
 

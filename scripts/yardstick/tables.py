@@ -1,4 +1,4 @@
-"""Tables of figures, on the terminal and as JSON."""
+"""Tables of figures on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -21,7 +21,7 @@ class Look:
         weights: Override loss weights, such as style=2; 0 removes a term.
         style_scale: Size of the painting over --size; above 1: larger strokes.
         color: luminance: photo's colors; match: in its palette [the recipe's].
-        seed: Random seed of noise and grain; another one, other strokes.
+        seed: Random seed of noise and grain; it changes the strokes.
     """
 
     recipe: str = "default"
