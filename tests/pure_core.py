@@ -166,6 +166,9 @@ def calls(size: int) -> dict:
         "losses.scaled_ratio": lambda: losses.scaled_ratio(root[0, 0], root[0, 0]),
         "losses.patches": lambda: losses.patches(features),
         "losses.nearest_patches": lambda: losses.nearest_patches(features, few, jnp.ones(4, bool)),
+        "losses.nearest_rows": lambda: losses.nearest_rows(root, root),
+        "losses.nearest_loss": lambda: losses.nearest_loss(root, root, center=True),
+        "losses.cosine_distances": lambda: losses.cosine_distances(root, root),
         "losses.normalize_gradient": lambda: losses.normalize_gradient(features, root[0, 0]),
     }
 

@@ -31,6 +31,7 @@ from jaxstyle.losses.moments import (
     square_root,
     trace_of_square_root,
 )
+from jaxstyle.losses.nearest import cosine_distances, nearest_loss, nearest_rows
 from jaxstyle.losses.patch_search import nearest_patches, patches
 from jaxstyle.losses.variation import (
     nine_point_variation_sums,
@@ -41,12 +42,15 @@ from jaxstyle.losses.variation import (
 __all__ = [
     "absolute_error_sum",
     "content_loss",
+    "cosine_distances",
     "covariance_distance",
     "gram_matrix",
     "gram_sum",
     "local_affine_sum",
     "moment_sums",
+    "nearest_loss",
     "nearest_patches",
+    "nearest_rows",
     "nine_point_variation_sums",
     "normalize_gradient",
     "patches",
