@@ -51,7 +51,12 @@ FLOORS = [
     {"jaxstyle.guidance"},
     {"jaxstyle.targets"},
     {"jaxstyle.evaluation"},
-    {"jaxstyle.solvers.state", "jaxstyle.solvers.frequencies", "jaxstyle.solvers.jaxopt"},
+    {
+        "jaxstyle.solvers.state",
+        "jaxstyle.solvers.frequencies",
+        "jaxstyle.solvers.jaxopt",
+        "jaxstyle.solvers.laplacian",
+    },
     {"jaxstyle.solvers.protocol"},
     {"jaxstyle.solvers.lbfgs", "jaxstyle.solvers.optax", "jaxstyle.solvers.scipy"},
     {"jaxstyle.solvers.adam", "jaxstyle.solvers.minimize"},
