@@ -31,7 +31,12 @@ FLOORS = [
         "jaxstyle.losses.patch_search",
         "jaxstyle.losses.variation",
     },
-    {"jaxstyle.losses.moments", "jaxstyle.losses.local_affine"},
+    {
+        "jaxstyle.losses.local_affine",
+        "jaxstyle.losses.moments",
+        "jaxstyle.losses.similarity",
+        "jaxstyle.losses.sliced",
+    },
     {"jaxstyle.losses"},
     {"jaxstyle.terms.protocol"},
     {

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jaxstyle.checks import as_array, as_factor, sum_dtype
+from jaxstyle.checks import as_factor
+from jaxstyle.losses.arguments import both_rows, matmul, unit
 
-_ROWS = ("N", "C")
 # Cosines that are held at a time, 32 MB of float32.
 _HELD = 2**23
 
@@ -22,8 +22,8 @@ def nearest_rows(
     The `(N, M)` matrix of cosines is computed a few rows at a time, to save memory.
 
     Args:
-        rows: `(N, C)`.
-        style_rows: `(M, C)`.
+        rows: `(N, c)`.
+        style_rows: `(M, c)`.
         center: whether each set of rows has its own mean subtracted first.
         allowed: `(M,)`, whether each may be chosen, and counts for the mean; by default all.
 
@@ -33,7 +33,7 @@ def nearest_rows(
     Raises:
         ValueError: for a wrong shape or dtype.
     """
-    rows, style_rows = _check(rows, style_rows)
+    rows, style_rows = both_rows(rows, style_rows)
     rows, style_rows = jax.lax.stop_gradient((rows, style_rows))
     number = len(style_rows)
     every = jnp.ones(number, bool) if allowed is None else allowed
@@ -41,11 +41,11 @@ def nearest_rows(
     if center:
         rows = rows - jnp.mean(rows, 0, keepdims=True)
         style_rows = style_rows - _mean(style_rows, every)
-    directions = style_rows * _inverse_norms(style_rows)[:, None]
+    directions = unit(style_rows)
 
     def nearest(row: jax.Array) -> jax.Array:
         # The row's own norm does not change which is the nearest.
-        cosines = jnp.matmul(directions, row, precision=jax.lax.Precision.HIGHEST)
+        cosines = matmul(directions, row)
         # Not infinity: `jax_debug_infs` would raise.
         return jnp.argmax(jnp.where(every, cosines, jnp.finfo(cosines.dtype).min))
 
@@ -61,8 +61,8 @@ def nearest_loss(rows: jax.Array, style_rows: jax.Array, *, center: bool = False
     do differentiate the means.) Only N cosines are differentiated, and not all N M.
 
     Args:
-        rows: `(N, C)`.
-        style_rows: `(M, C)`.
+        rows: `(N, c)`.
+        style_rows: `(M, c)`.
         center: whether each set of rows has its own mean subtracted first.
 
     Returns:
@@ -71,9 +71,9 @@ def nearest_loss(rows: jax.Array, style_rows: jax.Array, *, center: bool = False
     Raises:
         ValueError: for a wrong shape or dtype.
     """
+    rows, style_rows = both_rows(rows, style_rows)
     nearest = style_rows[nearest_rows(rows, style_rows, center=center)]
     if center:
-        rows, style_rows = _check(rows, style_rows)
         rows = rows - jax.lax.stop_gradient(jnp.mean(rows, 0, keepdims=True))
         nearest = nearest - jax.lax.stop_gradient(jnp.mean(style_rows, 0, keepdims=True))
     return jnp.mean(cosine_distances(rows, nearest))
@@ -83,8 +83,8 @@ def cosine_distances(rows: jax.Array, others: jax.Array) -> jax.Array:
     """Returns one minus the cosine of the angle between each two rows.
 
     Args:
-        rows: `(N, C)`.
-        others: `(N, C)`.
+        rows: `(N, c)`.
+        others: `(N, c)`.
 
     Returns:
         `(N,)`; 1 where a row is zero, with a derivative of zero.
@@ -92,28 +92,13 @@ def cosine_distances(rows: jax.Array, others: jax.Array) -> jax.Array:
     Raises:
         ValueError: for a wrong shape or dtype.
     """
-    rows, others = _check(rows, others)
+    rows, others = both_rows(rows, others)
     if len(rows) != len(others):
         raise ValueError(f"{len(rows)} rows, but {len(others)} others")
-    return 1 - jnp.sum(rows * others, 1) * _inverse_norms(rows) * _inverse_norms(others)
-
-
-def _check(rows: jax.Array, others: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns both in the dtype in which they are summed."""
-    rows = as_array(rows, "rows", _ROWS)
-    others = as_array(others, "rows of the style", ("M", rows.shape[1]))
-    dtype = sum_dtype(rows, others)
-    return rows.astype(dtype), others.astype(dtype)
+    return 1 - jnp.sum(unit(rows) * unit(others), 1)
 
 
 def _mean(rows: jax.Array, counted: jax.Array) -> jax.Array:
-    """Returns the mean `(1, C)` of those that are counted."""
+    """Returns the mean `(1, c)` of those that are counted."""
     factors = counted.astype(rows.dtype)
     return (factors[:, None] * rows).sum(0, keepdims=True) / jnp.maximum(factors.sum(), 1)
-
-
-def _inverse_norms(rows: jax.Array) -> jax.Array:
-    """Returns `(N,)`, zero for rows that are zero."""
-    square = jnp.sum(jnp.square(rows), 1)
-    zero = square == 0
-    return jnp.where(zero, 0, jax.lax.rsqrt(jnp.where(zero, 1, square)))
