@@ -27,6 +27,7 @@ FLOORS = [
         "jaxstyle.losses.content",
         "jaxstyle.losses.gradients",
         "jaxstyle.losses.gram",
+        "jaxstyle.losses.nearest",
         "jaxstyle.losses.patch_search",
         "jaxstyle.losses.variation",
     },
