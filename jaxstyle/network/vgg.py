@@ -32,7 +32,7 @@ def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
     return jnp.asarray([[values]], dtype)
 
 
-class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any arguments
+class VGG(nn.Module, Network):
     """The convolutional part of a VGG network; frozen and hashable, so static under `jax.jit`.
 
     A subclass says how many convolutions each of the five blocks has, in `depths`. Parameters are
@@ -209,7 +209,7 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
         }
 
     @nn.nowrap
-    def apply(self, params: Any, *inputs: Any, **options: Any) -> Any:  # type: ignore[override]
+    def apply(self, params: Any, *inputs: Any, **options: Any) -> Any:  # type: ignore[override]  # Flax allows more
         """Computes features of one picture: `network.apply(params, image, layers)`.
 
         Args:
