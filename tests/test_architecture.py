@@ -33,6 +33,7 @@ FLOORS = [
     {"jaxstyle.losses.moments", "jaxstyle.losses.local_affine"},
     {"jaxstyle.losses"},
     {"jaxstyle.terms.protocol"},
+    {"jaxstyle.terms.sampled"},
     {
         "jaxstyle.terms.content",
         "jaxstyle.terms.gram",
@@ -43,7 +44,7 @@ FLOORS = [
     },
     {"jaxstyle.terms", "jaxstyle.tiling"},
     {"jaxstyle.regions", "jaxstyle.pictures"},
-    {"jaxstyle.guidance"},
+    {"jaxstyle.guidance", "jaxstyle.sampling"},
     {"jaxstyle.targets"},
     {"jaxstyle.evaluation"},
     {"jaxstyle.solvers.state", "jaxstyle.solvers.frequencies", "jaxstyle.solvers.jaxopt"},
