@@ -132,9 +132,8 @@ def small(which):
     result = jaxstyle.stylize(params, contents[0], styles[0], recipe=SMALL, mesh=mesh)
     found["columns"] = difference(result, first)
     # A portrait, which is split along its rows, with another solver; the style cannot be split.
-    adam = dataclasses.replace(
-        SMALL, solver=jaxstyle.Adam(num_steps=3, keep_moments=True, average=0.9)
-    )
+    solver = jaxstyle.Adam(num_steps=3, keep_moments=True, average=0.9, coordinates="laplacian")
+    adam = dataclasses.replace(SMALL, solver=solver)
     pair = contents[0].swapaxes(0, 1), styles[0][:7, :27]
     expected = jaxstyle.stylize(params, *pair, recipe=adam)
     found["rows"] = difference(jaxstyle.stylize(params, *pair, recipe=adam, mesh=mesh), expected)

@@ -167,6 +167,15 @@ def calls(size: int) -> dict:
         "losses.scaled_ratio": lambda: losses.scaled_ratio(root[0, 0], root[0, 0]),
         "losses.patches": lambda: losses.patches(features),
         "losses.nearest_patches": lambda: losses.nearest_patches(features, few, jnp.ones(4, bool)),
+        "losses.nearest_rows": lambda: losses.nearest_rows(root, root),
+        "losses.nearest_loss": lambda: losses.nearest_loss(root, root, center=True),
+        "losses.cosine_distances": lambda: losses.cosine_distances(root, root),
+        "losses.self_similarity_loss": lambda: losses.self_similarity_loss(few, few),
+        "losses.relaxed_emd": lambda: losses.relaxed_emd(few, few),
+        "losses.palette_emd": lambda: losses.palette_emd(root, root),
+        "losses.row_moments": lambda: losses.row_moments(root),
+        "losses.moment_loss": lambda: losses.moment_loss(root, root[0], root),
+        "losses.sliced_wasserstein": lambda: losses.sliced_wasserstein(few, few, directions=few.T),
         "losses.normalize_gradient": lambda: losses.normalize_gradient(features, root[0, 0]),
     }
 

@@ -183,6 +183,52 @@ def total_variation(image: Array, power: float = 1.25) -> float:
     return float(np.sum((dx**2 + dy**2) ** power))
 
 
+# ------------------------------------------------------------------- features of drawn positions
+# Rows, `(N, c)` and `(M, c)`, are the features of one position each.
+
+
+def cosine_distances(x: Array, y: Array) -> Array:
+    """`(N, M)`, 1 minus the cosine of the angle of each pair of rows."""
+    return 1 - x @ y.T / np.outer(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1))
+
+
+def self_similarity(x: Array, content: Array) -> float:
+    """Kolkin et al. 2019, section 2.3; columns are divided by their sums."""
+    own, other = cosine_distances(x, x), cosine_distances(content, content)
+    return float(np.sum(np.abs(own / own.sum(0) - other / other.sum(0))) / len(x))
+
+
+def relaxed_emd(distances: Array) -> float:
+    """Kolkin et al. 2019, eq. 5, of `(N, M)` distances."""
+    return float(max(distances.min(1).mean(), distances.min(0).mean()))
+
+
+def moments_of_rows(x: Array, style: Array) -> float:
+    """Kolkin et al. 2019, eq. 7, with means over elements."""
+    of_mean = np.abs(x.mean(0) - style.mean(0)).mean()
+    return float(of_mean + np.abs(np.cov(x.T, ddof=0) - np.cov(style.T, ddof=0)).mean())
+
+
+def palette_distances(x: Array, style: Array) -> Array:
+    """`(N, M)` distances of colors, decorrelated as in the authors' program."""
+    s = 3**-0.5  # 0.577350 there
+    a, b = (1 + s) / 2, (1 - s) / 2  # 0.788675 and 0.211325
+    decorrelate = np.array([[s, s, s], [-s, a, -b], [-s, -b, a]])
+    x, style = x @ decorrelate, style @ decorrelate
+    square = ((x[:, None] - style[None]) ** 2).sum(-1)
+    return cosine_distances(x, style) + np.sqrt(np.clip(square, 1e-5, 1e5) / 3)
+
+
+def sliced_wasserstein(x: Array, style: Array, directions: Array) -> float:
+    """Heitz et al. 2021, eq. 3; the style's quantiles at those of the image."""
+    total = 0.0
+    for direction in directions.T:
+        values = np.sort(style @ direction)
+        of_style, wanted = ((np.arange(len(n)) + 0.5) / len(n) for n in (style, x))
+        total += np.mean((np.sort(x @ direction) - np.interp(wanted, of_style, values)) ** 2)
+    return float(total / directions.shape[1])
+
+
 # ----------------------------------------------------------------------------------------- recipes
 # Each returns {term: (weight, value)}; the loss is the sum of weight * value. The arguments are the
 # layers of the image, of the content and of the style, all by the pooling that the recipe names.

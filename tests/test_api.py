@@ -335,6 +335,8 @@ CHANGES = {
         "keep_moments": True,
         "tolerance": 0.5,
         "patience": 7,
+        "coordinates": "laplacian",
+        "levels": 7,
     },
     jaxstyle.ScipyLBFGSB: {"num_steps": 7, "maxfun": 7, "history_size": 7},
     jaxstyle.Pyramid: {"coarsest": 7, "factor": 3.0, "steps": (7,), "carry": "image"},

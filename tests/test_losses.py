@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 from jax.test_util import check_grads
 
 import jaxstyle
@@ -73,6 +74,11 @@ def numpy_local_affine(image, content, epsilon=1e-7):
     return np.sum(flat * (matting_laplacian(content, epsilon) @ flat))
 
 
+def numpy_nearest_loss(x, s):
+    norms = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(s, axis=1)[None]
+    return np.mean(np.min(1 - x @ s.T / norms, axis=1))
+
+
 GRAM, TARGET_GRAM = numpy_gram(F), numpy_gram(P)
 FACTORS = [RNG.normal(size=(4, 4)) for _ in range(2)]
 
@@ -83,7 +89,46 @@ def covariance(factor):
 
 COVARIANCES = [covariance(each) for each in FACTORS]
 ROOTS = [numpy_root(each) for each in COVARIANCES]
+# Rows of features at drawn positions, and colors.
+ROWS, STYLE_ROWS = RNG.normal(size=(9, 4)), RNG.normal(size=(14, 4))
+COLORS, STYLE_COLORS = RNG.uniform(0.1, 1, (9, 3)), RNG.uniform(0.1, 1, (14, 3))
+DIRECTIONS = RNG.normal(size=(4, 6))
 CASES = {
+    "self_similarity_loss": (
+        losses.self_similarity_loss,
+        (ROWS, STYLE_ROWS[:9]),
+        reference.self_similarity(ROWS, STYLE_ROWS[:9]),
+    ),
+    "relaxed_emd": (
+        losses.relaxed_emd,
+        (ROWS, STYLE_ROWS),
+        reference.relaxed_emd(reference.cosine_distances(ROWS, STYLE_ROWS)),
+    ),
+    "relaxed_emd_from_the_style": (
+        losses.relaxed_emd,
+        (ROWS[:2], STYLE_ROWS),
+        reference.relaxed_emd(reference.cosine_distances(ROWS[:2], STYLE_ROWS)),
+    ),
+    "palette_emd": (
+        losses.palette_emd,
+        (COLORS, STYLE_COLORS),
+        reference.relaxed_emd(reference.palette_distances(COLORS, STYLE_COLORS)),
+    ),
+    "moment_loss": (
+        lambda x, y: losses.moment_loss(x, *losses.row_moments(y)),
+        (ROWS, STYLE_ROWS),
+        reference.moments_of_rows(ROWS, STYLE_ROWS),
+    ),
+    "sliced_wasserstein": (
+        lambda x, y, v: losses.sliced_wasserstein(x, y, directions=v),
+        (ROWS, STYLE_ROWS, DIRECTIONS),
+        reference.sliced_wasserstein(ROWS, STYLE_ROWS, DIRECTIONS),
+    ),
+    "sliced_wasserstein_of_axes": (
+        losses.sliced_wasserstein,
+        (STYLE_ROWS, ROWS),
+        reference.sliced_wasserstein(STYLE_ROWS, ROWS, np.eye(4)),
+    ),
     "gram_matrix": (jaxstyle.gram_matrix, (F,), GRAM),
     "gram_sum": (
         lambda f, w: losses.gram_sum(f, weight=w),
@@ -161,6 +206,12 @@ CASES = {
         losses.patches,
         (F,),
         np.stack([[F[i : i + 3, j : j + 3].ravel() for j in range(5)] for i in range(3)]),
+    ),
+    "nearest_loss": (losses.nearest_loss, (F[0], P[1]), numpy_nearest_loss(F[0], P[1])),
+    "cosine_distances": (
+        losses.cosine_distances,
+        (F[0], P[0]),
+        np.array([numpy_nearest_loss(F[0, i : i + 1], P[0, i : i + 1]) for i in range(7)]),
     ),
     "median_filter": (
         lambda x: jaxstyle.median_filter(x, size=3),
@@ -281,6 +332,57 @@ def test_affine_functions_of_the_content_cost_only_epsilon():
     with jax.enable_x64(True):
         value = float(losses.local_affine_sum(content @ mixing + 0.1, content))
     assert 0 <= value <= 10 * 12 * 1e-7 * np.sum(mixing**2)  # 10 x 12 windows
+
+
+def test_the_relaxed_earth_mover_follows_the_larger_mean_only():
+    """Its derivative is that of all distances, through the nearest pairs of this mean."""
+
+    def means(x, y):
+        x, y = (each / jnp.linalg.norm(each, axis=1, keepdims=True) for each in (x, y))
+        distances = 1 - jnp.matmul(x, y.T, precision="highest")
+        return jnp.stack([jnp.mean(jnp.min(distances, axis)) for axis in (1, 0)])
+
+    with jax.enable_x64(True):
+        x, y = jnp.asarray(ROWS), jnp.asarray(STYLE_ROWS)
+        for own, other, larger in ((x, y[:2], 0), (x[:2], y, 1)):
+            both, of_both = jax.jit(lambda x, y: (means(x, y), jax.jacobian(means)(x, y)))(
+                own, other
+            )
+            assert both[larger] > both[1 - larger]
+            found = jax.jit(jax.grad(losses.relaxed_emd))(own, other)
+            np.testing.assert_allclose(found, of_both[larger], rtol=1e-12, atol=1e-12)
+
+
+def test_nothing_of_all_pairs_is_kept_for_the_derivative():
+    x, y = jax.ShapeDtypeStruct((67, 3), "float32"), jax.ShapeDtypeStruct((83, 3), "float32")
+    for loss in (losses.relaxed_emd, losses.palette_emd):
+        kept = jax.eval_shape(lambda x, y, loss=loss: jax.vjp(loss, x, y)[1], x, y)
+        shapes = {leaf.shape for leaf in jax.tree.leaves(kept)}
+        assert (67, 3) in shapes
+        assert max(map(np.prod, shapes)) < 67 * 83
+
+
+def test_rows_without_a_direction_have_finite_losses():
+    """Rows that are all alike, whose self-similarity is nothing but rounding, and rows of zeros."""
+    plain, alike, black = jnp.asarray(ROWS, jnp.float32), jnp.full((9, 4), 0.3), jnp.zeros((9, 4))
+    pairs = ((plain, alike), (alike, plain), (alike, alike))
+    pairs += ((plain, black), (black, plain), (black, black))
+
+    def both_of_all(x, y):
+        return [
+            jax.value_and_grad(loss)(x, y)
+            for loss in (
+                losses.self_similarity_loss,
+                losses.relaxed_emd,
+                losses.palette_emd,
+                losses.sliced_wasserstein,
+                lambda x, y: losses.moment_loss(x, *losses.row_moments(y)),
+            )
+        ]
+
+    for value, grad in jax.jit(jax.vmap(both_of_all))(*map(jnp.stack, zip(*pairs, strict=True))):
+        assert np.isfinite(value).all()
+        assert np.abs(grad).max() < 100
 
 
 def test_bfloat16_features_are_summed_in_float32():
@@ -422,6 +524,12 @@ MATRIX_PRODUCTS = {
     "moment_sums": (lambda f: losses.moment_sums(f)[1], (F,)),
     "square_root": (losses.square_root, COVARIANCES[:1]),
     "covariance_distance": (losses.covariance_distance, (*COVARIANCES, ROOTS[1])),
+    "row_moments": (lambda x: losses.row_moments(x)[1], (ROWS,)),
+    "self_similarity_loss": (losses.self_similarity_loss, (ROWS, ROWS[::-1])),
+    "sliced_wasserstein": (
+        lambda x, y, v: losses.sliced_wasserstein(x, y, directions=v),
+        (ROWS, STYLE_ROWS, DIRECTIONS),
+    ),
 }
 
 
@@ -492,6 +600,31 @@ WRONG = {
         lambda: losses.nearest_patches(MAPS, jnp.ones((3, 36)), jnp.ones(4, bool)),
         "allowed",
     ),
+    "style rows of another width": (
+        lambda: losses.nearest_loss(SQUARE, MAPS[0, :, :3]),
+        r"\(M, 4\)",
+    ),
+    "maps for own rows": (lambda: losses.nearest_rows(MAPS, SQUARE), r"\(N, c\)"),
+    "rows to choose from": (
+        lambda: losses.nearest_rows(SQUARE, SQUARE, allowed=jnp.ones(3, bool)),
+        "allowed",
+    ),
+    "unequal rows": (lambda: losses.cosine_distances(MAPS[0], SQUARE), "7 rows, but 4"),
+    "rows of another width": (lambda: losses.relaxed_emd(SQUARE, SQUARE[:, :3]), r"\(M, 4\)"),
+    "maps for rows": (lambda: losses.palette_emd(MAPS, MAPS), r"\(N, c\)"),
+    "rows of other positions": (
+        lambda: losses.self_similarity_loss(SQUARE, SQUARE[:3]),
+        r"\(4, k\)",
+    ),
+    "directions": (
+        lambda: losses.sliced_wasserstein(SQUARE, SQUARE, directions=SQUARE[:3]),
+        r"\(4, K\)",
+    ),
+    "moments of another width": (
+        lambda: losses.moment_loss(SQUARE, jnp.ones(3), SQUARE),
+        "shape",
+    ),
+    "integer rows": (lambda: losses.row_moments(jnp.ones((3, 2), int)), "floating point"),
     "integer features": (lambda: losses.normalize_gradient(jnp.arange(3), 1.0), "floating point"),
     "strength": (lambda: losses.normalize_gradient(MAPS, jnp.ones(2)), "strength"),
 }

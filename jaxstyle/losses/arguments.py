@@ -11,6 +11,7 @@ from jaxstyle.checks import Shape, as_array, as_factor, sum_dtype
 MAPS = ("h", "w", "c")
 IMAGE = ("H", "W", "c")
 MATRIX = ("c", "c")
+ROWS = ("N", "c")
 # Products of full precision whatever `jax.default_matmul_precision` says; see jaxstyle.losses.
 matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -22,6 +23,20 @@ def difference_of(x: Any, target: Any, what: str, shape: Shape | None) -> jax.Ar
         raise ValueError(f"{what} of shape {x.shape}, but the target has shape {target.shape}")
     dtype = sum_dtype(x, target)
     return x.astype(dtype) - target.astype(dtype)
+
+
+def both_rows(rows: Any, style_rows: Any) -> tuple[jax.Array, jax.Array]:
+    """Returns `(N, c)` and `(M, c)` in the dtype of sums."""
+    rows = as_array(rows, "rows", ROWS)
+    style_rows = as_array(style_rows, "style_rows", ("M", rows.shape[1]))
+    dtype = sum_dtype(rows, style_rows)
+    return rows.astype(dtype), style_rows.astype(dtype)
+
+
+def unit(rows: jax.Array) -> jax.Array:
+    """Rows `(.., c)` over their lengths. A row of zeros stays, and has no derivative."""
+    square = jnp.sum(jnp.square(rows), -1, keepdims=True)
+    return rows * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def weighted(maps: jax.Array, weight: Any) -> jax.Array:

@@ -41,7 +41,7 @@ def gram_sum(features: jax.Array, *, weight: jax.Array | None = None) -> jax.Arr
     """
     features = as_array(features, "features", MAPS)
     if weight is None:
-        return _self_product(_flatten(features))
+        return self_product(_flatten(features))
     features = features.astype(sum_dtype(features))
     return _product(_flatten(weighted(features, weight)), _flatten(features))
 
@@ -55,18 +55,18 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def _self_product(flat: jax.Array) -> jax.Array:
+def self_product(flat: jax.Array) -> jax.Array:
     """`F^T F`. Its tangent is `T + T^T` with `T = F^T dF`: one product, also in reverse mode."""
     return _product(flat, flat)
 
 
-@_self_product.defjvp
+@self_product.defjvp
 def _self_product_jvp(
     primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (flat,), (flat_dot,) = primals, tangents
     half = _product(flat, flat_dot)
-    return _self_product(flat), half + half.T
+    return self_product(flat), half + half.T
 
 
 def style_loss(gram: jax.Array, target: jax.Array) -> jax.Array:

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle.checks import as_array, as_integer, sum_dtype
-from jaxstyle.losses.arguments import MAPS, as_matrix, matmul, weighted
-from jaxstyle.losses.gram import gram_sum
+from jaxstyle.losses.arguments import MAPS, MATRIX, ROWS, as_matrix, difference_of, matmul, weighted
+from jaxstyle.losses.gram import gram_sum, self_product
 
 
 def moment_sums(
@@ -28,6 +28,47 @@ def moment_sums(
     features = as_array(features, "features", MAPS)
     wide = features.astype(sum_dtype(features))
     return jnp.sum(weighted(wide, weight), (0, 1)), gram_sum(features, weight=weight)
+
+
+def row_moments(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean and the covariance of rows: features at drawn positions.
+
+    Args:
+        rows: `(N, c)`.
+
+    Returns:
+        `(c,)` and `(c, c)`, the covariance over N.
+
+    Raises:
+        ValueError: for a wrong shape or dtype.
+    """
+    rows = as_array(rows, "rows", ROWS)
+    rows = rows.astype(sum_dtype(rows))
+    mean = jnp.mean(rows, 0)
+    return mean, self_product(rows - mean) / len(rows)
+
+
+def moment_loss(rows: jax.Array, mean: jax.Array, covariance: jax.Array) -> jax.Array:
+    """Mean absolute differences of the mean and of the covariance of rows.
+
+    Kolkin, Salavon & Shakhnarovich, "Style Transfer by Relaxed Optimal Transport and
+    Self-Similarity", CVPR 2019, eq. 7; with means over the elements, as in the authors' program.
+
+    Args:
+        rows: `(N, c)` of the image.
+        mean: `(c,)` of the style, from `row_moments`.
+        covariance: `(c, c)` of the style.
+
+    Returns:
+        `()`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype.
+    """
+    own_mean, own_covariance = row_moments(rows)
+    of_mean = difference_of(own_mean, mean, "the mean of rows", ("c",))
+    of_covariance = difference_of(own_covariance, covariance, "the covariance of rows", MATRIX)
+    return jnp.mean(jnp.abs(of_mean)) + jnp.mean(jnp.abs(of_covariance))
 
 
 def square_root(matrix: jax.Array, *, iterations: int = 12) -> jax.Array:

@@ -1,7 +1,8 @@
 """Adam with its settings as traced numbers, and moments that last through a pyramid."""
 
 import dataclasses
-from typing import Any, ClassVar
+import math
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,12 @@ class Adam(Descent):
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
+        coordinates: what moments are kept of, and steps are taken in: `pixels`, the elements of
+            `x`; or `laplacian`, the levels of its Laplacian pyramid (only for `x` of shape
+            `(H, W, c)`). A pixel then moves by the sum of its levels' steps, and large areas move
+            together, as in STROTSS and NNST.
+        levels: how often a Laplacian pyramid is halved, at most: its smallest level has a long edge
+            of at least 2 pixels.
         clip: whether `x` is kept in [0, 1] after each step.
         average: decay of the bias-corrected mean of the iterates, below 1; 0 is none.
         keep_moments: whether each size of a pyramid starts with the moments of the size before,
@@ -54,14 +61,16 @@ class Adam(Descent):
     keep_moments: bool = False
     tolerance: float = 0.0
     patience: int = 20
+    coordinates: Literal["pixels", "laplacian"] = "pixels"
+    levels: int = 8
 
     traced: ClassVar = ("learning_rate", "b1", "b2", "eps", "tolerance")
     has_schedule: ClassVar = False
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        check_settings(self, whole=("num_steps", "patience"), positive=("learning_rate", "eps"))
-        check_fraction("average", self.average)
+        self._check()
+        check_settings(self, positive=("learning_rate", "eps"))
         for name in ("b1", "b2"):
             if not isinstance(value := getattr(self, name), jax.Array):
                 check_fraction(name, value)
@@ -79,13 +88,21 @@ class Adam(Descent):
     def warm_start(self, state: State, carried: DescentState) -> State:
         """Gives a `start` at a larger size the moments that a smaller one ended with."""
 
-        def resized(moment: jax.Array, method: str) -> jax.Array:
-            return jax.image.resize(moment, state.x.shape, method)
+        def resized(moments: Any, like: Any, method: str) -> Any:
+            found = jax.tree.leaves(moments)
+
+            def of_level(level: jax.Array) -> jax.Array:
+                # Of a Laplacian pyramid, which may have fewer levels, the one of the nearest size.
+                ratio = lambda each: abs(math.log(each.size / level.size))  # noqa: E731
+                return jax.image.resize(min(found, key=ratio), level.shape, method)
+
+            return jax.tree.map(of_level, like)
 
         adam, *others = carried.transformation
+        new = state.inner.transformation[0]
         moments = adam._replace(
-            mu=resized(adam.mu, "cubic"),
-            nu=jnp.maximum(resized(adam.nu, "linear"), 0),
+            mu=resized(adam.mu, new.mu, "cubic"),
+            nu=jax.tree.map(lambda nu: jnp.maximum(nu, 0), resized(adam.nu, new.nu, "linear")),
         )
         inner = state.inner._replace(transformation=(moments, *others))
         return state._replace(inner=inner)

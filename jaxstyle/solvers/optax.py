@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
+from jaxstyle.solvers.laplacian import fold, unfold
 from jaxstyle.solvers.protocol import Solver, check_settings
 from jaxstyle.solvers.state import (
     Objective,
@@ -29,7 +30,7 @@ class DescentState(NamedTuple):
 
     rate: jax.Array  # () the factor of the updates
     grad: jax.Array
-    transformation: Any  # optax's state
+    transformation: Any  # optax's state, of the variables
     mean: jax.Array | None  # of the iterates, not yet corrected for its bias
 
 
@@ -38,8 +39,13 @@ class Descent(Solver):
 
     A step to a non-finite value is undone, and all further updates of that problem are divided by
     ten.
+
+    The transformation works on the variables, which are `x` or its Laplacian pyramid. All else is
+    about `x`: a pyramid is linear in it, so that a change of the variables is a change of `x`.
     """
 
+    coordinates: Literal["pixels", "laplacian"]
+    levels: int
     clip: bool
     average: float
     tolerance: float
@@ -63,8 +69,28 @@ class Descent(Solver):
     def _rate(self) -> Any:
         return 1
 
+    def _check(self) -> None:
+        """Checks the settings that all have."""
+        check_settings(self, whole=("num_steps", "patience", "levels"))
+        check_fraction("average", self.average)
+        if self.coordinates not in ("pixels", "laplacian"):
+            raise ValueError(f"coordinates {self.coordinates!r} is not one of pixels, laplacian")
+
+    def _variables(self, x: jax.Array) -> Any:
+        """Returns what the transformation works on."""
+        if self.coordinates == "pixels":
+            return x
+        if x.ndim != 3:
+            raise ValueError(f"a Laplacian pyramid is of (H, W, c), not of shape {x.shape}")
+        return unfold(x, self.levels)
+
+    def _image(self, variables: Any) -> jax.Array:
+        """Returns the `x` of variables; linear."""
+        image: jax.Array = variables if self.coordinates == "pixels" else fold(variables)
+        return image
+
     def _initial(self, x: jax.Array) -> Any:
-        return jax.tree.map(jnp.asarray, self._transformation().init(x))
+        return jax.tree.map(jnp.asarray, self._transformation().init(self._variables(x)))
 
     def start(self, fun: Objective, x: jax.Array, *args: Any) -> State:
         """Returns the state before the first evaluation, which the first `step` makes."""
@@ -111,22 +137,24 @@ class Descent(Solver):
         return recorded._replace(inner=select(new.finite, moved, undone))
 
     def _update(self, fun: Objective, state: State, *args: Any) -> tuple[jax.Array, Any]:
-        """The transformation's update, and its state after it."""
-        grad, before = state.inner.grad, state.inner.transformation
+        """The change of `x` by the transformation, and the transformation's state after it."""
+        before, variables = state.inner.transformation, self._variables(state.x)
+        (grad,) = jax.vjp(self._image, variables)[1](state.inner.grad)
         # Transformations with a line search, or that look at the loss, find here what they need.
         update = optax.with_extra_args_support(self._transformation()).update
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             update, after = update(
                 grad,
                 before,
-                state.x,
+                variables,
                 value=state.value,
                 grad=grad,
-                value_fn=lambda x: fun(x, *args)[0],
+                value_fn=lambda variables: fun(self._image(variables), *args)[0],
             )
         # A loop needs the dtypes that it began with.
         after = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, before)
-        return update.astype(grad.dtype), after
+        update = jax.tree.map(lambda each: each.astype(state.x.dtype), update)
+        return self._image(update), after
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +185,8 @@ class Optax(Descent):
         num_steps: steps, each one evaluation (one more is made at the start).
         hyperparams: name -> number, which overrides what `optax.inject_hyperparams` was given; the
             numbers may be traced arrays `()`.
+        coordinates: see `Adam`.
+        levels: see `Adam`.
         clip: see `Adam`.
         average: see `Adam`.
         tolerance: see `Adam`; may be a traced array `()`.
@@ -169,6 +199,8 @@ class Optax(Descent):
     transformation: optax.GradientTransformation = dataclasses.field(kw_only=False)
     num_steps: int = 1000
     hyperparams: Mapping[str, Any] = FrozenDict()
+    coordinates: Literal["pixels", "laplacian"] = "pixels"
+    levels: int = 8
     clip: bool = False
     average: float = 0.0
     tolerance: float = 0.0
@@ -184,8 +216,7 @@ class Optax(Descent):
                 f"transformation must be from optax, such as optax.adam(1e-2), not "
                 f"{self.transformation!r}"
             )
-        check_settings(self, whole=("num_steps", "patience"))
-        check_fraction("average", self.average)
+        self._check()
         if not isinstance(self.hyperparams, Mapping):
             raise ValueError(f"hyperparams must be a dict of numbers, not {self.hyperparams!r}")
         object.__setattr__(self, "hyperparams", FrozenDict(self.hyperparams))
