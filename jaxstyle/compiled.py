@@ -18,12 +18,14 @@ from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
 from jaxstyle.recipe import Recipe
+from jaxstyle.sampling import fold_in, redraw_targets
 from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import state as solver_state
 from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
 from jaxstyle.terms.protocol import fill_arrays
+from jaxstyle.terms.sampled import redraws
 
 
 class StyleResult(NamedTuple):
@@ -67,18 +69,24 @@ def compute_targets(
     style_weights: Any,
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
+    keys: jax.Array | None = None,
+    stage: jax.Array | int = 0,
     arrays: Sequence[Any] = (),
 ) -> Targets:
-    """Computes what the terms compare with; `arrays` are those of the terms."""
+    """Computes what the terms compare with.
+
+    `keys` are those of the terms that draw positions, `stage` is the index of this size, and
+    `arrays` are those of the terms.
+    """
     # Targets are computed once: Winograd's convolutions would take longer to compile than they
     # save. With windows, the same few kernels are run many times, which pays.
     if problem.tile is None:
         params = problem.network.prepare(params, winograd=False)
 
     def compute(
-        params: Any, arrays: Any, content: Any, styles: Any, shares: Any, *guides: Any
+        params: Any, arrays: Any, stage: Any, content: Any, styles: Any, shares: Any, *guides: Any
     ) -> Targets:
-        masks, style_masks = guides
+        masks, style_masks, key = guides
         return prepare_targets(
             problem.network,
             params,
@@ -89,12 +97,13 @@ def compute_targets(
             masks=masks,
             style_masks=style_masks,
             tile=problem.tile,
+            key=None if key is None else fold_in(key, stage),
         )
 
     if batched:
-        compute = jax.vmap(compute, (None, None, 0, 0, 0, 0, 0))
-    compute = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))
-    return compute(params, arrays, content, styles, style_weights, masks, style_masks)
+        compute = jax.vmap(compute, (None, None, None, 0, 0, 0, 0, 0, 0))
+    compute = run_on_mesh(problem.mesh, compute, (False, False, False, *[batched] * 6))
+    return compute(params, arrays, stage, content, styles, style_weights, masks, style_masks, keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -154,7 +163,16 @@ def _advance(
         settings: Any,
     ) -> State:
         params = problem.network.prepare(params)
-        step = functools.partial(with_settings(solver, settings).step, problem)
+
+        def step(state: State, params: Any, targets: Any, *others: Any) -> State:
+            if redraws(problem.terms):
+                # The loss of another draw says nothing about this one: the last picture counts.
+                largest = jnp.finfo(state.best_value.dtype).max
+                state = state._replace(best_value=jnp.full_like(state.best_value, largest))
+                targets = redraw_targets(problem.terms, targets, state.step)
+            solver_here = with_settings(solver, settings)
+            return solver_here.step(problem, state, params, targets, *others)
+
         if batched:
             step = jax.vmap(step, (0, None, 0, 0, None))
         arguments = params, targets, weights, arrays

@@ -132,6 +132,7 @@ def calls(size: int) -> dict:
         "prepare_targets": lambda: jaxstyle.prepare_targets(
             network, params, recipe.terms, content, (style, content), masks=jnp.stack([weight] * 2)
         ),
+        "redraw_targets": lambda: jaxstyle.redraw_targets(recipe.terms, targets, 1),
         "objective": lambda: jaxstyle.objective(recipe, params, targets)(content),
         "minimize": minimize,
         "make_mesh": jaxstyle.make_mesh,

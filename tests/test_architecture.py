@@ -39,6 +39,7 @@ FLOORS = [
     },
     {"jaxstyle.losses"},
     {"jaxstyle.terms.protocol"},
+    {"jaxstyle.terms.sampled"},
     {
         "jaxstyle.terms.content",
         "jaxstyle.terms.gram",
@@ -49,7 +50,7 @@ FLOORS = [
     },
     {"jaxstyle.terms", "jaxstyle.tiling"},
     {"jaxstyle.regions", "jaxstyle.pictures"},
-    {"jaxstyle.guidance"},
+    {"jaxstyle.guidance", "jaxstyle.sampling"},
     {"jaxstyle.targets"},
     {"jaxstyle.evaluation"},
     {
