@@ -94,6 +94,7 @@ def calls(size: int) -> dict:
         pyramid=jaxstyle.Pyramid(coarsest=size // 2, steps=(2,)),
         median_filter=3,
         color="luminance",
+        strength=0.5,
     )
     targets = jaxstyle.prepare_targets(network, params, recipe.terms, content, style)
     features, target = both
