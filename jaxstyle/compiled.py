@@ -32,7 +32,7 @@ class StyleResult(NamedTuple):
     """The result of a run; in a batch every field has a leading dimension."""
 
     image: jax.Array
-    """`(H, W, 3)` sRGB, clipped to [0, 1], after the recipe's median filter, if it has one."""
+    """`(H, W, 3)` sRGB, clipped to [0, 1], after the recipe's median filter and strength."""
     loss: jax.Array
     """`()` the loss of `image`. At the smaller sizes of a pyramid, `solver_loss`."""
     term_losses: dict[str, jax.Array]
@@ -48,10 +48,10 @@ class StyleResult(NamedTuple):
     term_traces: dict[str, jax.Array]
     """Term name -> `(num_steps,)` its part of `trace`, before it is multiplied by its weight."""
     solver_loss: jax.Array
-    """`()` the lowest loss of the run, before clipping, median filter and `color`. It is never
-    above that of the start at the full size. A solver without bounds reaches part of it by pixels
-    outside of [0, 1], which no picture can have. With `Adam(average=...)`, which returns a mean of
-    iterates, it is the last iterate's loss."""
+    """`()` the lowest loss of the run, before clipping, and before the recipe's `color`, median
+    filter and strength. It is never above that of the start at the full size. A solver without
+    bounds reaches part of it by pixels outside of [0, 1], which no picture can have. With
+    `Adam(average=...)`, which returns a mean of iterates, it is the last iterate's loss."""
 
 
 def call_jitted(function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
@@ -220,13 +220,15 @@ def make_result(
     earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
     chroma: jax.Array | None,
+    blend: tuple[jax.Array, jax.Array] | None,
 ) -> StyleResult:
     """Makes a result of a solver's state.
 
     `lengths` are the numbers of steps at each size of the pyramid, and `stage` is the index of
     this one. `earlier` has the traces, with the status, of the smaller sizes and the sum of their
     evaluations. `starts`, at a smaller size, are the start at that size and at the full size.
-    `chroma` is the content, if the result keeps its chroma.
+    `chroma` is the content, if the result keeps its chroma. `blend` are the content and the
+    strength of the result, if it is not 1.
     """
     image = problem.turn(state.best_x)
     if starts is not None:
@@ -237,10 +239,14 @@ def make_result(
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)
 
+    image = (jax.vmap(finish) if batched else finish)(image)
+    if blend is not None:
+        content, strength = blend
+        image = jnp.clip(content + strength * (image - content), 0, 1)
     traces, num_evaluations = earlier
     trace, term_traces = _join_traces([*(each[:2] for each in traces), state.trace], lengths)
     result = StyleResult(
-        image=(jax.vmap(finish) if batched else finish)(image),
+        image=image,
         loss=state.best_value,
         term_losses=state.best_aux,
         trace=trace,
@@ -259,9 +265,17 @@ def _readable(problem: Problem, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, NamedSharding(problem.mesh, PartitionSpec()))
 
 
-def is_as_solved(recipe: Recipe, solver: Solver) -> bool:
-    """Returns whether the picture of a run is, unchanged, the one whose loss the solver knows."""
-    return solver.knows_pixels and recipe.median_filter == 1 and recipe.color != "luminance"
+def changes_after(recipe: Recipe, solver: Solver) -> list[str]:
+    """Returns what changes the picture of a run after the solver, which does not know its loss."""
+    averages = not solver.knows_pixels and getattr(solver, "average", 0) > 0
+    changes = {
+        "averaging": averages,
+        "clipping": not solver.knows_pixels and not (averages and getattr(solver, "clip", False)),
+        "color luminance": recipe.color == "luminance",
+        "the median filter": recipe.median_filter > 1,
+        f"strength {recipe.strength:g}": recipe.strength != 1,
+    }
+    return [name for name, happens in changes.items() if happens]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -198,9 +198,10 @@ def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
 def _check_without_content(recipe: Recipe, init: Any) -> None:
     if needing := [term.name for term in recipe.terms if term.target_image == "content"]:
         raise ValueError(f"{needing[0]} needs a content image, but there is none")
-    if isinstance(init, str) or recipe.color != "style":
+    if isinstance(init, str) or recipe.color != "style" or recipe.strength != 1:
         raise ValueError(
-            "without a content image, init must be an image, and the recipe's color `style`"
+            "without a content image, init must be an image, the recipe's color `style` and its "
+            "strength 1"
         )
 
 

@@ -396,6 +396,7 @@ CHANGES = {
         "pyramid": jaxstyle.Pyramid(),
         "size": 7,
         "median_filter": 7,
+        "strength": 0.5,
         "color": "match",
     },
 }

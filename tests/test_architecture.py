@@ -19,7 +19,7 @@ FLOORS = [
     {"jaxstyle.network.xla", "jaxstyle.network.winograd"},
     {"jaxstyle.network.split"},
     {"jaxstyle.network.convolution"},
-    {"jaxstyle.network.protocol"},
+    {"jaxstyle.network.protocol", "jaxstyle.network.vgg_layers"},
     {"jaxstyle.network.vgg"},
     {"jaxstyle.network", "jaxstyle.color", "jaxstyle.image"},
     {"jaxstyle.losses.arguments"},
