@@ -94,6 +94,7 @@ def calls(size: int) -> dict:
         pyramid=jaxstyle.Pyramid(coarsest=size // 2, steps=(2,)),
         median_filter=3,
         color="luminance",
+        strength=0.5,
     )
     targets = jaxstyle.prepare_targets(network, params, recipe.terms, content, style)
     features, target = both
@@ -132,11 +133,13 @@ def calls(size: int) -> dict:
         "prepare_targets": lambda: jaxstyle.prepare_targets(
             network, params, recipe.terms, content, (style, content), masks=jnp.stack([weight] * 2)
         ),
+        "redraw_targets": lambda: jaxstyle.redraw_targets(recipe.terms, targets, 1),
         "objective": lambda: jaxstyle.objective(recipe, params, targets)(content),
         "minimize": minimize,
         "make_mesh": jaxstyle.make_mesh,
         "median_filter": lambda: jaxstyle.median_filter(content),
         "VGG.__call__": lambda: network.apply(params, content, ("relu1_1",)),
+        "VGG.apply": lambda: network.apply(params, content),
         "VGG.check_params": lambda: network.check_params(params, ("relu1_1",)),
         "VGG.mean_color": network.mean_color,
         "VGG.minimum_size": lambda: network.minimum_size(("relu1_1",)),
