@@ -23,7 +23,6 @@ from jaxstyle.solvers import state as solver_state
 from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
-from jaxstyle.terms.protocol import fill_arrays
 
 
 class StyleResult(NamedTuple):
@@ -82,7 +81,7 @@ def compute_targets(
         return prepare_targets(
             problem.network,
             params,
-            fill_arrays(problem.terms, arrays),
+            problem.active_terms(arrays),
             content,
             styles,
             style_weights=shares,
