@@ -12,6 +12,7 @@ from jaxstyle.options import StylizeOptions
 from jaxstyle.problem import objective
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipe import Recipe
+from jaxstyle.sampling import redraw_targets
 from jaxstyle.sharding import make_mesh
 from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.targets import prepare_targets
@@ -51,6 +52,7 @@ __all__ = [
     "objective",
     "prepare_targets",
     "recipes",
+    "redraw_targets",
     "style_loss",
     "stylize",
     "stylize_batch",

@@ -18,18 +18,20 @@ from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
 from jaxstyle.recipe import Recipe
+from jaxstyle.sampling import fold_in, redraw_targets
 from jaxstyle.sharding import run_on_mesh, split_state
 from jaxstyle.solvers import state as solver_state
 from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
+from jaxstyle.terms.sampled import redraws
 
 
 class StyleResult(NamedTuple):
     """The result of a run; in a batch every field has a leading dimension."""
 
     image: jax.Array
-    """`(H, W, 3)` sRGB, clipped to [0, 1], after the recipe's median filter, if it has one."""
+    """`(H, W, 3)` sRGB, clipped to [0, 1], after the recipe's median filter and strength."""
     loss: jax.Array
     """`()` the loss of `image`. At the smaller sizes of a pyramid, `solver_loss`."""
     term_losses: dict[str, jax.Array]
@@ -45,10 +47,10 @@ class StyleResult(NamedTuple):
     term_traces: dict[str, jax.Array]
     """Term name -> `(num_steps,)` its part of `trace`, before it is multiplied by its weight."""
     solver_loss: jax.Array
-    """`()` the lowest loss of the run, before clipping, median filter and `color`. It is never
-    above that of the start at the full size. A solver without bounds reaches part of it by pixels
-    outside of [0, 1], which no picture can have. With `Adam(average=...)`, which returns a mean of
-    iterates, it is the last iterate's loss."""
+    """`()` the lowest loss of the run, before clipping, and before the recipe's `color`, median
+    filter and strength. It is never above that of the start at the full size. A solver without
+    bounds reaches part of it by pixels outside of [0, 1], which no picture can have. With
+    `Adam(average=...)`, which returns a mean of iterates, it is the last iterate's loss."""
 
 
 def call_jitted(function: Callable[..., Any], static: tuple[Any, ...], *arrays: Any) -> Any:
@@ -66,34 +68,41 @@ def compute_targets(
     style_weights: Any,
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
+    keys: jax.Array | None = None,
+    stage: jax.Array | int = 0,
     arrays: Sequence[Any] = (),
 ) -> Targets:
-    """Computes what the terms compare with; `arrays` are those of the terms."""
+    """Computes what the terms compare with.
+
+    `keys` are those of the terms that draw positions, `stage` is the index of this size, and
+    `arrays` are those of the terms.
+    """
     # Targets are computed once: Winograd's convolutions would take longer to compile than they
     # save. With windows, the same few kernels are run many times, which pays.
     if problem.tile is None:
         params = problem.network.prepare(params, winograd=False)
 
     def compute(
-        params: Any, arrays: Any, content: Any, styles: Any, shares: Any, *guides: Any
+        params: Any, arrays: Any, stage: Any, content: Any, styles: Any, shares: Any, *guides: Any
     ) -> Targets:
-        masks, style_masks = guides
+        masks, style_masks, key = guides
         return prepare_targets(
             problem.network,
             params,
-            problem.active_terms(arrays),
+            problem.active(arrays),
             content,
             styles,
             style_weights=shares,
             masks=masks,
             style_masks=style_masks,
             tile=problem.tile,
+            key=None if key is None else fold_in(key, stage),
         )
 
     if batched:
-        compute = jax.vmap(compute, (None, None, 0, 0, 0, 0, 0))
-    compute = run_on_mesh(problem.mesh, compute, (False, False, *[batched] * 5))
-    return compute(params, arrays, content, styles, style_weights, masks, style_masks)
+        compute = jax.vmap(compute, (None, None, None, 0, 0, 0, 0, 0, 0))
+    compute = run_on_mesh(problem.mesh, compute, (False, False, False, *[batched] * 6))
+    return compute(params, arrays, stage, content, styles, style_weights, masks, style_masks, keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -153,7 +162,16 @@ def _advance(
         settings: Any,
     ) -> State:
         params = problem.network.prepare(params)
-        step = functools.partial(with_settings(solver, settings).step, problem)
+
+        def step(state: State, params: Any, targets: Any, *others: Any) -> State:
+            if redraws(problem.active()):
+                # The loss of another draw says nothing about this one: the last picture counts.
+                largest = jnp.finfo(state.best_value.dtype).max
+                state = state._replace(best_value=jnp.full_like(state.best_value, largest))
+                targets = redraw_targets(problem.active(), targets, state.step)
+            solver_here = with_settings(solver, settings)
+            return solver_here.step(problem, state, params, targets, *others)
+
         if batched:
             step = jax.vmap(step, (0, None, 0, 0, None))
         arguments = params, targets, weights, arrays
@@ -201,13 +219,15 @@ def make_result(
     earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
     chroma: jax.Array | None,
+    blend: tuple[jax.Array, jax.Array] | None,
 ) -> StyleResult:
     """Makes a result of a solver's state.
 
     `lengths` are the numbers of steps at each size of the pyramid, and `stage` is the index of
     this one. `earlier` has the traces, with the status, of the smaller sizes and the sum of their
     evaluations. `starts`, at a smaller size, are the start at that size and at the full size.
-    `chroma` is the content, if the result keeps its chroma.
+    `chroma` is the content, if the result keeps its chroma. `blend` are the content and the
+    strength of the result, if it is not 1.
     """
     image = problem.turn(state.best_x)
     if starts is not None:
@@ -218,10 +238,14 @@ def make_result(
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)
 
+    image = (jax.vmap(finish) if batched else finish)(image)
+    if blend is not None:
+        content, strength = blend
+        image = jnp.clip(content + strength * (image - content), 0, 1)
     traces, num_evaluations = earlier
     trace, term_traces = _join_traces([*(each[:2] for each in traces), state.trace], lengths)
     result = StyleResult(
-        image=(jax.vmap(finish) if batched else finish)(image),
+        image=image,
         loss=state.best_value,
         term_losses=state.best_aux,
         trace=trace,
@@ -240,9 +264,17 @@ def _readable(problem: Problem, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, NamedSharding(problem.mesh, PartitionSpec()))
 
 
-def is_as_solved(recipe: Recipe, solver: Solver) -> bool:
-    """Returns whether the picture of a run is, unchanged, the one whose loss the solver knows."""
-    return solver.knows_pixels and recipe.median_filter == 1 and recipe.color != "luminance"
+def changes_after(recipe: Recipe, solver: Solver) -> list[str]:
+    """Returns what changes the picture of a run after the solver, which does not know its loss."""
+    averages = not solver.knows_pixels and getattr(solver, "average", 0) > 0
+    changes = {
+        "averaging": averages,
+        "clipping": not solver.knows_pixels and not (averages and getattr(solver, "clip", False)),
+        "color luminance": recipe.color == "luminance",
+        "the median filter": recipe.median_filter > 1,
+        f"strength {recipe.strength:g}": recipe.strength != 1,
+    }
+    return [name for name, happens in changes.items() if happens]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,11 @@ from jaxstyle.losses import normalize_gradient
 from jaxstyle.network.protocol import Network, Params, check_network
 from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
+from jaxstyle.sampling import Drawn, draw_positions, rows_at
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
+from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
     Planes,
     smaller_tile,
@@ -71,6 +73,10 @@ def evaluate(
         for term in terms
     }
     planes = _planes(network, terms, image)
+    # What is drawn is drawn of the whole image.
+    targets = {
+        term.name: _draw(term, targets[term.name], image, planes.get(term.name)) for term in terms
+    }
     tile = smaller_tile(tile, image)
     if tile is not None:
         sums = _sums_of_windows(network, params, terms, targets, image, planes, tile)
@@ -79,11 +85,11 @@ def evaluate(
         own = {name: fit(each, features) for name, each in planes.items()}
         sums = {
             term.name: _statistics(
+                network,
                 term,
                 _with_normalized_gradients(term, features, factors[term.name]),
                 targets[term.name],
                 own.get(term.name),
-                wraps=network.wraps,
             )
             for term in terms
         }
@@ -149,20 +155,26 @@ def _sums_of_windows(
                 layer: jnp.moveaxis(plane, 0, -1) for layer, plane in target.weights.items()
             }
         elif term.target_image == "content":
-            maps["target", term.name] = target
+            maps["target", term.name] = target.target if isinstance(target, _Sample) else target
 
-    def statistics(features: Features, here: Mapping[Any, Planes], owned: Planes) -> Any:
+    def statistics(
+        features: Features, here: Mapping[Any, Planes], owned: Planes, origin: jax.Array
+    ) -> Any:
         sums = {}
         for term in terms:
             target = targets[term.name]
-            if isinstance(target, Guided):
+            if isinstance(target, _Sample):
+                target = target._replace(origin=origin, owned=owned["image"])
+                if term.target_image == "content":
+                    target = target._replace(target=here["target", term.name])
+            elif isinstance(target, Guided):
                 regions = here["target", term.name]
                 weights = {layer: jnp.moveaxis(each, -1, 0) for layer, each in regions.items()}
                 target = target._replace(weights=weights)
             elif term.target_image == "content":
                 target = here["target", term.name]
             own = product(here.get(("weight", term.name)), owned)
-            sums[term.name] = _statistics(term, features, target, own)
+            sums[term.name] = _statistics(network, term, features, target, own, whole=False)
         return sums
 
     tiling = tiling_of(network, image, tile, terms)
@@ -170,13 +182,69 @@ def _sums_of_windows(
     return found
 
 
+class _Sample(NamedTuple):
+    """The target of a `SampledTerm` in one evaluation, with the positions that it reads."""
+
+    positions: tuple[jax.Array, ...]
+    """`(N, 2)` pixels; of each region if there are masks."""
+    target: Any
+    """See `Drawn`."""
+    origin: jax.Array | None = None
+    """`(2,)` the pixel at which a window begins."""
+    owned: jax.Array | None = None
+    """`(H, W)`, 1 for the pixels that a window owns."""
+
+
+def _draw(term: Term, target: Any, image: jax.Array, planes: Planes | None) -> Any:
+    """Draws the positions of a term that reads such; returns the target of another as it is."""
+    if not isinstance(term, SampledTerm):
+        return target
+    if not isinstance(target, Drawn):
+        raise ValueError(f"the target of {term.name} must be what prepare_targets returns for it")
+    weight = None if planes is None else planes["image"]
+    regions: list[Any] = [weight]
+    if isinstance(target.target, Guided):
+        regions = [
+            region if weight is None else region * weight
+            for region in target.target.weights["image"]
+        ]
+    positions = (draw_positions(target.key, term.samples, image.shape, each) for each in regions)
+    return _Sample(tuple(positions), target.target)
+
+
+def _rows(network: Network, term: Term, features: Features, sample: _Sample, *, whole: bool) -> Any:
+    """Returns the rows of the image, with those of the content if the term compares with it."""
+    read = functools.partial(
+        rows_at,
+        strides={layer: network.stride(layer) for layer in term.layers},
+        origin=sample.origin,
+        owned=sample.owned,
+        wraps=network.wraps and whole,
+    )
+    rows = tuple(read(features, positions=each) for each in sample.positions)
+    if isinstance(sample.target, Guided):
+        return rows
+    if term.target_image != "content":
+        return rows[0]
+    return rows[0], read(sample.target, positions=sample.positions[0])
+
+
 def _statistics(
-    term: Term, features: Features, target: Any, weight: PositionWeights, *, wraps: bool = False
+    network: Network,
+    term: Term,
+    features: Features,
+    target: Any,
+    weight: PositionWeights,
+    *,
+    whole: bool = True,
 ) -> Any:
     """Returns a term's statistics of the image; a tuple of them if each style has a region.
 
-    Of an image that `wraps`, the features do not hold what is beyond its edges, as windows do.
+    The features of a `whole` image that wraps do not hold what is beyond its edges, as windows do.
     """
+    if isinstance(target, _Sample):
+        return _rows(network, term, features, target, whole=whole)
+    wraps = network.wraps and whole
     statistics = functools.partial(_around_edges, term) if wraps else term.statistics
     if not isinstance(target, Guided):
         return statistics(features, target, weight)
@@ -209,6 +277,10 @@ def _loss(term: Term, statistics: Any, target: Any, dtype: Any) -> jax.Array:
     def loss(statistics: Any, target: Any) -> jax.Array:
         return as_factor(term.loss(statistics, target), f"the loss of {term.name}", (), dtype)
 
+    if isinstance(target, _Sample):
+        target = target.target
+        if term.target_image == "content":
+            statistics, target = statistics
     if not isinstance(target, Guided):
         return loss(statistics, target)
     factors = target.factors.astype(dtype)

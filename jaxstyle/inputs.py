@@ -19,10 +19,11 @@ from jaxstyle.problem import Problem, check_tile
 from jaxstyle.recipe import Recipe
 from jaxstyle.sharding import check_mesh, put_on_mesh, splits_columns, with_auto_axes
 from jaxstyle.solvers import Solver
-from jaxstyle.start import check_init, make_noise
+from jaxstyle.start import check_init, check_key, make_draw_keys, make_noise
 from jaxstyle.targets import Style, Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
+from jaxstyle.terms.sampled import SampledTerm, redraws
 
 
 class Inputs(NamedTuple):
@@ -38,6 +39,8 @@ class Inputs(NamedTuple):
     weights: dict[str, jax.Array]
     shares: Any
     guides: tuple[jax.Array | None, tuple[jax.Array | None, ...] | None]
+    draws: jax.Array | None
+    """The key of the positions that terms draw, `(2,)` uint32."""
     num_pairs: int
     """In a batch, without the pairs that fill up the devices."""
 
@@ -64,6 +67,7 @@ def prepare_inputs(
     """
     recipe, init, mesh = options["recipe"], options["init"], options["mesh"]
     _check_on_host(options["solver"], batched, mesh)
+    _check_redraws(recipe, options["solver"])
     # Arrays on the host stay there until each device gets its own part.
     batch_axis = ("B",) * batched
     styles = _check_styles(style, recipe, batch_axis)
@@ -79,6 +83,7 @@ def prepare_inputs(
     styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
     grain = recipe.grain if styles else 0.0
     start, keys, kind = check_init(init, pixels, options["key"], batched, grain)
+    draws = _draw_keys(recipe, options["key"], len(pixels) if batched else None)
     weights, shares, guides = _check_guidance(recipe, options, pixels, styles)
     terms, arrays = split_arrays(recipe.terms)
     problem = Problem(recipe.network, terms, check_tile(options["tile"]))
@@ -86,10 +91,10 @@ def prepare_inputs(
         problem = _split(problem, mesh, pixels, batched)
     recipe.network.check_params(params, layers_of(terms))
     num_pairs = len(pixels)
-    pairs = pixels, start, keys, weights, shares, guides, styles
+    pairs = pixels, start, keys, weights, shares, guides, styles, draws
     if batched and mesh is not None:
         pairs = _fill(pairs, -num_pairs % mesh.shape.get("batch", 1))
-    pixels, start, keys, weights, shares, guides, styles = put(pairs, problem.mesh, batched)
+    pixels, start, keys, weights, shares, guides, styles, draws = put(pairs, problem.mesh, batched)
     params, arrays = put((params, arrays), problem.mesh, batched=False)
     if recipe.color == "match":
         masks, style_masks = guides
@@ -101,8 +106,28 @@ def prepare_inputs(
         start = call(make_noise, (problem, kind, batched), pixels, keys, styles, guides[0])
     start = pixels if start is None else start
     return Inputs(
-        problem, params, arrays, pixels, styles, start, weights, shares, guides, num_pairs
+        problem, params, arrays, pixels, styles, start, weights, shares, guides, draws, num_pairs
     )
+
+
+def _draw_keys(recipe: Recipe, key: Any, number: int | None) -> jax.Array | None:
+    """Returns the keys of the positions that terms draw, or None if none does."""
+    drawing = [term.name for term in recipe.terms if isinstance(term, SampledTerm)]
+    if not drawing:
+        return None
+    if key is None:
+        raise ValueError(f"{drawing[0]} draws positions, and needs key=jax.random.key(seed)")
+    data, kind = check_key(key, number)
+    return make_draw_keys(kind, number is not None, jnp.asarray(data))
+
+
+def _check_redraws(recipe: Recipe, solver: Solver) -> None:
+    if redraws(recipe.terms) and not solver.takes_redraws:
+        name = next(term.name for term in recipe.terms if redraws([term]))
+        raise ValueError(
+            f"{name} draws new positions while the picture is painted, and "
+            f"{type(solver).__name__} needs the same ones in each step: use Adam, or redraw=0"
+        )
 
 
 def _check_on_host(solver: Solver, batched: bool, mesh: Mesh | None) -> None:
@@ -173,9 +198,10 @@ def put(tree: Any, mesh: Mesh | None, batched: bool) -> Any:
 def _check_without_content(recipe: Recipe, init: Any) -> None:
     if needing := [term.name for term in recipe.terms if term.target_image == "content"]:
         raise ValueError(f"{needing[0]} needs a content image, but there is none")
-    if isinstance(init, str) or recipe.color != "style":
+    if isinstance(init, str) or recipe.color != "style" or recipe.strength != 1:
         raise ValueError(
-            "without a content image, init must be an image, and the recipe's color `style`"
+            "without a content image, init must be an image, the recipe's color `style` and its "
+            "strength 1"
         )
 
 

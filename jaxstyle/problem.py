@@ -63,9 +63,9 @@ class Problem:
         """Converts pictures `(..., H, W, 3)` to the solver's layout, or back."""
         return x.swapaxes(-3, -2) if self.turned else x
 
-    def active_terms(self, arrays: Sequence[Any]) -> tuple[Term, ...]:
-        """Returns the terms, with their `arrays`, but not those whose factor is 0."""
-        terms = fill_arrays(self.terms, arrays)
+    def active(self, arrays: Sequence[Any] | None = None) -> tuple[Term, ...]:
+        """Returns the terms but those whose factor is 0; with their `arrays`, if they are given."""
+        terms = self.terms if arrays is None else fill_arrays(self.terms, arrays)
         return tuple(term for term in terms if self.factors.get(term.name, 1) != 0)
 
     def __call__(
@@ -80,7 +80,7 @@ class Problem:
 
         `arrays` are those of the terms.
         """
-        image, terms = self.turn(x), self.active_terms(arrays)
+        image, terms = self.turn(x), self.active(arrays)
         names = [term.name for term in terms]
         targets = {name: targets[name] for name in names}
         own = {name: weights[name] * self.factors.get(name, 1) for name in names}

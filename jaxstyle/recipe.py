@@ -42,6 +42,8 @@ class Recipe:
         color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
             chroma of the content; `match` first gives the styles the colors of the content. See
             `jaxstyle.color`.
+        strength: how far the *returned* image is from the content: 0 is the content, 1 the result,
+            and more goes beyond it.
 
     Raises:
         ValueError: for a setting that is out of range; the message says what is valid.
@@ -60,6 +62,7 @@ class Recipe:
     size: int | Literal["original"] = 512
     median_filter: int = 1
     color: Literal["style", "luminance", "match"] = "style"
+    strength: float = 1.0
 
     @property
     def carry(self) -> str:
@@ -95,8 +98,9 @@ class Recipe:
             raise ValueError(
                 f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
             )
-        if not isinstance(self.grain, int | float) or not 0 <= self.grain < math.inf:
-            raise ValueError(f"recipe {self.name}: grain must be 0 or positive, not {self.grain}")
+        for field, number in (("grain", self.grain), ("strength", self.strength)):
+            if not isinstance(number, int | float) or not 0 <= number < math.inf:
+                raise ValueError(f"recipe {self.name}: {field} must be 0 or positive, not {number}")
         self._check_pyramid(names)
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
         try:

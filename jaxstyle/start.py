@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem
+from jaxstyle.sampling import key_data
 from jaxstyle.sharding import run_on_mesh
 
 
@@ -55,6 +56,19 @@ def check_init(
         return None, np.zeros(shape, np.uint32), Noise(init, grain, "threefry2x32")
     if key is None:
         raise ValueError(f"a start from {init} needs key=jax.random.key(seed)")
+    data, kind = check_key(key, len(content) if batched else None)
+    return None, data, Noise(init, grain, kind)
+
+
+def check_key(key: Any, number: int | None) -> tuple[Any, Any]:
+    """Validates a random key, or in a batch one for each of `number` pairs.
+
+    Returns:
+        The data of the keys, and their implementation.
+
+    Raises:
+        ValueError: for what is no key, or for keys of another number.
+    """
     dtype = getattr(key, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         kind = jax.random.key_impl(key)
@@ -63,12 +77,22 @@ def check_init(
         kind, data, shape = None, key, key.shape[:-1]
     else:
         raise ValueError(f"key must be a jax.random.key(seed), not {key!r}")
-    valid = [(), content.shape[:1]] if batched else [()]
+    valid = [()] if number is None else [(), (number,)]
     if shape not in valid:
         raise ValueError(f"key has shape {shape} instead of {' or '.join(map(str, valid))}")
-    if batched and shape == ():
-        data = _split_key(data, kind, len(content))
-    return None, data, Noise(init, grain, kind)
+    if number is not None and shape == ():
+        data = _split_key(data, kind, number)
+    return data, kind
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def make_draw_keys(kind: str | None, batched: bool, keys: jax.Array) -> jax.Array:
+    """Makes the keys of the positions that terms draw, `(2,)` uint32 for each pair."""
+
+    def make(data: jax.Array) -> jax.Array:
+        return key_data(jax.random.fold_in(_wrap_key(data, kind), 1))
+
+    return (jax.vmap(make) if batched else make)(keys)
 
 
 def _wrap_key(data: jax.Array, kind: str | None) -> jax.Array:

@@ -12,8 +12,10 @@ from jaxstyle.guidance import StyleWeights, check_masks, check_shares, check_sty
 from jaxstyle.network.protocol import Network, Params, check_network
 from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
+from jaxstyle.sampling import Drawn, draw_positions, fold_in, key_data, rows_at
 from jaxstyle.terms import Features, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
+from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
     Planes,
     compute_features,
@@ -40,6 +42,7 @@ def prepare_targets(
     masks: ArrayLike | None = None,
     style_masks: Sequence[ArrayLike | None] | None = None,
     tile: int | None = None,
+    key: jax.Array | None = None,
 ) -> dict[str, Any]:
     """Computes what each term compares the image with: its target.
 
@@ -61,6 +64,8 @@ def prepare_targets(
         style_masks: for each style None, or `(h, w)` floating point in [0, 1] or bool, the region
             of the style that counts.
         tile: as in `evaluate`, for content and styles.
+        key: a `jax.random.key`, for terms that read features at drawn positions (`SampledTerm`).
+            The same key draws the same positions, see also `redraw_targets`.
 
     Returns:
         Term name -> target, a dict to be passed to `evaluate`.
@@ -68,11 +73,12 @@ def prepare_targets(
     Raises:
         ValueError: for a wrong shape or dtype, pixels that are not finite or clearly not in [0, 1]
             (not checked under `jax.jit`), an image that is too small or missing, terms that are
-            not a tuple of terms, unknown layers, parameters that are not the network's, or
-            style_weights that cannot be shares.
+            not a tuple of terms, unknown layers, parameters that are not the network's,
+            style_weights that cannot be shares, or a key that is missing.
     """
     terms = check_terms(terms)
     check_network(network, params, layers_of(terms))
+    keys = _keys(terms, key)
     targets: dict[str, Any] = {term.name: None for term in terms}
     content_terms = [term for term in terms if term.target_image == "content"]
     if content_terms:
@@ -81,22 +87,62 @@ def prepare_targets(
         for term in content_terms:
             targets[term.name] = {layer: features[layer] for layer in term.layers}
     style_terms = [term for term in terms if term.target_image == "style"]
-    if not style_terms:
-        return targets
+    if style_terms:
+        size = None if content is None else jnp.shape(content)[:2]
+        guides = style_weights, masks, style_masks
+        targets |= _style_targets(network, params, style_terms, style, guides, size, tile, keys)
+    for name, own in keys.items():
+        targets[name] = Drawn(own, targets[name])
+    return targets
 
+
+def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
+    """Returns term name -> key, of the terms that draw positions.
+
+    It is the same for all, so that terms with as many samples share them, and what is read there.
+    """
+    drawing = [term.name for term in terms if isinstance(term, SampledTerm)]
+    if drawing and key is None:
+        raise ValueError(f"{drawing[0]} draws positions, and needs key=jax.random.key(seed)")
+    return dict.fromkeys(drawing, key_data(key)) if drawing else {}
+
+
+def _style_targets(
+    network: Network,
+    params: Params,
+    style_terms: Sequence[Term],
+    style: Style | None,
+    guides: tuple[Any, Any, Any],
+    size: tuple[int, ...] | None,
+    tile: int | None,
+    keys: Mapping[str, jax.Array],
+) -> dict[str, Any]:
+    """Returns the targets of the terms of styles.
+
+    `guides` are shares, masks and style masks; `size` is `(H, W)` of the content.
+    """
+    targets: dict[str, Any] = {}
+    style_weights, masks, style_masks = guides
     styles = tuple(style) if isinstance(style, tuple | list) else (style,)
     _check_present(style_terms, "style", *styles)
     images = [as_picture(each, "style", shape=("h", "w", 3), bounded=True) for each in styles]
     dtype, layers, number = sum_dtype(*images), layers_of(style_terms), len(images)
-    size = None if content is None else jnp.shape(content)[:2]
     regions = check_masks(masks, number, size, dtype)
     mixed = regions is None or len(regions) < number
     shares = check_shares(style_weights, layers, number, dtype, masked=not mixed)
     shares = _normalize(shares, layers, number, dtype)
     style_masks = check_style_masks(style_masks, images, dtype) or (None,) * number
     of_styles = [
-        _style_statistics(network, params, style_terms, image, mask, tile)
-        for image, mask in zip(images, style_masks, strict=True)
+        _style_statistics(
+            network,
+            params,
+            style_terms,
+            image,
+            mask,
+            tile,
+            {name: fold_in(own, i) for name, own in keys.items()},
+        )
+        for i, (image, mask) in enumerate(zip(images, style_masks, strict=True))
     ]
     if regions is None:
         for term in style_terms:
@@ -138,13 +184,25 @@ def _style_statistics(
     image: jax.Array,
     mask: Any,
     tile: int | None,
+    keys: Mapping[str, jax.Array],
 ) -> dict[str, Any]:
-    """Returns term name -> statistics of one style."""
+    """Returns term name -> statistics of one style. `keys` are those of its positions."""
     network = network.without_wrapping()  # a painting's opposite edges do not fit
     weights = None if mask is None else at_layers(network, mask, layers_of(terms))
+    positions = {
+        term.name: draw_positions(keys[term.name], term.style_samples, image.shape, mask)
+        for term in terms
+        if isinstance(term, SampledTerm)
+    }
 
-    def statistics(features: Features, weights: PositionWeights) -> dict[str, Any]:
-        return {term.name: term.statistics(features, None, weights) for term in terms}
+    def statistics(features: Features, weights: PositionWeights, **window: Any) -> dict[str, Any]:
+        def of_term(term: Term) -> Any:
+            if not isinstance(term, SampledTerm):
+                return term.statistics(features, None, weights)
+            strides = {layer: network.stride(layer) for layer in term.layers}
+            return rows_at(features, strides, positions[term.name], **window)
+
+        return {term.name: of_term(term) for term in terms}
 
     tile = smaller_tile(tile, image)
     if tile is None:
@@ -156,8 +214,11 @@ def _style_statistics(
                 f"the target of {term.name} is not a sum over positions: leave out tile"
             )
 
-    def of_window(features: Features, here: Any, owned: Planes) -> dict[str, Any]:
-        return statistics(features, product(here.get("mask"), owned))
+    def of_window(
+        features: Features, here: Any, owned: Planes, origin: jax.Array
+    ) -> dict[str, Any]:
+        weights = product(here.get("mask"), owned)
+        return statistics(features, weights, origin=origin, owned=owned["image"])
 
     maps = {} if weights is None else {"mask": weights}
     tiling = tiling_of(network, image, tile, terms)

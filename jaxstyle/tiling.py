@@ -156,7 +156,7 @@ def sum_over_windows(
     params: Any,
     image: jax.Array,
     maps: Mapping[Any, Planes],
-    statistics: Callable[[Planes, Mapping[Any, Planes], Planes], Any],
+    statistics: Callable[[Planes, Mapping[Any, Planes], Planes, jax.Array], Any],
 ) -> Any:
     """Sums `statistics` over all windows of `image`.
 
@@ -167,7 +167,8 @@ def sum_over_windows(
         image: `(H, W, 3)`.
         maps: layer -> `(h, w, ...)` under any keys: arrays that belong to the image's positions.
         statistics: takes the features of a window, its part of the maps, and layer -> `(h, w)`,
-            1 for the positions that the window owns, and returns a pytree of sums.
+            1 for the positions that the window owns, and `(2,)` the pixel of the image at which
+            the window begins, and returns a pytree of sums.
 
     Returns:
         The sums, of the form that `statistics` returns.
@@ -194,7 +195,7 @@ def sum_over_windows(
             }
             for key, planes in maps.items()
         }
-        return statistics(features, here, masks)
+        return statistics(features, here, masks, start - tiling.border)
 
     def step(sums: Any, window: jax.Array) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, sums, of_window(window)), None

@@ -237,8 +237,13 @@ def _paint_size(
     content, start = (shrink(each, scale, wraps) for each in (inputs.content, inputs.start))
     styles = tuple(shrink(each, scale) for each in inputs.styles)
     guides = jax.tree.map(functools.partial(shrink_mask, scale=scale), inputs.guides)
-    static, pictures = (problem, run.batched), (content, styles, inputs.shares, *guides)
+    static, index = (problem, run.batched), put(np.int32(stage), problem.mesh, batched=False)
+    pictures = content, styles, inputs.shares, *guides, inputs.draws, index
     targets = call(compiled.compute_targets, static, inputs.params, *pictures, inputs.arrays)
+    blend = None
+    if recipe.strength != 1:
+        strength = np.asarray(recipe.strength, inputs.content.dtype)
+        blend = inputs.content, put(strength, problem.mesh, batched=False)
     x = start
     if before.painted is not None:
         x = compiled.carry_over(*before.painted, start, carry, wraps)
@@ -255,8 +260,9 @@ def _paint_size(
             *(state, (before.traces, before.num_evaluations)),
             None if scale == 1 else (start, inputs.start),
             inputs.content if recipe.color == "luminance" else None,
+            blend,
         )
-        if scale == 1 and not compiled.is_as_solved(recipe, solver):
+        if scale == 1 and compiled.changes_after(recipe, solver):
             own = call(compiled.evaluate_image, static, result.image, *inputs.arguments(targets))
             result = result._replace(loss=own[0], term_losses=own[1])
         if run.batched and len(inputs.content) > inputs.num_pairs:

@@ -94,6 +94,7 @@ def calls(size: int) -> dict:
         pyramid=jaxstyle.Pyramid(coarsest=size // 2, steps=(2,)),
         median_filter=3,
         color="luminance",
+        strength=0.5,
     )
     targets = jaxstyle.prepare_targets(network, params, recipe.terms, content, style)
     features, target = both
@@ -132,11 +133,13 @@ def calls(size: int) -> dict:
         "prepare_targets": lambda: jaxstyle.prepare_targets(
             network, params, recipe.terms, content, (style, content), masks=jnp.stack([weight] * 2)
         ),
+        "redraw_targets": lambda: jaxstyle.redraw_targets(recipe.terms, targets, 1),
         "objective": lambda: jaxstyle.objective(recipe, params, targets)(content),
         "minimize": minimize,
         "make_mesh": jaxstyle.make_mesh,
         "median_filter": lambda: jaxstyle.median_filter(content),
         "VGG.__call__": lambda: network.apply(params, content, ("relu1_1",)),
+        "VGG.apply": lambda: network.apply(params, content),
         "VGG.check_params": lambda: network.check_params(params, ("relu1_1",)),
         "VGG.mean_color": network.mean_color,
         "VGG.minimum_size": lambda: network.minimum_size(("relu1_1",)),
@@ -144,6 +147,7 @@ def calls(size: int) -> dict:
         "VGG.reach": lambda: network.reach("relu1_1"),
         "VGG.stride": lambda: network.stride("relu1_1"),
         "VGG.without_wrapping": network.without_wrapping,
+        "Pyramid.factors": lambda: jaxstyle.Pyramid(weight_factors={"style": (2, 1)}).factors(1),
         "Pyramid.scales": lambda: jaxstyle.Pyramid().scales(size * 10, size),
         "color.luminance_only": lambda: color.luminance_only(content, style),
         "color.match_color": lambda: color.match_color(style, content),
@@ -166,6 +170,9 @@ def calls(size: int) -> dict:
         "losses.scaled_ratio": lambda: losses.scaled_ratio(root[0, 0], root[0, 0]),
         "losses.patches": lambda: losses.patches(features),
         "losses.nearest_patches": lambda: losses.nearest_patches(features, few, jnp.ones(4, bool)),
+        "losses.nearest_rows": lambda: losses.nearest_rows(root, root),
+        "losses.nearest_loss": lambda: losses.nearest_loss(root, root, center=True),
+        "losses.cosine_distances": lambda: losses.cosine_distances(root, root),
         "losses.self_similarity_loss": lambda: losses.self_similarity_loss(few, few),
         "losses.relaxed_emd": lambda: losses.relaxed_emd(few, few),
         "losses.palette_emd": lambda: losses.palette_emd(root, root),

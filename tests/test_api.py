@@ -159,7 +159,7 @@ def test_has_a_docstring(name):
         modules += {
             "jaxstyle": [jaxstyle.network.vgg],
             "jaxstyle.io": [jaxstyle.io.images],
-            "jaxstyle.terms": [jaxstyle.terms.protocol],
+            "jaxstyle.terms": [jaxstyle.terms.protocol, jaxstyle.terms.sampled],
         }.get(module, [])
         assert any(constant in documented_by_strings(tree_of(each)) for each in modules)
 
@@ -403,6 +403,7 @@ CHANGES = {
         "pyramid": jaxstyle.Pyramid(),
         "size": 7,
         "median_filter": 7,
+        "strength": 0.5,
         "color": "match",
     },
 }
@@ -410,7 +411,7 @@ CHANGES = {
 
 def test_all_values_are_known():
     made = {jaxstyle.StyleResult, jaxstyle.Trace, jaxstyle.Checkpoint, jaxstyle.Status}
-    others = {jaxstyle.io.InputError, jaxstyle.io.WeightsInfo, terms.Term}
+    others = {jaxstyle.io.InputError, jaxstyle.io.WeightsInfo, terms.Term, terms.SampledTerm}
     others |= {jaxstyle.Optax}  # its functions are equal only to themselves, see test_optax.py
     others |= {jaxstyle.Network, jaxstyle.VGG, jaxstyle.StylizeOptions}
     assert set(CHANGES) == set(CLASSES.values()) - made - others

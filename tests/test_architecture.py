@@ -19,7 +19,7 @@ FLOORS = [
     {"jaxstyle.network.xla", "jaxstyle.network.winograd"},
     {"jaxstyle.network.split"},
     {"jaxstyle.network.convolution"},
-    {"jaxstyle.network.protocol"},
+    {"jaxstyle.network.protocol", "jaxstyle.network.vgg_layers"},
     {"jaxstyle.network.vgg"},
     {"jaxstyle.network", "jaxstyle.color", "jaxstyle.image"},
     {"jaxstyle.losses.arguments"},
@@ -27,6 +27,7 @@ FLOORS = [
         "jaxstyle.losses.content",
         "jaxstyle.losses.gradients",
         "jaxstyle.losses.gram",
+        "jaxstyle.losses.nearest",
         "jaxstyle.losses.patch_search",
         "jaxstyle.losses.variation",
     },
@@ -38,6 +39,7 @@ FLOORS = [
     },
     {"jaxstyle.losses"},
     {"jaxstyle.terms.protocol"},
+    {"jaxstyle.terms.sampled"},
     {
         "jaxstyle.terms.content",
         "jaxstyle.terms.gram",
@@ -48,7 +50,7 @@ FLOORS = [
     },
     {"jaxstyle.terms", "jaxstyle.tiling"},
     {"jaxstyle.regions", "jaxstyle.pictures"},
-    {"jaxstyle.guidance"},
+    {"jaxstyle.guidance", "jaxstyle.sampling"},
     {"jaxstyle.targets"},
     {"jaxstyle.evaluation"},
     {

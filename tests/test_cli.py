@@ -200,13 +200,14 @@ def test_controls_reach_the_run(tmp_path, pair, params_file, small_recipe, capsy
         ["stylize", "--content", pair[0], "--style", pair[1], pair[0], "--params", params_file,
          "--output", str(output), "--size", "64", "--steps", "2", "--quiet", *controls,
          "--set", "network.pooling=max", "terms.style.reduction=scaled", "--color", "luminance",
-         "--tile", "32", "--recipe", small_recipe]
+         "--strength", "0.5", "--tile", "32", "--recipe", small_recipe]
     )  # fmt: skip
     assert code == 0, capsys.readouterr().err
     metadata = json.loads((tmp_path / "out.json").read_text())
     assert metadata["masks"] == masks
     assert metadata["style_scale"] == 0.75
     assert metadata["recipe"]["color"] == "luminance"
+    assert metadata["recipe"]["strength"] == 0.5
     assert metadata["recipe"]["network"]["pooling"] == "max"
     again = tmp_path / "again.png"
     code = main(
@@ -448,6 +449,11 @@ BAD_CALLS = {
         "--content",
     ),
     "style scale": (["--style-scale", "0"], "--style-scale"),
+    "strength": (["--strength=-1"], "--strength -1.0: give 0 for the photo"),
+    "strength of nothing": (
+        ["--style", "GOOD", "--weights", "content=0", "--init", "noise", "--strength", "0.5"],
+        "--strength 0.5 needs a --content",
+    ),
     "masks": (
         ["--content", "GOOD", "--style", "GOOD", "--mask", "GOOD", "GOOD"],
         "2 pictures for 1",

@@ -74,6 +74,11 @@ def numpy_local_affine(image, content, epsilon=1e-7):
     return np.sum(flat * (matting_laplacian(content, epsilon) @ flat))
 
 
+def numpy_nearest_loss(x, s):
+    norms = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(s, axis=1)[None]
+    return np.mean(np.min(1 - x @ s.T / norms, axis=1))
+
+
 GRAM, TARGET_GRAM = numpy_gram(F), numpy_gram(P)
 FACTORS = [RNG.normal(size=(4, 4)) for _ in range(2)]
 
@@ -201,6 +206,12 @@ CASES = {
         losses.patches,
         (F,),
         np.stack([[F[i : i + 3, j : j + 3].ravel() for j in range(5)] for i in range(3)]),
+    ),
+    "nearest_loss": (losses.nearest_loss, (F[0], P[1]), numpy_nearest_loss(F[0], P[1])),
+    "cosine_distances": (
+        losses.cosine_distances,
+        (F[0], P[0]),
+        np.array([numpy_nearest_loss(F[0, i : i + 1], P[0, i : i + 1]) for i in range(7)]),
     ),
     "median_filter": (
         lambda x: jaxstyle.median_filter(x, size=3),
@@ -589,6 +600,16 @@ WRONG = {
         lambda: losses.nearest_patches(MAPS, jnp.ones((3, 36)), jnp.ones(4, bool)),
         "allowed",
     ),
+    "style rows of another width": (
+        lambda: losses.nearest_loss(SQUARE, MAPS[0, :, :3]),
+        r"\(M, 4\)",
+    ),
+    "maps for own rows": (lambda: losses.nearest_rows(MAPS, SQUARE), r"\(N, c\)"),
+    "rows to choose from": (
+        lambda: losses.nearest_rows(SQUARE, SQUARE, allowed=jnp.ones(3, bool)),
+        "allowed",
+    ),
+    "unequal rows": (lambda: losses.cosine_distances(MAPS[0], SQUARE), "7 rows, but 4"),
     "rows of another width": (lambda: losses.relaxed_emd(SQUARE, SQUARE[:, :3]), r"\(M, 4\)"),
     "maps for rows": (lambda: losses.palette_emd(MAPS, MAPS), r"\(N, c\)"),
     "rows of other positions": (

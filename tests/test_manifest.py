@@ -201,6 +201,7 @@ def test_many_columns_are_named_in_part(tmp_path, caplog):
         ("style_scale", "0,125", "0.125"),
         ("style_scale", "1234,567", "1234.567"),
         ("style_scale", "1,2500", "1.2500"),
+        ("strength", "0,5", "0.5"),
         ("output", "a1,500", "a1,500"),
     ],
 )

@@ -25,6 +25,7 @@ from jaxstyle.app.batch import runner
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page, run_page
 from jaxstyle.app.pages.loss_plot import plot_losses
+from jaxstyle.compiled import changes_after
 from jaxstyle.io import describe_recipe, load_image
 
 SMALL = dataclasses.replace(
@@ -627,8 +628,19 @@ def test_losses_of_two_sizes_are_not_compared():
         "loss 90 -> 45 at 64x49 px, 4 steps in 4.0 s (+ 1.0 s compilation); it ended early, since "
         "no step lowered the loss further"
     )
-    clipped = listeners.summary(metadata | {"solver_loss": 5.0})
-    assert clipped.startswith("loss 90 -> 45 (5 before clipping) at 64x49 px")
+    for recipe, changes in (
+        (jaxstyle.recipes.GATYS, "clipping"),
+        (jaxstyle.recipes.GOKALP_KIM, "clipping, the median filter"),
+        (jaxstyle.recipes.CROWSON_W2, "averaging"),
+        (
+            dataclasses.replace(jaxstyle.recipes.DEFAULT, color="luminance", strength=0.5),
+            "color luminance, strength 0.5",
+        ),
+    ):
+        changed = changes_after(recipe, recipe.solver)
+        clipped = listeners.summary(metadata | {"solver_loss": 5.0}, changed)
+        assert clipped.startswith(f"loss 90 -> 45 (5 before {changes}) at 64x49 px")
+    assert not changes_after(jaxstyle.recipes.DEFAULT, jaxstyle.recipes.DEFAULT.solver)
 
 
 @pytest.mark.parametrize(

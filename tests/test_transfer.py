@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import SHALLOW
 
 import jaxstyle
 from jaxstyle import compiled, terms
@@ -324,6 +325,37 @@ def test_luminance_only_keeps_the_chroma_of_the_content(random_params, pictures)
     difference = (np.asarray(kept.image) - content) @ chroma.T
     assert np.abs(difference[inside]).max() < 1 / 255
     assert np.abs(np.asarray(plain.image - content) @ chroma.T).max() > 5 / 255
+
+
+def test_strength_mixes_the_result_with_the_content(random_params, pictures):
+    """At all steps and sizes, after the other changes; the solver does not see it."""
+    content, style = pictures(0), pictures(1)
+    others = dataclasses.replace(
+        SHALLOW,
+        color="luminance",
+        median_filter=3,
+        pyramid=jaxstyle.Pyramid(16, steps=(2,)),
+        solver=jaxstyle.LBFGS(num_steps=4, history_size=2),
+    )
+
+    def paint(recipe):
+        steps = jaxstyle.stylize_steps(random_params, content, style, recipe=recipe, every=2)
+        return [result for _, result in steps]
+
+    plain = paint(others)
+    for strength in (0.0, 1.5):
+        mixed = paint(dataclasses.replace(others, strength=strength))
+        for one, other in zip(plain, mixed, strict=True):
+            expected = np.clip(content + strength * (np.asarray(one.image) - content), 0, 1)
+            np.testing.assert_allclose(other.image, expected, atol=1e-6)
+            np.testing.assert_array_equal(one.trace, other.trace)
+            assert one.solver_loss == other.solver_loss
+        assert strength or (np.asarray(mixed[-1].image) == content).all()
+    assert len(plain) == 4
+    given = others.network, random_params, others.terms
+    targets = jaxstyle.prepare_targets(*given, content, style)
+    of_image, _ = jaxstyle.evaluate(*given, targets, others.weights, mixed[-1].image)
+    np.testing.assert_allclose(mixed[-1].loss, of_image, rtol=1e-5)
 
 
 def test_matched_colours_are_those_of_a_style_matched_before(double):

@@ -308,6 +308,8 @@ def test_mistakes_name_the_valid_choices(random_params, pictures):
         network.apply(random_params, image[None], ("relu1_1",))
     with pytest.raises(ValueError, match="floating point"):
         network.apply(random_params, (255 * image).astype(jnp.uint8), ("relu1_1",))
+    with pytest.raises(ValueError, match=r"params must be the variables .* of type Array"):
+        network.apply(image.astype(jnp.float32), random_params, ("relu1_1",))
     with pytest.raises(ValueError, match="max, average, l2"):
         jaxstyle.VGG19(pooling="median")
     with pytest.raises(ValueError, match="zero, replicate, reflect, wrap"):

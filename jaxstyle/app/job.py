@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -144,6 +145,7 @@ def make_job(
     layer_style_weights: Sequence[str] = (),
     style_scale: float = 1.0,
     color: str | None = None,
+    strength: float | None = None,
     mask: Sequence[str] = (),
     style_mask: Sequence[str] = (),
     params: str | None = None,
@@ -157,9 +159,8 @@ def make_job(
     """
     if size != "original":
         check_positive("--size", size)  # type: ignore[arg-type]
-    check_positive("--steps", steps)
     chosen = with_weights(_recipe(recipe, tuple(settings)), weights)
-    chosen = with_settings(chosen, steps, coarsest, precision, color)
+    chosen = with_settings(chosen, steps, coarsest, precision, color, strength)
     init = chosen.init if init is None else init
     check_settings(
         chosen,
@@ -268,6 +269,11 @@ def check_settings(
         )
     if not content and recipe.color != "style":
         raise InputError(f"--color {recipe.color} needs a --content")
+    if not content and recipe.strength != 1:
+        raise InputError(
+            f"--strength {recipe.strength:g} needs a --content: a texture has no photo that it "
+            "could be nearer to"
+        )
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed!r:.90}: give a whole number from 0 to 2^32 - 1")
     for option, pictures in (("--mask", masks), ("--style-mask", style_masks)):
@@ -287,15 +293,27 @@ def check_settings(
 
 
 def with_settings(
-    recipe: Recipe, steps: int | None, coarsest: int | None, precision: str, color: Any = None
+    recipe: Recipe,
+    steps: int | None,
+    coarsest: int | None,
+    precision: str,
+    color: Any = None,
+    strength: float | None = None,
 ) -> Recipe:
     """Returns `recipe` with the settings that the command line overrides.
 
     Raises:
-        InputError: if `coarsest` is negative.
+        InputError: if one of them is out of range.
     """
+    check_positive("--steps", steps)
     if coarsest is not None and coarsest < 0:
         raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
+    strength = recipe.strength if strength is None else strength
+    if not 0 <= strength < math.inf:
+        raise InputError(
+            f"--strength {strength}: give 0 for the photo, 1 for the result, or a number above 1 "
+            "to go beyond it"
+        )
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0:
         pyramid = None
@@ -309,5 +327,10 @@ def with_settings(
     if precision == "bfloat16":
         network = network.clone(dtype=jnp.bfloat16)
     return dataclasses.replace(
-        recipe, pyramid=pyramid, solver=solver, network=network, color=color or recipe.color
+        recipe,
+        pyramid=pyramid,
+        solver=solver,
+        network=network,
+        color=color or recipe.color,
+        strength=strength,
     )

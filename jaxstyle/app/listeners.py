@@ -24,6 +24,7 @@ from jaxstyle.app.outputs import check_replaceable
 from jaxstyle.app.pages import run_page
 from jaxstyle.app.pages.html import THUMBNAIL, embed, page_path, write_page
 from jaxstyle.app.pages.loss_plot import plot_losses
+from jaxstyle.compiled import changes_after
 from jaxstyle.io import InputError, save_image, write_atomically, write_json
 from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, show_path
@@ -186,20 +187,26 @@ class Console(Listener):
         facts = {key: metadata[key] for key in ("status", "num_evaluations", "seconds", "loss")}
         print_json(job.progress, {"output": str(job.output), "report": page, **facts})
         if not job.quiet:
-            print_message(f"{'stdout' if job.is_stdout else job.output}: {summary(metadata)}")
+            told = summary(metadata, changes_after(job.recipe, job.recipe.solver))
+            print_message(f"{'stdout' if job.is_stdout else job.output}: {told}")
             ended = metadata["status"] not in ("interrupted", "failed")
             if ended and job.command.startswith("jaxstyle stylize"):
                 print_message(_next(job))
 
 
-def summary(metadata: Mapping[str, Any]) -> str:
-    """Says how a run went."""
+def summary(metadata: Mapping[str, Any], changes: Sequence[str] = ()) -> str:
+    """Says how a run went.
+
+    Args:
+        metadata: the content of the JSON.
+        changes: what changed the picture after the solver, see `changes_after`.
+    """
     seconds, status, trace = metadata["seconds"], metadata["status"], metadata["trace"]
     here = entries_at_last_size(trace)
     width, height = here[-1]["size"]
     ending = "" if status == "step_limit" else f"; {_ENDINGS.get(status, status)}"
     loss, solver = metadata["loss"], metadata["solver_loss"]
-    before = f" ({solver:.4g} before clipping)" if solver < 0.99 * loss else ""
+    before = f" ({solver:.4g} before {', '.join(changes)})" if solver < 0.99 * loss else ""
     return (
         f"loss {here[0]['loss']:.4g} -> {loss:.4g}{before} at {width}x{height} px, "
         f"{count(len(trace) - 1, 'step')} in {seconds['optimize']:.1f} s "

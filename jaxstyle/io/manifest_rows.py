@@ -33,10 +33,13 @@ COLUMNS: Mapping[str, str] = {
     "style_weights": "shares of several styles, separated by |",
     "style_scale": "size of the styles relative to the content",
     "color": "style, luminance or match",
+    "strength": "0: the photo; 1: the result; above 1: beyond it",
     "mask": "one picture per style, separated by |",
 }
 _LISTS = ("style", "set", "weights", "style_weights", "mask")
-_NUMBERS = ("size", "steps", "coarsest", "seed", "style_scale", "style_weights", "weights")
+_NUMBERS = (
+    *("size", "steps", "coarsest", "seed", "style_scale", "strength", "style_weights", "weights"),
+)
 _REQUIRED = ("content", "style", "output")
 _TABLES = (".csv", ".tsv", ".txt")
 _JSON_LINES = (".jsonl", ".ndjson")

@@ -34,6 +34,7 @@ from jaxstyle.losses.moments import (
     square_root,
     trace_of_square_root,
 )
+from jaxstyle.losses.nearest import cosine_distances, nearest_loss, nearest_rows
 from jaxstyle.losses.patch_search import nearest_patches, patches
 from jaxstyle.losses.similarity import palette_emd, relaxed_emd, self_similarity_loss
 from jaxstyle.losses.sliced import sliced_wasserstein
@@ -46,13 +47,16 @@ from jaxstyle.losses.variation import (
 __all__ = [
     "absolute_error_sum",
     "content_loss",
+    "cosine_distances",
     "covariance_distance",
     "gram_matrix",
     "gram_sum",
     "local_affine_sum",
     "moment_loss",
     "moment_sums",
+    "nearest_loss",
     "nearest_patches",
+    "nearest_rows",
     "nine_point_variation_sums",
     "normalize_gradient",
     "palette_emd",

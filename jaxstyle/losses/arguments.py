@@ -33,6 +33,12 @@ def both_rows(rows: Any, style_rows: Any) -> tuple[jax.Array, jax.Array]:
     return rows.astype(dtype), style_rows.astype(dtype)
 
 
+def unit(rows: jax.Array) -> jax.Array:
+    """Rows `(.., c)` over their lengths. A row of zeros stays, and has no derivative."""
+    square = jnp.sum(jnp.square(rows), -1, keepdims=True)
+    return rows * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+
+
 def weighted(maps: jax.Array, weight: Any) -> jax.Array:
     """`(h, w, c)` times the weight of each position."""
     if weight is None:

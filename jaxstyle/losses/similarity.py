@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle.checks import as_array, sum_dtype
-from jaxstyle.losses.arguments import ROWS, both_rows, matmul
+from jaxstyle.losses.arguments import ROWS, both_rows, matmul, unit
 from jaxstyle.losses.gram import self_product
 
 _SQUARED_RANGE = (1e-5, 1e5)  # of the Euclidean distance of two colors, in the authors' program
@@ -61,7 +61,7 @@ def relaxed_emd(rows: jax.Array, style_rows: jax.Array) -> jax.Array:
     Raises:
         ValueError: for a wrong shape or dtype.
     """
-    rows, style_rows = map(_unit, both_rows(rows, style_rows))
+    rows, style_rows = map(unit, both_rows(rows, style_rows))
     distances = 1 - matmul(*map(jax.lax.stop_gradient, (rows, style_rows.T)))
     return _relaxed(distances, lambda x, y: 1 - jnp.sum(x * y, -1), rows, style_rows)
 
@@ -87,7 +87,7 @@ def palette_emd(rows: jax.Array, style_rows: jax.Array) -> jax.Array:
 
     def distance(x: jax.Array, y: jax.Array) -> jax.Array:
         square = jnp.clip(jnp.sum(jnp.square(x - y), -1), *_SQUARED_RANGE)
-        return 1 - jnp.sum(_unit(x) * _unit(y), -1) + jnp.sqrt(square / x.shape[-1])
+        return 1 - jnp.sum(unit(x) * unit(y), -1) + jnp.sqrt(square / x.shape[-1])
 
     distances = distance(*map(jax.lax.stop_gradient, (rows[:, None], style_rows[None])))
     return _relaxed(distances, distance, rows, style_rows)
@@ -105,15 +105,9 @@ def _relaxed(
     return jnp.maximum(jnp.mean(to_style), jnp.mean(from_style))
 
 
-def _unit(rows: jax.Array) -> jax.Array:
-    """Rows `(.., c)` over their lengths. A row of zeros stays, and has no derivative."""
-    square = jnp.sum(jnp.square(rows), -1, keepdims=True)
-    return rows * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
-
-
 def _self_distances(rows: jax.Array) -> jax.Array:
     """`(N, N)` cosine distances of all pairs of rows, each column divided by its sum."""
-    distances = 1 - self_product(_unit(rows).T)
+    distances = 1 - self_product(unit(rows).T)
     total = jnp.sum(distances, 0)
     # Where all rows are alike, the sum is nothing but rounding.
     rounding = 16 * len(rows) * jnp.finfo(rows.dtype).eps

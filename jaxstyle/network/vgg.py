@@ -18,45 +18,13 @@ from jaxstyle.network.convolution import convolution
 from jaxstyle.network.padding import Padding
 from jaxstyle.network.pooling import Pooling, pool
 from jaxstyle.network.protocol import Network, check_layers
+from jaxstyle.network.vgg_layers import CHANNELS, Shapes, have_shapes, layers_of_blocks, shapes_of
 from jaxstyle.network.winograd import is_transformed, transform
 from jaxstyle.sharding import in_auto_mode
-
-_CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks; a pooling layer ends each of them
-
-
-def _layers(depths: Sequence[int]) -> tuple[str, ...]:
-    """The names of all layers; `depths` are the numbers of convolutions of the blocks."""
-    names = ["image"]
-    for block, depth in enumerate(depths, start=1):
-        for number in range(1, depth + 1):
-            names += [f"conv{block}_{number}", f"relu{block}_{number}"]
-        names.append(f"pool{block}")
-    return tuple(names)
-
-
-def _conv_shapes(
-    layers: Sequence[str],
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    channels = 3
-    for name in layers:
-        if name.startswith("conv"):
-            features = _CHANNELS[int(name[4]) - 1]
-            shapes[name] = ((3, 3, channels, features), (features,))
-            channels = features
-    return shapes
-
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCHVISION_MEAN_RGB = (0.485, 0.456, 0.406)
 _TORCHVISION_STD_RGB = (0.229, 0.224, 0.225)
-
-
-def _has_shapes(layer: Any, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
-    return isinstance(layer, Mapping) and all(
-        hasattr(layer.get(key), "shape") and layer[key].shape == shape
-        for key, shape in zip(("kernel", "bias"), shapes, strict=True)
-    )
 
 
 def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
@@ -64,7 +32,7 @@ def _per_channel(values: Sequence[float], dtype: Any) -> jax.Array:
     return jnp.asarray([[values]], dtype)
 
 
-class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any arguments
+class VGG(nn.Module, Network):
     """The convolutional part of a VGG network; frozen and hashable, so static under `jax.jit`.
 
     A subclass says how many convolutions each of the five blocks has, in `depths`. Parameters are
@@ -91,7 +59,7 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
     """
 
     depths: ClassVar[tuple[int, ...]]
-    conv_shapes: ClassVar[Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]]
+    conv_shapes: ClassVar[Shapes]
 
     pooling: Pooling = "max"
     padding: Padding = "zero"
@@ -122,8 +90,8 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
     def __init_subclass__(cls, **settings: Any) -> None:
         """Names the layers of a subclass and the shapes of its convolutions."""
         super().__init_subclass__(**settings)
-        cls.layers = _layers(cls.depths)
-        cls.conv_shapes = _conv_shapes(cls.layers)
+        cls.layers = layers_of_blocks(cls.depths)
+        cls.conv_shapes = shapes_of(cls.layers)
 
     @nn.nowrap
     def __setattr__(self, name: str, value: Any) -> None:
@@ -202,9 +170,7 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
         passed = self._layers_up_to(layers)
         needed = {name: shapes for name, shapes in self.conv_shapes.items() if name in passed}
         inside = params.get("params", {}) if isinstance(params, Mapping) else None
-        if isinstance(inside, Mapping) and all(
-            _has_shapes(inside.get(name), shapes) for name, shapes in needed.items()
-        ):
+        if isinstance(inside, Mapping) and have_shapes(inside, needed):
             # VGG19 has all convolutions of VGG16, in the same shapes.
             if others := [name for name in inside if name not in self.conv_shapes]:
                 raise ValueError(
@@ -241,6 +207,25 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
                 if is_transformed(kernel)
             },
         }
+
+    @nn.nowrap
+    def apply(self, params: Any, *inputs: Any, **options: Any) -> Any:  # type: ignore[override]  # Flax allows more
+        """Computes features of one picture: `network.apply(params, image, layers)`.
+
+        Args:
+            params: the network's variables.
+            *inputs: the image and the names of layers, see `__call__`.
+            **options: the same by name, and those of Flax's `apply`.
+
+        Returns:
+            Name -> `(h, w, c)` for each of `layers`, and the unchanged `image`.
+
+        Raises:
+            ValueError: for parameters of another form; otherwise see `__call__`.
+        """
+        layers = inputs[1] if len(inputs) > 1 else options.get("layers")
+        self.check_params(params, self.layers if layers is None else layers)
+        return super().apply(params, *inputs, **options)
 
     @nn.compact
     def __call__(
@@ -317,7 +302,7 @@ class VGG(nn.Module, Network):  # type: ignore[misc]  # Flax's `apply` takes any
             return in_auto_mode(run, x, kernel, transformed)
 
         return nn.Conv(
-            _CHANNELS[int(name[4]) - 1],
+            CHANNELS[int(name[4]) - 1],
             (3, 3),
             dtype=self.dtype,
             conv_general_dilated=convolve,

@@ -56,6 +56,8 @@ class Descent(Solver):
     transformation's state as it was, rather than dropping it, which would begin the schedule anew;
     and an update of zero, such as the first one of a warm-up, does not end the run."""
 
+    takes_redraws: ClassVar[bool] = True
+
     @property
     def knows_pixels(self) -> bool:
         """Whether iterates are clipped, and the result is one of them."""

@@ -35,6 +35,9 @@ class Solver:
     """Whether it runs on the host: one problem at a time, with no `jit`, `vmap` or mesh, and
     without a state that another run can continue."""
 
+    takes_redraws: ClassVar[bool] = False
+    """Whether the objective may change from step to step, see `SampledTerm.redraw`."""
+
     @property
     def knows_pixels(self) -> bool:
         """Whether the lowest loss is that of `best_x` clipped to [0, 1].

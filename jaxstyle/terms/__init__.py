@@ -25,6 +25,7 @@ from jaxstyle.terms.protocol import (
     Term,
     mix,
 )
+from jaxstyle.terms.sampled import Rows, SampledTerm
 from jaxstyle.terms.variation import NinePointVariation, TotalVariation
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "MomentStyle",
     "NinePointVariation",
     "PositionWeights",
+    "Rows",
+    "SampledTerm",
     "Shares",
     "TargetImage",
     "Term",

@@ -124,7 +124,7 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
             found[column] = "original"
         elif column in ("size", "steps", "coarsest", "seed"):
             found[column] = number(int, column, text)
-        elif column == "style_scale":
+        elif column in ("style_scale", "strength"):
             found[column] = number(float, column, text)
         elif column == "style_weights":
             found[column] = tuple(number(float, column, each) for each in text)

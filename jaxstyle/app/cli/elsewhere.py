@@ -26,8 +26,9 @@ _NAMES: dict[str, str] = {
     "--color": "colour colors color-control color-mode",
     "--loss-weights": "w",
     "--loss-weights content=VALUE": "content-weight alpha content-loss-weight cw content-coeff",
-    "--loss-weights style=VALUE": "style-weight beta style-loss-weight sw style-strength strength",
+    "--loss-weights style=VALUE": "style-weight beta style-loss-weight sw style-strength",
     "--loss-weights total_variation=VALUE": "tv-weight tv tvw total-variation-weight smoothness",
+    "--strength": "intensity amount opacity content-style-ratio",
     "--style-weights": "style-blend-weights style-interpolation-weights blend style-layer-weight",
     "--params": "model model-file model-path network-weights vgg vgg-path vgg-model weights-file "
     "pretrained network model-dir",
