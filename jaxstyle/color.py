@@ -1,11 +1,12 @@
-"""Colors: keep those of the content, or give them to the style.
+"""Colors: keep those of the content, give them to the style, or give the style's to the content.
 
 Gatys, Bethge, Hertzmann & Shechtman, "Preserving Color in Neural Artistic Style Transfer", 2016.
 Images are `(H, W, 3)` sRGB in [0, 1].
 """
 
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,23 @@ _RGB_TO_YIQ = np.array(
         [0.211456, -0.522591, 0.311135],
     ]
 )
+# B. Ottosson, "A perceptual color space for image processing", 2020: OKLab.
+_RGB_TO_LMS = np.array(
+    [
+        [0.4121656120, 0.5362752080, 0.0514575653],
+        [0.2118591070, 0.6807189584, 0.1074065790],
+        [0.0883097947, 0.2818474174, 0.6302613616],
+    ]
+)
+_LMS_TO_OKLAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+_Moments = tuple[jax.Array, jax.Array]
+"""Mean `(1, c)` and covariance `(c, c)`."""
 # Added to the diagonal of a covariance, so that it is not singular: half a step of 8 bits, squared.
 _FLAT = (0.5 / 255) ** 2
 _IMAGE = ("H", "W", 3)
@@ -86,32 +104,115 @@ def match_color(
     dtype = sum_dtype(style, content)
     root = jnp.linalg.cholesky if method == "cholesky" else _symmetric_root
 
-    def moments(
-        image: jax.Array, weight: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def moments(image: jax.Array, weight: jax.Array | None) -> _Moments:
         flat = image.astype(dtype).reshape(-1, 3)
         if weight is None:
-            mean = flat.mean(0, keepdims=True)
-            covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
-        else:
-            own = as_factor(weight, "weight", image.shape[:2], dtype).reshape(-1, 1)
-            factors = own / jnp.maximum(jnp.sum(own), 1e-6)
-            mean = (factors * flat).sum(0, keepdims=True)
-            covariance = _matmul((factors * (flat - mean)).T, flat - mean)
-        return flat, mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
+            return _moments(flat, _FLAT)
+        own = as_factor(weight, "weight", image.shape[:2], dtype).reshape(-1, 1)
+        factors = own / jnp.maximum(jnp.sum(own), 1e-6)
+        mean = (factors * flat).sum(0, keepdims=True)
+        covariance = _matmul((factors * (flat - mean)).T, flat - mean)
+        return mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
 
+    flat = style.astype(dtype).reshape(-1, 3)
+    matched = _match(flat, moments(style, style_weight), moments(content, content_weight), root)
+    return matched.reshape(style.shape).astype(style.dtype)
+
+
+def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array:
+    """Gives `image` the hues of `content`, moved to the colors of `style`.
+
+    The last step of Kolkin et al., "Neural Neighbor Style Transfer", 2022, as in the authors'
+    program: in OKLab, of the pixels' values as they are (gamma-compressed), the image keeps its
+    lightness. Its other two channels are those of the content with the mean and covariance of the
+    style's, smoothed five times by a 3x3 bilateral filter that the lightness guides. For a style
+    without color, they are the image's own, and all three channels get the style's mean and
+    covariance. All channels are clipped to the style's range.
+
+    Args:
+        image: `(H, W, 3)` floating-point sRGB in [0, 1]; values outside are clipped.
+        content: `(H, W, 3)` floating-point sRGB in [0, 1], likewise.
+        style: `(h, w, 3)` floating-point sRGB in [0, 1], likewise.
+
+    Returns:
+        `(H, W, 3)` in [0, 1], of the dtype of `image`.
+
+    Raises:
+        ValueError: for a wrong shape or dtype.
+    """
+    image, content = as_array(image, "image", _IMAGE), as_array(content, "content", _IMAGE)
+    style = as_array(style, "style", _IMAGE)
+    if image.shape != content.shape:
+        raise ValueError(f"image of shape {image.shape}, but the content has {content.shape}")
+    dtype = sum_dtype(image, content, style)
+    own, photo, painting = (_to_oklab(each.astype(dtype)) for each in (image, content, style))
+    painting = painting.reshape(-1, 3)
+    low, high = jnp.min(painting, 0)[None, None], jnp.max(painting, 0)[None, None]
+    lightness = jnp.clip(own[..., :1], low[..., :1], high[..., :1])
+    hues = _with_moments(photo[..., 1:], painting[:, 1:])
+    colored = jnp.concatenate([lightness, _smooth(hues, lightness)], -1)
+    gray = _with_moments(jnp.concatenate([lightness, own[..., 1:]], -1), painting)
+    spread = _moments(painting[:, 1:], 0.0)[1]
+    found = jnp.where(jnp.max(jnp.abs(spread)) < 6e-5, gray, colored)
+    return _from_oklab(jnp.clip(found, low, high)).astype(image.dtype)
+
+
+def _to_oklab(image: jax.Array) -> jax.Array:
+    to_lms, to_lab = (jnp.asarray(each.T, image.dtype) for each in (_RGB_TO_LMS, _LMS_TO_OKLAB))
+    return _matmul(jnp.cbrt(_matmul(jnp.clip(image, 0, 1), to_lms)), to_lab)
+
+
+def _from_oklab(image: jax.Array) -> jax.Array:
+    to_lms, to_rgb = (
+        jnp.asarray(np.linalg.inv(each).T, image.dtype) for each in (_LMS_TO_OKLAB, _RGB_TO_LMS)
+    )
+    return jnp.clip(_matmul(_matmul(image, to_lms) ** 3, to_rgb), 0, 1)
+
+
+def _smooth(plane: jax.Array, guide: jax.Array) -> jax.Array:
+    """Smooths `(H, W, c)` where `guide`, `(H, W, 1)`, hardly changes, five times."""
+    height, width, _ = plane.shape
+
+    def shifted(plane: jax.Array) -> list[jax.Array]:
+        padded = jnp.pad(plane, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        return [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+
+    weights = [jnp.exp(-10 * jnp.abs(guide - each)) for each in shifted(guide)]
+
+    def smooth(_: Any, plane: jax.Array) -> jax.Array:
+        parts = [weight * each for weight, each in zip(weights, shifted(plane), strict=True)]
+        return functools.reduce(jnp.add, parts) / functools.reduce(jnp.add, weights)
+
+    return jax.lax.fori_loop(0, 5, smooth, plane)
+
+
+def _moments(flat: jax.Array, ridge: float) -> _Moments:
+    """Returns the mean and covariance of `(N, c)`, with `ridge` added to its diagonal."""
+    mean = flat.mean(0, keepdims=True)
+    covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
+    return mean, covariance + ridge * jnp.eye(flat.shape[1], dtype=flat.dtype)
+
+
+def _match(
+    flat: jax.Array, own: _Moments, other: _Moments, root: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Moves `(N, c)` from its own mean and covariance to those of another."""
     # For the decompositions; `_matmul` sets its own precision.
     with jax.default_matmul_precision("highest"):
-        flat, style_mean, style_covariance = moments(style, style_weight)
-        _, mean, covariance = moments(content, content_weight)
-        transform = _matmul(root(covariance), jnp.linalg.inv(root(style_covariance)))
-        matched = _matmul(flat - style_mean, transform.T) + mean
-    return matched.reshape(style.shape).astype(style.dtype)
+        transform = _matmul(root(other[1]), jnp.linalg.inv(root(own[1])))
+    return _matmul(flat - own[0], transform.T) + other[0]
+
+
+def _with_moments(image: jax.Array, flat: jax.Array) -> jax.Array:
+    """Gives `(H, W, c)` the mean and covariance of `(N, c)`, as NNST's program does."""
+    own = image.reshape(-1, image.shape[-1])
+    matched = _match(own, _moments(own, 1e-4), _moments(flat, 1e-4), _symmetric_root)
+    return matched.reshape(image.shape)
 
 
 @jax.custom_jvp
 def _symmetric_root(matrix: jax.Array) -> jax.Array:
-    """The symmetric square root of a positive definite `(3, 3)`."""
+    """The symmetric square root of a positive definite `(c, c)`."""
     values, vectors = jnp.linalg.eigh(matrix)
     return _matmul(vectors * jnp.sqrt(jnp.maximum(values, 0))[None], vectors.T)
 
@@ -126,7 +227,7 @@ def _symmetric_root_jvp(
     and where channels are independent.
     """
     root = _symmetric_root(*primals)
-    identity = jnp.eye(3, dtype=root.dtype)
+    identity = jnp.eye(len(root), dtype=root.dtype)
     system = jnp.kron(root, identity) + jnp.kron(identity, root)
-    tangent = jnp.linalg.solve(system, tangents[0].reshape(9))
-    return root, tangent.reshape(3, 3)
+    tangent = jnp.linalg.solve(system, tangents[0].reshape(-1))
+    return root, tangent.reshape(root.shape)

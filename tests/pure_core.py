@@ -150,6 +150,7 @@ def calls(size: int) -> dict:
         "Pyramid.factors": lambda: jaxstyle.Pyramid(weight_factors={"style": (2, 1)}).factors(1),
         "Pyramid.scales": lambda: jaxstyle.Pyramid().scales(size * 10, size),
         "color.luminance_only": lambda: color.luminance_only(content, style),
+        "color.recolor": lambda: color.recolor(content, content, style),
         "color.match_color": lambda: color.match_color(style, content),
         "terms.mix": lambda: terms.mix([statistics], half),
         "losses.gram_sum": lambda: losses.gram_sum(features, weight=weight),

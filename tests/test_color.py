@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxstyle.color import luminance_only, match_color
+from jaxstyle.color import luminance_only, match_color, recolor
 
 YIQ = np.array(
     [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
@@ -124,3 +124,77 @@ def test_wrong_arguments(function, pictures):
         for arguments in ((wrong, picture), (picture, wrong)):
             with pytest.raises(ValueError, match=message):
                 function(*arguments)
+
+
+LMS = np.array(
+    [
+        [0.4121656120, 0.5362752080, 0.0514575653],
+        [0.2118591070, 0.6807189584, 0.1074065790],
+        [0.0883097947, 0.2818474174, 0.6302613616],
+    ]
+)
+LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+
+
+def zca(flat, style):
+    """`flat` with the mean and covariance of `style`, by symmetric roots."""
+
+    def root(x, power):
+        values, vectors = np.linalg.eigh(np.cov(x.T, bias=True) + 1e-4 * np.eye(x.shape[1]))
+        return vectors * values**power @ vectors.T
+
+    return (flat - flat.mean(0)) @ root(flat, -0.5) @ root(style, 0.5) + style.mean(0)
+
+
+def recolored_by_hand(image, content, style):
+    lab = lambda x: np.cbrt(np.clip(x, 0, 1) @ LMS.T) @ LAB.T  # noqa: E731
+    own, photo, painting = lab(image), lab(content), lab(style).reshape(-1, 3)
+    height, width, _ = image.shape
+    found = own.copy()
+    found[..., 0] = np.clip(own[..., 0], painting[:, 0].min(), painting[:, 0].max())
+    if np.abs(np.cov(painting[:, 1:].T, bias=True)).max() < 6e-5:
+        found = zca(found.reshape(-1, 3), painting).reshape(image.shape)
+    else:
+        hues = zca(photo[..., 1:].reshape(-1, 2), painting[:, 1:]).reshape(height, width, 2)
+        for _ in range(5):
+            smooth = np.zeros_like(hues)
+            for i, j in np.ndindex(height, width):
+                total = 0.0
+                for di, dj in np.ndindex(3, 3):
+                    at = np.clip(i + di - 1, 0, height - 1), np.clip(j + dj - 1, 0, width - 1)
+                    weight = np.exp(-10 * abs(found[i, j, 0] - found[*at, 0]))
+                    smooth[i, j] += weight * hues[at]
+                    total += weight
+                smooth[i, j] /= total
+            hues = smooth
+        found[..., 1:] = hues
+    found = np.clip(found, painting.min(0), painting.max(0))
+    lms = (found @ np.linalg.inv(LAB).T) ** 3
+    return np.clip(lms @ np.linalg.inv(LMS).T, 0, 1)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_recolor_is_the_last_step_of_nnst(gray, pictures):
+    """Lightness of the image, hues of the photo, colors of the painting."""
+    image, content, style = pictures(0, 9, 12), pictures(1, 9, 12), 0.8 * pictures(2, 10, 7)
+    if gray:
+        style = np.repeat(style[..., :1], 3, -1)
+    image = 2 * image - 0.5
+    expected = recolored_by_hand(*(each.astype(float) for each in (image, content, style)))
+    found = jax.jit(recolor)(image, content, style)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    batch = jax.jit(jax.vmap(recolor))(*(each[None] for each in (image, content, style)))
+    np.testing.assert_allclose(batch[0], found, atol=1e-5)
+    with jax.enable_x64(True):
+        double = jax.jit(recolor)(*(each.astype(float) for each in (image, content, style)))
+        np.testing.assert_allclose(double, expected, atol=1e-10)
+    assert np.abs(found - np.clip(image, 0, 1)).mean() > 0.02
+    with pytest.raises(ValueError, match="the content has"):
+        recolor(image, content[1:], style)

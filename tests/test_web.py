@@ -26,6 +26,8 @@ pytestmark = pytest.mark.web
 pytest.importorskip("gradio", reason="no Gradio: pip install '.[web]'")
 httpx = pytest.importorskip("httpx")
 
+from jaxstyle.app.web.sessions import TERMS  # noqa: E402
+
 SIZE = 64
 MAX_UPLOAD = 1_000_000
 
@@ -442,12 +444,13 @@ def client(server):
 def test_numbers_out_of_range_are_refused(client, files):
     client.choose("content", files[0].read_bytes())
     client.choose("style", files[1].read_bytes())
-    good = {"recipe": "default", "size": SIZE, "steps": 1, "color": "style"}
-    weights = [1, 1, 1]
+    good = {"recipe": "default", "size": SIZE, "steps": 1, "color": "style", "strength": 1}
+    others = [1] * (len(TERMS) - 2)
+    weights = [1, 1, *others]
 
     def refused(pattern, **changed):
         settings = {**good, "weights": weights, **changed}
-        message = client.call("paint", None, *list(settings.values())[:4], *settings["weights"],
+        message = client.call("paint", None, *list(settings.values())[:5], *settings["weights"],
                               )  # fmt: skip
         assert not message["success"]
         assert re.search(pattern, message["output"]["error"]), message
@@ -457,12 +460,14 @@ def test_numbers_out_of_range_are_refused(client, files):
     for value in (0, 401, -5, 1.5, "1", None):
         refused("steps: give", steps=value)
     for value in (-1, 10.5, 1e300, "1", None, float("nan")):
-        refused("weight of style: give", weights=[1, value, 1])
+        refused("weight of style: give", weights=[1, value, *others])
     for value in ("", "../default", "recipe.json", "seamless", 3, None, ["default"]):
         refused("unknown recipe", recipe=value)
     for value in ("", "blue", None, ["style"]):
         refused("unknown colors", color=value)
-    refused("all terms", weights=[0, 0, 0])
+    for value in (-0.1, 2.5, "1", None, float("nan")):
+        refused("strength: give", strength=value)
+    refused("all terms", weights=[0, 0, *others])
     # As it stands, it is good.
     assert client.call("paint", None, *good.values(), *weights)["success"]
 

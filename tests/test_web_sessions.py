@@ -10,9 +10,12 @@ pytestmark = pytest.mark.web
 
 pytest.importorskip("gradio", reason="no Gradio: pip install '.[web]'")
 
-from jaxstyle.app.web import runs, sessions  # noqa: E402
+from jaxstyle.app.vgg import vgg_of  # noqa: E402
+from jaxstyle.app.web import page, runs, sessions  # noqa: E402
 from jaxstyle.app.web.sessions import Options, Session, add_result, choose  # noqa: E402
 from jaxstyle.io import InputError  # noqa: E402
+
+ONES = [1] * len(sessions.TERMS)  # the factors of the loss weights
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_long_names_are_shortened(letter, options, upload):
         file = upload(f"{letter * most}.png", 64, 64)
         assert choose(name, file, session, options)[0] is not None
         assert len(getattr(session, name).name.encode()) <= 64
-    job = sessions.make_session_job(options, session, "default", 64, 1, "style", 1, 1, 1)
+    job = sessions.make_session_job(options, session, "default", 64, 1, "style", 1, *ONES)
     assert len(job.output.name.encode()) <= 125
     job.output.write_bytes(b"1")
 
@@ -115,7 +118,7 @@ def test_sizes_are_in_steps(options, upload):
     session = Session()
     for name in ("content", "style"):
         choose(name, upload(f"{name}.png", 48, 64), session, options)
-    settings = ["default", 64, 1, "style", 1, 1, 1]
+    settings = ["default", 64, 1, "style", 1, *ONES]
     job = sessions.make_session_job(options, session, *settings)
     assert (job.size, job.multiple_of) == (64, 32)
     for size in (65, 80, 95):
@@ -125,6 +128,27 @@ def test_sizes_are_in_steps(options, upload):
     session.content.unlink()
     with pytest.raises(InputError, match="choose a photo and a painting"):
         sessions.make_session_job(options, session, *settings)
+
+
+def test_each_term_of_a_recipe_has_a_slider(options, upload):
+    session = Session()
+    for name in ("content", "style"):
+        choose(name, upload(f"{name}.png", 48, 64), session, options)
+    factors = [1 + number / 8 for number in range(len(sessions.TERMS))]
+    own = dict(zip(sessions.TERMS, factors, strict=True))
+    for name, recipe in sessions.OFFERED.items():
+        if vgg_of(recipe).preprocessing not in options.weights:
+            continue
+        job = sessions.make_session_job(options, session, name, 64, 1, "style", 0.5, *factors)
+        expected = {term: own[term] * weight for term, weight in recipe.weights.items()}
+        assert dict(job.recipe.weights) == pytest.approx(expected)
+        assert job.recipe.strength == 0.5
+        _, *sliders = page._on_recipe(name, options)
+        shown = [term for term, each in zip(sessions.TERMS, sliders, strict=True) if each.visible]
+        assert sorted(shown) == sorted(recipe.weights)
+    for strength in (-0.1, 2.1, "1", None, True, float("nan")):
+        with pytest.raises(InputError, match="strength: give a number from 0 to 2"):
+            sessions.make_session_job(options, session, name, 64, 1, "style", strength, *ONES)
 
 
 def test_jax_forgets_after_a_few_sizes(options, upload, monkeypatch):
@@ -137,7 +161,7 @@ def test_jax_forgets_after_a_few_sizes(options, upload, monkeypatch):
     # At a long edge of 64, all but two have the same multiples of 32 px.
     for number, height in enumerate((40, 50, 50, 20, 90, 200)):
         choose("content", upload(f"{number}.png", height, 64), session, options)
-        job = sessions.make_session_job(options, session, "default", 64, 1, "style", 1, 1, 1)
+        job = sessions.make_session_job(options, session, "default", 64, 1, "style", 1, *ONES)
         runs._forget_old_sizes(job)
         assert len(cleared) == (number >= 5)
     assert cleared == [3]

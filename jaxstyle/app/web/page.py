@@ -17,6 +17,7 @@ from jaxstyle.app.web.live_run import cancel, paint
 from jaxstyle.app.web.runs import Run
 from jaxstyle.app.web.sessions import (
     MAX_FACTOR,
+    MAX_STRENGTH,
     MIN_SIZE,
     OFFERED,
     SIZE_STEP,
@@ -64,6 +65,7 @@ class _Inputs(NamedTuple):
     size: gr.Slider
     steps: gr.Slider
     color: gr.Radio
+    strength: gr.Slider
     factors: list[gr.Slider]
     """One for each of `TERMS`."""
     paint: gr.Button
@@ -126,18 +128,26 @@ def _make_inputs(options: Options) -> _Inputs:
         value="style",
         label="Colors from",
     )
+    strength = gr.Slider(
+        0, MAX_STRENGTH, 1, step=0.05, label="Strength: 0 is the photo, 1 the result"
+    )
     with gr.Accordion("Loss weights, times the recipe's", open=False):
         factors = [
-            gr.Slider(0, MAX_FACTOR, 1, step=0.05, label=label, interactive=name != TERMS[2])
-            for name, label in zip(TERMS, ("Content", "Style", "Smoothness"), strict=True)
+            gr.Slider(
+                *(0, MAX_FACTOR, 1),
+                step=0.05,
+                label=term.replace("_", " ").capitalize(),
+                visible=term in OFFERED["default"].weights,
+            )
+            for term in TERMS
         ]
     with gr.Row():
         paint_button = gr.Button("Paint", variant="primary", min_width=100, elem_id="paint")
         cancel_button = gr.Button("Cancel", min_width=100, elem_id="cancel")
     status = gr.HTML("Choose a photo and a painting.", elem_id="status")
     return _Inputs(
-        content, content_sample, style, style_sample, recipe, about, size, steps, color, factors,
-        paint_button, cancel_button, status,
+        content, content_sample, style, style_sample, recipe, about, size, steps, color, strength,
+        factors, paint_button, cancel_button, status,
     )  # fmt: skip
 
 
@@ -241,9 +251,10 @@ def _connect_runs(
         async for update in cancel(session):
             yield show(update)
 
+    settings = inputs.recipe, inputs.size, inputs.steps, inputs.color, inputs.strength
     painting = inputs.paint.click(
         on_paint,
-        [session, inputs.recipe, inputs.size, inputs.steps, inputs.color, *inputs.factors],
+        [session, *settings, *inputs.factors],
         list(outputs.values()),
         preprocess=False,  # a job checks the numbers like any input from outside
         api_name="paint",
@@ -275,7 +286,7 @@ def _on_recipe(name: object, options: Options) -> list[Any]:
     if not isinstance(name, str) or name not in OFFERED:
         raise gr.Error("unknown recipe", print_exception=False)
     terms = OFFERED[name].weights
-    sliders = [gr.Slider(value=1, interactive=term in terms) for term in TERMS]
+    sliders = [gr.Slider(value=1, visible=term in terms) for term in TERMS]
     return [_describe(name, options), *sliders]
 
 

@@ -25,11 +25,13 @@ from jaxstyle.recipes import RECIPES
 
 MIN_SIZE = 64
 MAX_FACTOR = 10.0
-TERMS = ("content", "style", "total_variation")
+MAX_STRENGTH = 2.0
 SIZE_STEP = MULTIPLE
+"""Sizes are multiples of so many pixels, so that few programs serve all."""
 # Pictures are padded to those sizes, so no recipe whose pictures have edges that fit each other.
 OFFERED = {name: recipe for name, recipe in RECIPES.items() if not recipe.network.wraps}
-"""Sizes are multiples of so many pixels, so that few programs serve all."""
+TERMS = tuple(dict.fromkeys(term for recipe in OFFERED.values() for term in recipe.weights))
+"""The names of all terms that a recipe has."""
 _COLORS = ("style", "luminance", "match")
 _REDUCED_PIXELS = 16_000_000  # larger uploads are reduced
 _THUMBNAIL = 512
@@ -183,6 +185,7 @@ def make_session_job(
     size: Any,
     steps: Any,
     color: Any,
+    strength: Any,
     *factors: Any,
 ) -> Job:
     """Makes the job that a visitor has set up.
@@ -194,7 +197,9 @@ def make_session_job(
         size: long edge in pixels.
         steps: of the solver.
         color: as `--color`.
-        *factors: for the loss weights of `TERMS`.
+        strength: as `--strength`.
+        *factors: for the loss weights of `TERMS`; those of terms that the recipe lacks count for
+            nothing.
 
     Raises:
         InputError: for any value that the page does not offer.
@@ -207,6 +212,7 @@ def make_session_job(
     if size % SIZE_STEP:
         raise InputError(f"size: give a multiple of {SIZE_STEP}, such as {size - size % SIZE_STEP}")
     steps = _whole("steps", steps, 1, options.max_steps)
+    strength = _number("strength", strength, 0, MAX_STRENGTH)
     chosen = find_recipe(recipe)
     weights = [
         f"{term}={_number(f'weight of {term}', factor, 0, MAX_FACTOR) * chosen.weights[term]!r}"
@@ -231,6 +237,7 @@ def make_session_job(
         steps=steps,
         weights=weights,
         color=color,
+        strength=strength,
         params=str(params),
         quiet=True,
     )
