@@ -339,7 +339,14 @@ CHANGES = {
         "levels": 7,
     },
     jaxstyle.ScipyLBFGSB: {"num_steps": 7, "maxfun": 7, "history_size": 7},
-    jaxstyle.Pyramid: {"coarsest": 7, "factor": 3.0, "steps": (7,), "carry": "image"},
+    jaxstyle.Pyramid: {
+        "coarsest": 7,
+        "factor": 3.0,
+        "steps": (7,),
+        "carry": "image",
+        "last_carry": "image",
+        "weight_factors": {"style": (7.0, 1.0)},
+    },
     terms.Content: {
         "layers": ("pool1",),
         "layer_weights": (7.0,),

@@ -67,7 +67,7 @@ FLOORS = [
     {"jaxstyle.recipe"},
     {"jaxstyle.recipes"},
     {"jaxstyle.problem"},
-    {"jaxstyle.options", "jaxstyle.start"},
+    {"jaxstyle.options", "jaxstyle.schedule", "jaxstyle.start"},
     {"jaxstyle.inputs"},
     {"jaxstyle.checkpoint", "jaxstyle.compiled"},
     {"jaxstyle.transfer"},
