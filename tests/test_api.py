@@ -382,6 +382,16 @@ CHANGES = {
         "reduction": "sum",
         "name": "other",
     },
+    terms.NearestStyle: {
+        "groups": (("relu1_1", "relu1_2"),),
+        "group_weights": (2.0,),
+        "samples": 7,
+        "redraw": 7,
+        "style_samples": 7,
+        "center": True,
+        "rotations": True,
+        "name": "other",
+    },
     terms.LocalAffine: {"epsilon": 0.5, "reduction": "mean", "name": "other"},
     terms.TotalVariation: {
         "power": 0.5,

@@ -45,6 +45,7 @@ FLOORS = [
         "jaxstyle.terms.gram",
         "jaxstyle.terms.local_affine",
         "jaxstyle.terms.moments",
+        "jaxstyle.terms.nearest",
         "jaxstyle.terms.patches",
         "jaxstyle.terms.variation",
     },

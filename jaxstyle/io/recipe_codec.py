@@ -33,6 +33,7 @@ _TERMS = (
     terms.MomentStyle,
     terms.Wasserstein2Style,
     terms.MRFStyle,
+    terms.NearestStyle,
     terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,
