@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle.inputs import put
-from jaxstyle.solvers.protocol import Solver
+from jaxstyle.schedule import Stage
 from jaxstyle.solvers.state import State
 
 
@@ -28,24 +28,24 @@ class Checkpoint(NamedTuple):
 
 
 def restore_smaller(
-    checkpoint: Checkpoint, weights: Mapping[str, Any], sizes: Sequence[tuple[float, Solver]]
+    checkpoint: Checkpoint, weights: Mapping[str, Any], stages: Sequence[Stage]
 ) -> tuple[tuple[Any, ...], jax.Array]:
     """Returns traces and evaluations of the sizes before that of a checkpoint.
 
     Args:
         checkpoint: to resume from.
         weights: term name -> its weight.
-        sizes: of the run, each a scale and a solver.
+        stages: the sizes of the run.
 
     Raises:
         ValueError: if the run has no such size, fewer steps there, or other terms.
     """
-    if checkpoint.stage >= len(sizes):
+    if checkpoint.stage >= len(stages):
         raise ValueError(
             f"the checkpoint is of another run: of size {int(checkpoint.stage) + 1} of a pyramid, "
-            f"but here are {len(sizes)}"
+            f"but here are {len(stages)}"
         )
-    if checkpoint.steps > sizes[int(checkpoint.stage)][1].num_steps:
+    if checkpoint.steps > stages[int(checkpoint.stage)].solver.num_steps:
         raise ValueError(
             f"the checkpoint has made {int(checkpoint.steps)} steps already: ask for more"
         )

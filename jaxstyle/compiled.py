@@ -24,7 +24,6 @@ from jaxstyle.solvers import state as solver_state
 from jaxstyle.solvers.protocol import Solver, with_settings
 from jaxstyle.solvers.state import State, Status, is_active
 from jaxstyle.targets import Targets, prepare_targets
-from jaxstyle.terms.protocol import fill_arrays
 from jaxstyle.terms.sampled import redraws
 
 
@@ -90,7 +89,7 @@ def compute_targets(
         return prepare_targets(
             problem.network,
             params,
-            fill_arrays(problem.terms, arrays),
+            problem.active(arrays),
             content,
             styles,
             style_weights=shares,
@@ -165,11 +164,11 @@ def _advance(
         params = problem.network.prepare(params)
 
         def step(state: State, params: Any, targets: Any, *others: Any) -> State:
-            if redraws(problem.terms):
+            if redraws(problem.active()):
                 # The loss of another draw says nothing about this one: the last picture counts.
                 largest = jnp.finfo(state.best_value.dtype).max
                 state = state._replace(best_value=jnp.full_like(state.best_value, largest))
-                targets = redraw_targets(problem.terms, targets, state.step)
+                targets = redraw_targets(problem.active(), targets, state.step)
             solver_here = with_settings(solver, settings)
             return solver_here.step(problem, state, params, targets, *others)
 

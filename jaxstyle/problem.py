@@ -1,12 +1,13 @@
 """The objective of a run: its static part, and as a function of the image alone."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
@@ -34,6 +35,7 @@ class Problem:
         mesh: the devices that share the pictures; None leaves the arrays where they are.
         turned: whether the solver's arrays are `(W, H, 3)`, which splits a picture along its
             columns.
+        factors: term name -> factor of its loss weight, by default 1, see `Pyramid`.
     """
 
     network: Network
@@ -41,6 +43,7 @@ class Problem:
     tile: int | None = None
     mesh: Mesh | None = None
     turned: bool = False
+    factors: Mapping[str, float] = FrozenDict()
 
     @property
     def stride(self) -> int:
@@ -60,6 +63,11 @@ class Problem:
         """Converts pictures `(..., H, W, 3)` to the solver's layout, or back."""
         return x.swapaxes(-3, -2) if self.turned else x
 
+    def active(self, arrays: Sequence[Any] | None = None) -> tuple[Term, ...]:
+        """Returns the terms but those whose factor is 0; with their `arrays`, if they are given."""
+        terms = self.terms if arrays is None else fill_arrays(self.terms, arrays)
+        return tuple(term for term in terms if self.factors.get(term.name, 1) != 0)
+
     def __call__(
         self,
         x: jax.Array,
@@ -72,8 +80,13 @@ class Problem:
 
         `arrays` are those of the terms.
         """
-        image, terms = self.turn(x), fill_arrays(self.terms, arrays)
-        return evaluate(self.network, params, terms, targets, weights, image, tile=self.tile)
+        image, terms = self.turn(x), self.active(arrays)
+        names = [term.name for term in terms]
+        targets = {name: targets[name] for name in names}
+        own = {name: weights[name] * self.factors.get(name, 1) for name in names}
+        value, losses = evaluate(self.network, params, terms, targets, own, image, tile=self.tile)
+        nothing = {term.name: jnp.zeros_like(value) for term in self.terms}
+        return value, {**nothing, **losses}
 
 
 def objective(
@@ -93,7 +106,8 @@ def objective(
         (value, per_term), gradient = jax.value_and_grad(fun, has_aux=True)(image)
 
     Style shares and masks are part of the targets: pass them to `prepare_targets`. The recipe's
-    solver, start, pyramid, color and median filter are not part of the objective.
+    solver, start, color and median filter are not part of the objective, and of its pyramid only
+    the factors of the loss weights at the full size.
 
     The function is pure, and can be compiled, batched and differentiated. It is also a pytree
     (a `jax.tree_util.Partial`) of `params`, `targets`, `weights` and the arrays of the terms. Pass
@@ -120,7 +134,8 @@ def objective(
     check_names("targets", targets, recipe.terms)
     factors = merge_weights(recipe.weights, weights, jnp.result_type(float))
     terms, arrays = split_arrays(recipe.terms)
-    problem = Problem(recipe.network, terms, check_tile(tile))
+    at_full_size = {} if recipe.pyramid is None else recipe.pyramid.factors(0)
+    problem = Problem(recipe.network, terms, check_tile(tile), factors=FrozenDict(at_full_size))
     return jax.tree_util.Partial(
         problem, params=params, targets=targets, weights=factors, arrays=arrays
     )

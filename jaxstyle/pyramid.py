@@ -6,7 +6,11 @@ there, and the final loss at the full size is lower than without smaller sizes.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from numbers import Real
 from typing import Literal
+
+from flax.core import FrozenDict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,12 @@ class Pyramid:
         carry: what the next size takes over: `change` adds the change made so far to the start at
             the next size, which keeps the fine detail of the photo; `image` takes the picture
             itself, as most programs do.
+        last_carry: what the full size takes over; None for the same as `carry`.
+        weight_factors: term name -> factors of its loss weight, one for each size, the last one for
+            the full size; terms that are left out have 1. The first number is repeated for all
+            smaller sizes, and a picture with fewer sizes leaves out the first ones: the full size,
+            which decides how the picture looks, has the same weights for all pictures. Where the
+            factor is 0, the term is not computed, and its loss is reported as 0.
 
     Raises:
         ValueError: for a setting that is out of range; the message says what is valid.
@@ -35,17 +45,22 @@ class Pyramid:
     factor: float = 2.0
     steps: tuple[int, ...] = (100,)
     carry: Literal["change", "image"] = "change"
+    last_carry: Literal["change", "image"] | None = None
+    weight_factors: Mapping[str, tuple[float, ...]] = FrozenDict()
 
     def __post_init__(self) -> None:
-        """Checks the settings."""
+        """Freezes the factors, which makes the schedule hashable, and checks the settings."""
         if self.coarsest < 1 or not 1 < self.factor < math.inf:
             raise ValueError(
                 f"coarsest must be positive and factor above 1, not {self.coarsest}, {self.factor}"
             )
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps must be positive, not {self.steps}")
-        if self.carry not in ("change", "image"):
-            raise ValueError(f"carry {self.carry!r} is not change or image")
+        for name in ("carry", "last_carry"):
+            value = getattr(self, name)
+            if value not in ("change", "image") and (name == "carry" or value is not None):
+                raise ValueError(f"{name} {value!r} is not change or image")
+        object.__setattr__(self, "weight_factors", _frozen(self.weight_factors))
 
     def scales(self, height: int, width: int) -> tuple[tuple[float, int], ...]:
         """Returns (scale below 1, steps) of each smaller size, the smallest first.
@@ -60,3 +75,25 @@ class Pyramid:
             number += 1
         steps = self.steps + self.steps[-1:] * number
         return tuple((self.factor ** (i - number), steps[i]) for i in range(number))
+
+    def factors(self, later: int) -> dict[str, float]:
+        """Returns term name -> factor of its loss weight at one size.
+
+        Args:
+            later: how many sizes come after it; 0 is the full size.
+        """
+        return {
+            name: each[max(len(each) - 1 - later, 0)] for name, each in self.weight_factors.items()
+        }
+
+
+def _frozen(factors: object) -> FrozenDict[str, tuple[float, ...]]:
+    if not isinstance(factors, Mapping):
+        raise ValueError(f"weight_factors must be a dict of term name -> numbers, not {factors!r}")
+    for name, each in factors.items():
+        if not isinstance(each, tuple | list) or not each:
+            raise ValueError(f"weight_factors of {name} must be a tuple of numbers, not {each!r}")
+        for value in each:
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"weight_factors of {name} must be numbers, not {value!r}")
+    return FrozenDict({name: tuple(map(float, each)) for name, each in factors.items()})

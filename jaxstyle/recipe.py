@@ -101,8 +101,7 @@ class Recipe:
         for field, number in (("grain", self.grain), ("strength", self.strength)):
             if not isinstance(number, int | float) or not 0 <= number < math.inf:
                 raise ValueError(f"recipe {self.name}: {field} must be 0 or positive, not {number}")
-        if not isinstance(self.pyramid, Pyramid | None):
-            raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
+        self._check_pyramid(names)
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
         try:
             hash(tuple(settings.values()))
@@ -112,6 +111,21 @@ class Recipe:
                 "numbers instead of lists and arrays; a term with arrays must be registered, see "
                 f"jaxstyle.terms.Term ({error})"
             ) from None
+
+    def _check_pyramid(self, names: set[str]) -> None:
+        """Checks the pyramid, and that every size has terms left, of `names`."""
+        if not isinstance(self.pyramid, Pyramid | None):
+            raise ValueError(f"recipe {self.name}: pyramid must be a Pyramid or None")
+        factors = {} if self.pyramid is None else self.pyramid.weight_factors
+        if unknown := set(factors) - names:
+            raise ValueError(
+                f"recipe {self.name}: weight_factors of {', '.join(map(str, unknown))}, terms "
+                f"{', '.join(sorted(names))}"
+            )
+        for later in range(max(map(len, factors.values()), default=0)):
+            here = self.pyramid.factors(later) if self.pyramid else {}
+            if set(here) == names and not any(here.values()):
+                raise ValueError(f"recipe {self.name}: all weight_factors of one size are 0")
 
     def _check_terms(self) -> None:
         """Checks the terms, and that the network has their layers."""

@@ -133,7 +133,7 @@ def _style_targets(
     shares = _normalize(shares, layers, number, dtype)
     style_masks = check_style_masks(style_masks, images, dtype) or (None,) * number
     of_styles = [
-        _style_statistics(
+        _turned_statistics(
             network,
             params,
             style_terms,
@@ -175,6 +175,36 @@ def _content_features(
         return whole_features(network, params, image, layers)
     tiling = make_tiling(network, image.shape, tile, layers, {})
     return {"image": image} | compute_features(tiling, network, params, image)
+
+
+def _turned_statistics(
+    network: Network,
+    params: Params,
+    terms: Sequence[Term],
+    image: jax.Array,
+    mask: Any,
+    tile: int | None,
+    keys: Mapping[str, jax.Array],
+) -> dict[str, Any]:
+    """Returns term name -> statistics of one style, with its rotations where a term wants them."""
+    found = _style_statistics(network, params, terms, image, mask, tile, keys)
+    turning = [term for term in terms if term.rotations]
+    if not turning:
+        return found
+
+    def turned(turns: int) -> dict[str, Any]:
+        region = None if mask is None else jnp.rot90(mask, turns)
+        own = {name: fold_in(key, turns) for name, key in keys.items()}
+        here = jnp.rot90(image, turns)
+        return _style_statistics(network, params, turning, here, region, tile, own)
+
+    every = [found, *map(turned, (1, 2, 3))]
+
+    def together(*rows: jax.Array) -> jax.Array:
+        return jnp.stack(rows, axis=1).reshape(-1, *rows[0].shape[1:])
+
+    rows = {term.name: [each[term.name] for each in every] for term in turning}
+    return found | {name: jax.tree.map(together, *each) for name, each in rows.items()}
 
 
 def _style_statistics(

@@ -5,7 +5,6 @@ solver move the pixels down the objective.
 """
 
 import collections
-import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
@@ -17,15 +16,15 @@ from jax.typing import ArrayLike
 from jaxstyle import compiled
 from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_state
 from jaxstyle.compiled import StyleResult, call_jitted
-from jaxstyle.image import scaled_shape, shrink, shrink_mask
+from jaxstyle.image import shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare_inputs, put
 from jaxstyle.network.protocol import Params
 from jaxstyle.options import StylizeOptions, lists_options, resolve_options
 from jaxstyle.recipe import Recipe
-from jaxstyle.solvers.protocol import Solver, split_settings
+from jaxstyle.schedule import Stage, stages_of
+from jaxstyle.solvers.protocol import split_settings
 from jaxstyle.solvers.state import State
 from jaxstyle.targets import Style
-from jaxstyle.terms.protocol import layers_of
 
 
 @lists_options
@@ -175,8 +174,7 @@ class _Run(NamedTuple):
 
     inputs: Inputs
     recipe: Recipe
-    sizes: Sequence[tuple[float, Solver]]
-    """For each size its scale, 1 for the last one, and its solver."""
+    stages: Sequence[Stage]
     batched: bool
     watch: _Watch
 
@@ -211,34 +209,19 @@ def _run(
     if solver.on_host and (watch.checkpoint or watch.keep):
         raise ValueError(f"{type(solver).__name__} runs on the host, and has no checkpoints")
     inputs = prepare_inputs(params, content, style, options, batched=batched, call=watch.call)
-    sizes = _sizes(recipe, solver, inputs.content, inputs.styles)
-    inputs.problem.check_windows(inputs.content.shape, [scale for scale, _ in sizes])
+    stages = stages_of(recipe, solver, inputs.problem, inputs.content, inputs.styles)
+    inputs.problem.check_windows(inputs.content.shape, [stage.scale for stage in stages])
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
     if watch.checkpoint is not None:
-        progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, sizes))
-    return _paint(_Run(inputs, recipe, sizes, batched, watch), progress)
-
-
-def _sizes(
-    recipe: Recipe, solver: Solver, content: jax.Array, styles: Sequence[jax.Array]
-) -> list[tuple[float, Solver]]:
-    """Returns the sizes to paint at, smallest first, each as a scale and a solver."""
-    sizes: list[tuple[float, Solver]] = []
-    if recipe.pyramid is not None:
-        minimum = recipe.network.minimum_size(layers_of(recipe.terms))
-        for scale, steps in recipe.pyramid.scales(*content.shape[-3:-1]):
-            shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
-            # Sizes are left out at which one of the pictures is too small for the network.
-            if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
-                sizes.append((scale, dataclasses.replace(solver, num_steps=steps)))
-    return [*sizes, (1.0, solver)]
+        progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, stages))
+    return _paint(_Run(inputs, recipe, stages, batched, watch), progress)
 
 
 def _paint(run: _Run, progress: Progress) -> Iterator[tuple[int, StyleResult]]:
     """Paints at one size after the other, beginning with the checkpoint's, or else the first."""
     checkpoint = run.watch.checkpoint
     first = 0 if checkpoint is None else int(checkpoint.stage)
-    for stage in range(first, len(run.sizes)):
+    for stage in range(first, len(run.stages)):
         resume = checkpoint if stage == first else None
         progress = yield from _paint_size(run, stage, progress, resume)
 
@@ -248,8 +231,8 @@ def _paint_size(
 ) -> Generator[tuple[int, StyleResult], None, Progress]:
     """Paints at one size; yields the steps made at all sizes, and the result so far."""
     inputs, recipe, (every, _, keep, call) = run.inputs, run.recipe, run.watch
-    problem, (scale, solver) = inputs.problem, run.sizes[stage]
-    lengths = tuple(solver.num_steps for _, solver in run.sizes)
+    scale, solver, problem, carry = run.stages[stage]
+    lengths = tuple(each.solver.num_steps for each in run.stages)
     wraps = problem.network.wraps
     content, start = (shrink(each, scale, wraps) for each in (inputs.content, inputs.start))
     styles = tuple(shrink(each, scale) for each in inputs.styles)
@@ -263,7 +246,7 @@ def _paint_size(
         blend = inputs.content, put(strength, problem.mesh, batched=False)
     x = start
     if before.painted is not None:
-        x = compiled.carry_over(*before.painted, start, recipe.carry, wraps)
+        x = compiled.carry_over(*before.painted, start, carry, wraps)
     for steps, state in _solve(run, stage, x, before.carried, targets, resume):
         if steps == 0 and stage > 0 and compiled.read_progress(state)[0]:
             continue  # shown already, as the last result of the size before
@@ -273,7 +256,7 @@ def _paint_size(
             continue  # only the end was asked for
         result = call(
             compiled.make_result,
-            (problem, run.batched, lengths, stage, recipe.carry, recipe.median_filter),
+            (problem, run.batched, lengths, stage, run.stages[-1].carry, recipe.median_filter),
             *(state, (before.traces, before.num_evaluations)),
             None if scale == 1 else (start, inputs.start),
             inputs.content if recipe.color == "luminance" else None,
@@ -299,8 +282,9 @@ def _solve(
     run: _Run, stage: int, x: jax.Array, carried: Any, targets: Any, resume: Checkpoint | None
 ) -> Iterator[tuple[int, State]]:
     """Runs the solver at one size from `x`; yields the steps made there, and its state."""
-    inputs, solver, (every, *_, call) = run.inputs, run.sizes[stage][1], run.watch
-    problem, arguments = inputs.problem, inputs.arguments(targets)
+    _, solver, problem, _ = run.stages[stage]
+    inputs, (every, *_, call) = run.inputs, run.watch
+    arguments = inputs.arguments(targets)
     made, total = 0, solver.num_steps
     if solver.on_host:
         state = solver.start(problem, x, *arguments)

@@ -1,12 +1,15 @@
-"""Nearest neighbors: the losses of rows, against plain NumPy."""
+"""Nearest neighbors: the losses of rows and the terms, against plain NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_sampling import read_plainly
 
-from jaxstyle import losses
+import jaxstyle
+from jaxstyle import losses, sampling
 from jaxstyle.losses import nearest
+from jaxstyle.terms import NearestStyle
 
 RNG = np.random.default_rng(3)
 # Positive, as features after a ReLU: centering them changes which are the nearest.
@@ -68,3 +71,79 @@ def test_the_matrix_of_all_pairs_is_not_differentiated(monkeypatch):
     text = jax.jit(jax.grad(losses.nearest_loss)).lower(rows, style).as_text()
     assert "1024x8xf32" in text
     assert not any(shape in text for shape in ("512x1024", "1024x512"))
+
+
+TERM = NearestStyle(
+    groups=(("relu1_1", "relu2_1"), ("image",)),
+    group_weights=(1.0, 0.5),
+    samples=60,
+    style_samples=40,
+    center=True,
+    rotations=True,
+)
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_each_group_is_compared_with_the_style_and_its_rotations(center, random_params, pictures):
+    term = jaxstyle.terms.NearestStyle(**{**vars(TERM), "center": center})
+    network = jaxstyle.VGG19()
+    style, image = jnp.asarray(pictures(1, 26, 35)), jnp.asarray(pictures(2, 33, 30))
+    drawn = jaxstyle.prepare_targets(
+        network, random_params, (term,), None, style, key=jax.random.key(5)
+    )
+    found, _ = jaxstyle.evaluate(network, random_params, (term,), drawn, {"style": 1.0}, image)
+
+    def rows(picture, key, number):
+        positions = sampling.draw_positions(key, number, picture.shape)
+        maps = network.apply(random_params, picture, term.layers)
+        return {
+            layer: read_plainly(np.asarray(maps[layer], float), network.stride(layer), positions)
+            for layer in term.layers
+        }
+
+    key = sampling.key_data(jax.random.key(5))
+    of_style = sampling.fold_in(key, 0)
+    turns = [rows(style, of_style, 40)]
+    turns += [rows(jnp.rot90(style, k), sampling.fold_in(of_style, k), 40) for k in (1, 2, 3)]
+    own, expected = rows(image, key, 60), 0.0
+    for group, weight in zip(term.groups, term.group_weights, strict=True):
+        x = np.concatenate([own[layer] for layer in group], 1)
+        s = [np.concatenate([turn[layer] for layer in group], 1) for turn in turns]
+        assert len(drawn["style"].target[group[0]]) == 160
+        expected += weight * by_hand(x, np.concatenate(s), center)[1]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_windows_of_rotated_styles_are_the_whole(double):
+    params, pictures = double
+    style, image = jnp.asarray(pictures(1, 48, 26)), jnp.asarray(pictures(2, 40, 48))
+    network = jaxstyle.VGG19(pooling="average")
+    terms = (jaxstyle.terms.NearestStyle(**{**vars(TERM), "groups": (("relu1_1",), ("image",))}),)
+
+    def value(x, tile):
+        targets = jaxstyle.prepare_targets(
+            network, params, terms, None, style, key=jax.random.key(3), tile=tile
+        )
+        return jaxstyle.evaluate(network, params, terms, targets, {"style": 1.0}, x, tile=tile)[0]
+
+    both = jax.jit(jax.value_and_grad(value), static_argnums=1)
+    whole, expected = both(image, None)
+    found, grad = both(image, 16)
+    np.testing.assert_allclose(found, whole, rtol=1e-10)
+    np.testing.assert_allclose(grad, expected, atol=1e-10 * np.abs(expected).max())
+
+
+def test_settings_are_checked():
+    for settings, hint in (
+        ({"groups": ("relu1_1",)}, "tuples of layers in a tuple"),
+        ({"groups": ()}, "tuples of layers in a tuple"),
+        ({"groups": ((1,),)}, "names of layers"),
+        ({"group_weights": (1.0, 2.0)}, "2 group_weights, 1 groups"),
+        ({"group_weights": ("much",)}, "group_weights must be a finite number"),
+        ({"center": 1}, "center must be True or False"),
+        ({"rotations": "all"}, "rotations must be True or False"),
+        ({"samples": 0}, "samples must be a whole number from 1"),
+        ({"name": ""}, "name must be a text"),
+    ):
+        with pytest.raises(ValueError, match=hint):
+            NearestStyle(**settings)

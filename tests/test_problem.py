@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.core import FrozenDict
 
 import jaxstyle
 from jaxstyle import terms
+from jaxstyle.problem import Problem
+from jaxstyle.terms.protocol import split_arrays
 
 RECIPE = dataclasses.replace(
     jaxstyle.recipes.DEFAULT,
@@ -173,3 +176,15 @@ def test_mistakes_are_found_at_the_call(random_params, targets):
         jaxstyle.objective(RECIPE, random_params, targets, weights={"style": np.ones(2)})
     with pytest.raises(ValueError, match="tile must be"):
         jaxstyle.objective(RECIPE, random_params, targets, tile=0)
+
+
+def test_a_term_with_the_factor_0_is_not_computed(targets, random_params, pictures):
+    """Nor the layers that only it reads; its loss is 0."""
+    split = split_arrays(RECIPE.terms)[0]
+    arguments = random_params, targets, dict(RECIPE.weights)
+    for factors in ({}, {"style": 0.0}):
+        problem = Problem(RECIPE.network, split, factors=FrozenDict(factors))
+        text = str(jax.make_jaxpr(problem)(pictures(0, 32, 40), *arguments))
+        assert ("16,20,128]" in text) == (not factors)  # relu2_1
+    _, losses = jax.jit(problem)(pictures(2, 32, 40), *arguments)
+    assert losses["style"] == 0 < losses["content"]

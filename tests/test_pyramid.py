@@ -37,50 +37,83 @@ def test_schedules_of_known_systems():
 @pytest.mark.parametrize(
     "settings",
     [{"coarsest": 0}, {"factor": 1.0}, {"factor": float("nan")}, {"steps": ()}, {"steps": (3, 0)},
-     {"carry": "all"}],
+     {"carry": "all"}, {"carry": None}, {"last_carry": "all"}, {"weight_factors": (1.0,)},
+     {"weight_factors": {"style": ()}}, {"weight_factors": {"style": ("2",)}},
+     {"weight_factors": {"style": (float("nan"),)}}],
 )  # fmt: skip
 def test_settings_are_checked(settings):
-    with pytest.raises(ValueError, match=r"coarsest|steps|carry"):
+    with pytest.raises(ValueError, match=r"coarsest|steps|carry|weight_factors"):
         Pyramid(**settings)
 
 
-@pytest.mark.parametrize("carry", ["change", "image"])
-def test_a_run_is_its_stages_one_after_the_other(double, carry):
+def test_weight_factors_are_counted_from_the_full_size():
+    pyramid = Pyramid(weight_factors={"content": (8, 4, 2), "style": (0, 1)})
+    assert [pyramid.factors(later)["content"] for later in range(5)] == [2, 4, 8, 8, 8]
+    assert [pyramid.factors(later)["style"] for later in range(3)] == [1, 0, 0]
+    for factors in ({"stile": (1.0,)}, {"content": (1.0, 0.0, 1.0), "style": (0.0, 1.0)}):
+        with pytest.raises(ValueError, match=r"weight_factors of (stile|one size)"):
+            dataclasses.replace(RECIPE, pyramid=Pyramid(weight_factors=factors))
+
+
+FACTORS = {"style": (0.5, 2.0), "content": (0.0, 1.0, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("carry", "last", "factors"),
+    [("change", None, {}), ("image", None, {}), ("change", "image", FACTORS)],
+    ids=["change", "image", "all"],
+)
+def test_a_run_is_its_stages_one_after_the_other(double, carry, last, factors):
     """Against a loop written out here, from plain `stylize` at each size."""
     params, pictures = double
-    recipe = dataclasses.replace(COARSE, pyramid=dataclasses.replace(COARSE.pyramid, carry=carry))
+    pyramid = dataclasses.replace(
+        COARSE.pyramid, carry=carry, last_carry=last, weight_factors=factors
+    )
+    recipe = dataclasses.replace(COARSE, pyramid=pyramid)
     content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1, 24, 28))
     result = jaxstyle.stylize(params, content, style, recipe=recipe)
     assert result.image.shape == content.shape
     assert result.trace.shape == (4 + 3 + 8,)
     assert int(result.num_evaluations) == 5 + 4 + 9
 
-    def objective(x, params, targets):
-        network, terms, weights = RECIPE.network, RECIPE.terms, RECIPE.weights
+    def objective(x, params, targets, weights):
+        network, terms = RECIPE.network, RECIPE.terms
         return jaxstyle.evaluate(network, params, terms, targets, weights, x)[0]
 
     run = jax.jit(jaxstyle.minimize, static_argnums=0, static_argnames="solver")
     prepare = jax.jit(jaxstyle.prepare_targets, static_argnums=(0, 2))
     traces, painted, before = [], None, None
-    for shape, style_shape, steps in (
-        ((8, 10, 3), (6, 7, 3), 4),
-        ((16, 20, 3), (12, 14, 3), 3),
-        ((32, 40, 3), (24, 28, 3), 8),
+    for i, (shape, style_shape, steps) in enumerate(
+        [
+            ((8, 10, 3), (6, 7, 3), 4),
+            ((16, 20, 3), (12, 14, 3), 3),
+            ((32, 40, 3), (24, 28, 3), 8),
+        ]
     ):
         here = jax.image.resize(content, shape, "cubic") if shape != content.shape else content
         there = jax.image.resize(style, style_shape, "cubic") if steps != 8 else style
         init = here
-        if painted is not None and carry == "image":
+        if painted is not None and (last if last and steps == 8 else carry) == "image":
             init = jax.image.resize(painted, shape, "cubic")
         elif painted is not None:
             init = here + jax.image.resize(painted - before, shape, "cubic")
         solver = jaxstyle.LBFGS(num_steps=steps, history_size=5)
         targets = prepare(RECIPE.network, params, RECIPE.terms, here, there)
-        painted, trace = run(objective, init, params, targets, solver=solver)
+        weights = dict(RECIPE.weights)
+        if factors:
+            weights["style"] *= (0.5, 0.5, 2.0)[i]
+            weights["content"] *= (0.0, 1.0, 3.0)[i]
+        painted, trace = run(objective, init, params, targets, weights, solver=solver)
         before = here
         traces.append(trace.loss)
     np.testing.assert_allclose(result.trace, jnp.concatenate(traces), rtol=1e-6)
     np.testing.assert_allclose(result.image, jnp.clip(painted, 0, 1), atol=1e-6)
+    if factors:
+        np.testing.assert_array_equal(result.term_traces["content"][:4], 0)
+        assert result.term_traces["content"][4:].min() > 0
+        targets = prepare(RECIPE.network, params, RECIPE.terms, content, style)
+        value, _ = jax.jit(jaxstyle.objective(recipe, params, targets))(result.image)
+        np.testing.assert_allclose(value, result.loss, rtol=1e-6)
 
 
 def test_steps_show_every_size_at_full_size(random_params, pictures):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxstyle
+from jaxstyle.app.loss_weights import with_weights
 from jaxstyle.io.recipe_codec import build_recipe, describe_recipe, override, to_toml
 from jaxstyle.recipes import RECIPES
 
@@ -257,6 +258,7 @@ def test_settings_are_overridden_by_their_path():
             "terms.style.layer_weights=[1, 2.5]",
             "weights.content=3",
             "pyramid.steps=[5]",
+            "pyramid.weight_factors.content=[2, 1]",
             "color=luminance",
             "network.dtype=bfloat16",
         ],
@@ -265,7 +267,9 @@ def test_settings_are_overridden_by_their_path():
     assert changed.network == jaxstyle.VGG19("max", "replicate", dtype=jnp.bfloat16)
     assert changed.terms[1].layer_weights == (1.0, 2.5)
     assert changed.weights["content"] == 3
-    assert changed.pyramid == jaxstyle.Pyramid(steps=(5,))
+    assert changed.pyramid == jaxstyle.Pyramid(steps=(5,), weight_factors={"content": (2, 1)})
+    assert build_recipe(tomllib.loads(to_toml(describe_recipe(changed)))) == changed
+    assert not with_weights(changed, ["content=0"]).pyramid.weight_factors
     assert changed.color == "luminance"
     assert override(RECIPES["default"], ["pyramid=none"]).pyramid is None
     assert override(RECIPES["gatys"], ["pyramid.coarsest=64"]).pyramid.coarsest == 64
@@ -296,6 +300,8 @@ def test_settings_are_overridden_by_their_path():
         ("init=file", "content, noise, mean"),
         ("color=3", "luminance"),
         ("pyramid.factor=1", "above 1"),
+        ("pyramid.weight_factors.style=2", "must be a list"),
+        ("pyramid.weight_factors.stile=[2]", "stile, terms content, style"),
         ("network=7", "table"),
         ("name.first=x", "no settings of its own"),
         ("solver.type=SGD", "LBFGS, Adam"),

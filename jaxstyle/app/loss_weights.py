@@ -29,9 +29,12 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
         raise InputError(
             "--loss-weights: all terms have weight 0, which leaves nothing to optimize"
         )
-    return dataclasses.replace(
-        recipe, terms=terms, weights={term.name: weights[term.name] for term in terms}
-    )
+    names, pyramid = [term.name for term in terms], recipe.pyramid
+    if pyramid is not None:
+        factors = {name: own for name, own in pyramid.weight_factors.items() if name in names}
+        pyramid = dataclasses.replace(pyramid, weight_factors=factors)
+    kept = {name: weights[name] for name in names}
+    return dataclasses.replace(recipe, terms=terms, weights=kept, pyramid=pyramid)
 
 
 def parse_style_weights(

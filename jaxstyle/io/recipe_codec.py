@@ -33,6 +33,7 @@ _TERMS = (
     terms.MomentStyle,
     terms.Wasserstein2Style,
     terms.MRFStyle,
+    terms.NearestStyle,
     terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,
@@ -246,7 +247,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911
     if typing.get_origin(hint) is Mapping:
         if not isinstance(value, Mapping):
             raise InputError(f"{where} must be a table of numbers, not {value!r}")
-        return {key: convert(float, each, f"{where}.{key}") for key, each in value.items()}
+        _, inner = typing.get_args(hint)
+        return {key: convert(inner, each, f"{where}.{key}") for key, each in value.items()}
     return _scalar(hint, value, where)
 
 

@@ -14,6 +14,7 @@ from jaxstyle.terms.content import Content
 from jaxstyle.terms.gram import GramStyle
 from jaxstyle.terms.local_affine import LocalAffine
 from jaxstyle.terms.moments import MomentStyle, Wasserstein2Style
+from jaxstyle.terms.nearest import NearestStyle
 from jaxstyle.terms.patches import MRFStyle
 from jaxstyle.terms.protocol import (
     CONTENT_LAYERS,
@@ -37,6 +38,7 @@ __all__ = [
     "LocalAffine",
     "MRFStyle",
     "MomentStyle",
+    "NearestStyle",
     "NinePointVariation",
     "PositionWeights",
     "Rows",

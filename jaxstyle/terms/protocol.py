@@ -60,6 +60,11 @@ class Term(abc.ABC):
     additive_target: ClassVar[bool] = True
     """Whether `target` needs only sums over the style's positions, and not the style as a whole."""
 
+    rotations: bool = False
+    """Whether a style's statistics also have those of the style turned by 90, 180 and 270 degrees.
+    Only for statistics that are rows, arrays of equal lengths: four rows follow each other, one of
+    each turn."""
+
     @abc.abstractmethod
     def statistics(self, features: Features, target: Any, weight: PositionWeights) -> Any:
         """Returns sums over positions, a pytree of arrays; over disjoint parts they add up.

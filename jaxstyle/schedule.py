@@ -1,0 +1,54 @@
+"""The sizes that a run paints at, one after the other: with what solver, and what objective."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+from flax.core import FrozenDict
+
+from jaxstyle.image import scaled_shape
+from jaxstyle.problem import Problem
+from jaxstyle.recipe import Recipe
+from jaxstyle.solvers.protocol import Solver
+from jaxstyle.terms.protocol import layers_of
+
+
+class Stage(NamedTuple):
+    """One size of a run."""
+
+    scale: float
+    """1 for the full size, which is the last."""
+    solver: Solver
+    problem: Problem
+    """The objective, with the factors of the loss weights at this size."""
+    carry: str
+    """What it takes over from the size before, see `Pyramid`."""
+
+
+def stages_of(
+    recipe: Recipe,
+    solver: Solver,
+    problem: Problem,
+    content: jax.Array,
+    styles: Sequence[jax.Array],
+) -> list[Stage]:
+    """Returns the sizes to paint at, smallest first."""
+    pyramid = recipe.pyramid
+    if pyramid is None:
+        return [Stage(1.0, solver, problem, recipe.carry)]
+    sizes: list[tuple[float, Solver]] = []
+    minimum = recipe.network.minimum_size(layers_of(recipe.terms))
+    for scale, steps in pyramid.scales(*content.shape[-3:-1]):
+        shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
+        # Sizes are left out at which one of the pictures is too small for the network.
+        if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
+            sizes.append((scale, dataclasses.replace(solver, num_steps=steps)))
+    sizes.append((1.0, solver))
+
+    def stage(scale: float, solver: Solver, later: int) -> Stage:
+        factors: FrozenDict[str, float] = FrozenDict(pyramid.factors(later))
+        carry = recipe.carry if later or pyramid.last_carry is None else pyramid.last_carry
+        return Stage(scale, solver, dataclasses.replace(problem, factors=factors), carry)
+
+    return [stage(*size, len(sizes) - 1 - i) for i, size in enumerate(sizes)]
