@@ -96,7 +96,7 @@ def measure(
 
     if output is not None:
         check_target(output)
-        check_replaceable(output)
+        check_replaceable(output, "name another file")
     images = _read(pictures)
     first, *others = images.values()
     if any(other.shape != first.shape for other in others):
@@ -146,7 +146,7 @@ def check(
     out.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
         path = out / f"{content.stem}-{painting.stem}-{name.replace(' ', '-')}.png"
-        check_replaceable(path)
+        check_replaceable(path, "name another folder")
         save_image(path, image)
     yardstick = Yardstick(photo, style)
     found = {name: yardstick.measure(image) for name, image in images.items()}
@@ -198,7 +198,7 @@ def curves(
         ]
     out.mkdir(parents=True, exist_ok=True)
     for name in ("index.html", "figures.json"):
-        check_replaceable(out / name)
+        check_replaceable(out / name, "name another folder")
     inputs = [*(("photo", path) for path in contents), *(("painting", path) for path in paintings)]
     entries: list[Entry] = []
     for pair in itertools.product(contents, paintings):

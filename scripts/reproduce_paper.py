@@ -22,8 +22,10 @@ import tyro
 import jaxstyle
 from jaxstyle.app import compile_cache
 from jaxstyle.app.console import print_message
+from jaxstyle.app.outputs import check_replaceable
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import SAMPLES
+from jaxstyle.io.ownership import GENERATOR
 from jaxstyle.recipes import GOKALP_KIM
 from jaxstyle.terms import STYLE_LAYERS, Content, GramStyle
 
@@ -60,16 +62,19 @@ class Page:
         self.options, self.body = options, ""
         self.begin = time.perf_counter()
         options.out.mkdir(parents=True, exist_ok=True)
+        for path in (options.out / "index.html", *options.out.glob("*.png")):
+            check_replaceable(path, "name another folder")
 
     def add(self, name: str, caption: str, figure: Any) -> None:
         """Saves a matplotlib figure and the page so far."""
-        figure.savefig(self.options.out / f"{name}.png", dpi=110)
+        mark = {"Software": GENERATOR}
+        figure.savefig(self.options.out / f"{name}.png", dpi=110, metadata=mark)
         plt.close(figure)
         caption = html.escape(caption)
         self.body += f'<figure><img src="{name}.png" alt="{caption}">'
         self.body += f"<figcaption>{caption}</figcaption></figure>\n"
         (self.options.out / "index.html").write_text(
-            "<!doctype html><meta charset='utf-8'>"
+            f'<!doctype html><meta name="generator" content="{GENERATOR}"><meta charset="utf-8">'
             "<title>Painting the Starry Night, reproduced</title>"
             "<style>body{font-family:sans-serif;max-width:70em;margin:2em auto}"
             "img{max-width:100%}figure{margin:2em 0}</style>"

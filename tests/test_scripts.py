@@ -1,13 +1,18 @@
 """The scripts run, small."""
 
+import importlib
+import math
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import jaxstyle
+from jaxstyle.io import InputError
+from jaxstyle.io.json_file import read_json
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -22,6 +27,24 @@ def run(monkeypatch, random_params, tmp_path):
         runpy.run_path(str(SCRIPTS / name), run_name="__main__")
 
     return call
+
+
+def test_benchmarks_replace_no_file_of_somebody_else(tmp_path, monkeypatch, capsys):
+    for folder in ("benchmark", "."):
+        monkeypatch.syspath_prepend(SCRIPTS / folder)
+    common = importlib.import_module("common")
+    options = common.Options(out=tmp_path)
+    for _ in range(2):
+        common.check_outputs("solver", options)
+        rows = [{"solver": "a", "loss": np.float32(1.5)}, {"solver": "b", "loss": math.nan}]
+        common.report("solver", rows, options)
+        common.plot("solver", {"a": ([1, 2], [3, 4])}, ("x", "y"), options)
+    assert [row["loss"] for row in read_json(tmp_path / "solver.json")["rows"]] == [1.5, None]
+    assert "a " in capsys.readouterr().out
+    (tmp_path / "solver.png").write_bytes(b"theirs")
+    with pytest.raises(InputError, match="did not write it: name another folder"):
+        common.check_outputs("solver", options)
+    common.check_outputs("windows", options)
 
 
 @pytest.mark.slow

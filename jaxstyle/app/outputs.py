@@ -178,8 +178,12 @@ def check_outputs(
         _check_description(path, picture)
 
 
-def check_replaceable(path: Path) -> None:
+def check_replaceable(path: Path, advice: str = "name another output, or use --overwrite") -> None:
     """Checks that `path` does not exist, is empty, or is as jaxstyle wrote it.
+
+    Args:
+        path: where something will be written.
+        advice: what to do otherwise, for the message.
 
     Raises:
         InputError: if it has other content.
@@ -187,15 +191,9 @@ def check_replaceable(path: Path) -> None:
     if not os.path.exists(path) or _is_empty(path):
         return
     if not is_ours(path):
-        raise InputError(
-            f"{describe_path(path)} exists, and jaxstyle did not write it: name another output, "
-            "or use --overwrite"
-        )
+        raise InputError(f"{describe_path(path)} exists, and jaxstyle did not write it: {advice}")
     if _is_edited(path):
-        raise InputError(
-            f"{describe_path(path)} was edited since jaxstyle wrote it: name another output, or "
-            "use --overwrite"
-        )
+        raise InputError(f"{describe_path(path)} was edited since jaxstyle wrote it: {advice}")
 
 
 def _check_description(path: Path, picture: Path) -> None:

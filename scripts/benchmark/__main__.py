@@ -6,8 +6,13 @@ peers, PyTorch and pastiche, come with `pip install '.[bench]'`. The bundled sam
 default input.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import tyro
 from batch import batch
+from common import Options, check_outputs
 from device import device
 from evaluation import evaluation
 from iteration import iteration
@@ -19,14 +24,29 @@ from startup import startup
 from throughput import throughput
 from windows import windows
 
+from jaxstyle.io import exit_on_input_error
+
 COMMANDS = (
     *(evaluation, iteration, batch, solver, pastiche, until, startup, precision, device),
     *(throughput, windows, large, one),
 )
 
+
+def checked(command: Callable[..., None]) -> Callable[..., None]:
+    """Returns a command that begins with `check_outputs`."""
+
+    @functools.wraps(command)
+    def run(options: Options, **others: Any) -> None:
+        check_outputs(command.__name__, options)
+        command(options, **others)
+
+    return run
+
+
 if __name__ == "__main__":
-    tyro.extras.subcommand_cli_from_dict(
-        {command.__name__: command for command in COMMANDS},
-        description=__doc__,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with exit_on_input_error():
+        tyro.extras.subcommand_cli_from_dict(
+            {command.__name__: checked(command) for command in COMMANDS},
+            description=__doc__,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )

@@ -14,14 +14,17 @@ import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 import jaxstyle
-from jaxstyle.io import SAMPLES
+from jaxstyle.app.outputs import check_replaceable
+from jaxstyle.io import SAMPLES, write_json
+from jaxstyle.io.ownership import GENERATOR
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+
+sys.path.append(str(Path(__file__).parent.parent))
+from yardstick.tables import print_table
 
 Timings = dict[str, list[float]]
 PROGRAM = str(Path(__file__).parent)  # `python PROGRAM COMMAND` starts another benchmark
@@ -116,15 +119,26 @@ def machine() -> dict[str, Any]:
     }
 
 
+def check_outputs(command: str, options: Options) -> None:
+    """Checks before a command measures that it will replace no file of somebody else.
+
+    Raises:
+        InputError: if it would.
+    """
+    ours = f"{command}-{options.content.stem}"  # of the one that has a file for each photo
+    for name in (f"{command}.json", f"{command}.png", f"{ours}.json", f"{ours}-a.png",
+                 f"{ours}-b.png"):  # fmt: skip
+        check_replaceable(options.out / name, "name another folder")
+
+
 def report(name: str, rows: Sequence[Mapping[str, Any]], options: Options, **more: Any) -> None:
     """Prints `rows` as a table and writes them, with the machine, to OUT/NAME.json."""
-    options.out.mkdir(parents=True, exist_ok=True)
     content = {"command": sys.argv, "machine": machine(), "rows": rows, **more}
-    (options.out / f"{name}.json").write_text(json.dumps(content, indent=2, default=float) + "\n")
-    table = Table(*rows[0], title=f"{name} on {content['machine']['cpu']}")
-    for row in rows:
-        table.add_row(*(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row.values()))
-    Console(width=max(100, Console().width)).print(table)
+    print_table(f"{name} on {content['machine']['cpu']}", rows)
+    options.out.mkdir(parents=True, exist_ok=True)
+    # JSON has neither NumPy's numbers nor NaN.
+    plain = json.loads(json.dumps(content, default=float), parse_constant=lambda _: None)
+    write_json(options.out / f"{name}.json", plain)
 
 
 def plot(
@@ -141,5 +155,5 @@ def plot(
         axes.plot(x, y, label=label, marker="o" if len(x) < 12 else None)
     axes.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if log else "linear")
     axes.legend()
-    figure.savefig(options.out / f"{name}.png", dpi=120)
+    figure.savefig(options.out / f"{name}.png", dpi=120, metadata={"Software": GENERATOR})
     plt.close(figure)

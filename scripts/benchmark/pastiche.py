@@ -67,8 +67,9 @@ def pastiche(options: Options, size: int = 512, steps: int = 500, target: float 
         ]  # fmt: skip
         report(f"pastiche-{options.content.stem}", rows, options, pastiche=points, jaxstyle=reached)
         for name in ("a", "b"):
+            # Saved as ours, so that the next run may replace it.
             copy = options.out / f"pastiche-{options.content.stem}-{name}.png"
-            copy.write_bytes(files[name].read_bytes())
+            jaxstyle.io.save_image(copy, jaxstyle.io.load_image(files[name]))
 
 
 def _resize(options: Options, size: int, content: Path, style: Path) -> int:

@@ -91,7 +91,7 @@ def measure_pair(
         for factor in factors
     }
     for path in files.values():
-        check_replaceable(path)
+        check_replaceable(path, "name another folder")
     for recipe in recipes:
         params = jaxstyle.io.load_params(preprocessing=vgg_of(recipe).preprocessing)
         begin = time.perf_counter()
