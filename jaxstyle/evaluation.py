@@ -18,6 +18,7 @@ from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.sampling import Drawn, draw_positions, rows_at
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.terms.matched import Matched
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
@@ -150,12 +151,20 @@ def _sums_of_windows(
     maps: dict[Any, Planes] = {("weight", name): each for name, each in planes.items()}
     for term in terms:
         target = targets[term.name]
+        for i, each in enumerate(target.targets if isinstance(target, Guided) else (target,)):
+            if isinstance(each, Matched):
+                maps["chosen", term.name, i] = each.chosen
         if isinstance(target, Guided):
             maps["target", term.name] = {
                 layer: jnp.moveaxis(plane, 0, -1) for layer, plane in target.weights.items()
             }
         elif term.target_image == "content":
             maps["target", term.name] = target.target if isinstance(target, _Sample) else target
+
+    def cut(target: Any, name: str, i: int, here: Mapping[Any, Planes]) -> Any:
+        if isinstance(target, Matched):
+            return target._replace(chosen=here["chosen", name, i])
+        return target
 
     def statistics(
         features: Features, here: Mapping[Any, Planes], owned: Planes, origin: jax.Array
@@ -170,9 +179,14 @@ def _sums_of_windows(
             elif isinstance(target, Guided):
                 regions = here["target", term.name]
                 weights = {layer: jnp.moveaxis(each, -1, 0) for layer, each in regions.items()}
-                target = target._replace(weights=weights)
+                own_targets = [
+                    cut(each, term.name, i, here) for i, each in enumerate(target.targets)
+                ]
+                target = target._replace(weights=weights, targets=tuple(own_targets))
             elif term.target_image == "content":
                 target = here["target", term.name]
+            else:
+                target = cut(target, term.name, 0, here)
             own = product(here.get(("weight", term.name)), owned)
             sums[term.name] = _statistics(network, term, features, target, own, whole=False)
         return sums

@@ -392,6 +392,14 @@ CHANGES = {
         "rotations": True,
         "name": "other",
     },
+    terms.MatchedStyle: {
+        "layers": ("relu2_1", "relu3_1"),
+        "grid": "relu2_1",
+        "style_samples": 7,
+        "alpha": 0.5,
+        "rotations": True,
+        "name": "other",
+    },
     terms.LocalAffine: {"epsilon": 0.5, "reduction": "mean", "name": "other"},
     terms.TotalVariation: {
         "power": 0.5,
