@@ -203,6 +203,7 @@ class _Sample(NamedTuple):
     """`(N, 2)` pixels; of each region if there are masks."""
     target: Any
     """See `Drawn`."""
+    key: jax.Array
     origin: jax.Array | None = None
     """`(2,)` the pixel at which a window begins."""
     owned: jax.Array | None = None
@@ -223,7 +224,7 @@ def _draw(term: Term, target: Any, image: jax.Array, planes: Planes | None) -> A
             for region in target.target.weights["image"]
         ]
     positions = (draw_positions(target.key, term.samples, image.shape, each) for each in regions)
-    return _Sample(tuple(positions), target.target)
+    return _Sample(tuple(positions), target.target, target.key)
 
 
 def _rows(network: Network, term: Term, features: Features, sample: _Sample, *, whole: bool) -> Any:
@@ -288,10 +289,13 @@ def _around_edges(term: Term, features: Features, target: Any, weight: PositionW
 
 
 def _loss(term: Term, statistics: Any, target: Any, dtype: Any) -> jax.Array:
-    def loss(statistics: Any, target: Any) -> jax.Array:
-        return as_factor(term.loss(statistics, target), f"the loss of {term.name}", (), dtype)
+    of_term: Any = term.loss
 
-    if isinstance(target, _Sample):
+    def loss(statistics: Any, target: Any) -> jax.Array:
+        return as_factor(of_term(statistics, target), f"the loss of {term.name}", (), dtype)
+
+    if isinstance(target, _Sample) and isinstance(term, SampledTerm):
+        of_term = functools.partial(term.loss_of_draw, key=target.key)
         target = target.target
         if term.target_image == "content":
             statistics, target = statistics

@@ -38,6 +38,11 @@ _TERMS = (
     terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,
+    terms.SelfSimilarity,
+    terms.RelaxedEMD,
+    terms.SampleMoments,
+    terms.Palette,
+    terms.SlicedStyle,
 )
 _LARGEST = 2**31 - 1  # whole number: compiled programs count in 32 bits
 

@@ -28,6 +28,9 @@ from jaxstyle.terms.protocol import (
     mix,
 )
 from jaxstyle.terms.sampled import Rows, SampledTerm
+from jaxstyle.terms.self_similarity import SelfSimilarity
+from jaxstyle.terms.sliced import SlicedStyle
+from jaxstyle.terms.transport import Palette, RelaxedEMD, SampleMoments
 from jaxstyle.terms.variation import NinePointVariation, TotalVariation
 
 __all__ = [
@@ -42,10 +45,15 @@ __all__ = [
     "MomentStyle",
     "NearestStyle",
     "NinePointVariation",
+    "Palette",
     "PositionWeights",
+    "RelaxedEMD",
     "Rows",
+    "SampleMoments",
     "SampledTerm",
+    "SelfSimilarity",
     "Shares",
+    "SlicedStyle",
     "TargetImage",
     "Term",
     "TotalVariation",
