@@ -41,7 +41,7 @@ METHODS = {
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
 PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "carried", "warm_start"}
-PROTOCOL |= {"loss_of_draw", "position_weights", "normalized_gradients"}
+PROTOCOL |= {"at_smaller_size", "loss_of_draw", "position_weights", "normalized_gradients"}
 FUNCTIONS = {
     name: each
     for name, each in ROUTINES.items()
@@ -334,6 +334,19 @@ CHANGES = {
         "clip": True,
         "average": 0.5,
         "keep_moments": True,
+        "tolerance": 0.5,
+        "patience": 7,
+        "coordinates": "laplacian",
+        "levels": 7,
+    },
+    jaxstyle.RMSprop: {
+        "num_steps": 7,
+        "learning_rate": 0.5,
+        "decay": 0.5,
+        "eps": 0.5,
+        "coarse_factor": 0.5,
+        "clip": True,
+        "average": 0.5,
         "tolerance": 0.5,
         "patience": 7,
         "coordinates": "laplacian",

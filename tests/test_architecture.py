@@ -66,7 +66,7 @@ FLOORS = [
     },
     {"jaxstyle.solvers.protocol"},
     {"jaxstyle.solvers.lbfgs", "jaxstyle.solvers.optax", "jaxstyle.solvers.scipy"},
-    {"jaxstyle.solvers.adam", "jaxstyle.solvers.minimize"},
+    {"jaxstyle.solvers.adam", "jaxstyle.solvers.minimize", "jaxstyle.solvers.rmsprop"},
     {"jaxstyle.solvers", "jaxstyle.pyramid"},
     {"jaxstyle.recipe"},
     {"jaxstyle.recipes"},
