@@ -10,7 +10,7 @@ from jaxstyle.losses import nearest_rows
 from jaxstyle.network.protocol import Network, Params
 from jaxstyle.sampling import rows_at
 from jaxstyle.terms import Features, PositionWeights
-from jaxstyle.terms.matched import Candidates, Matched, MatchedStyle
+from jaxstyle.terms.matched import Candidates, Matched, MatchedStyle, hypercolumns, mixture
 from jaxstyle.tiling import (
     compute_features,
     smaller_tile,
@@ -32,7 +32,7 @@ def candidates(
 
     `window` are `origin` and `owned`, see `rows_at`.
     """
-    stride, maps = network.stride(term.grid), term.hypercolumns(features)
+    stride, maps = network.stride(term.grid), hypercolumns(term, features)
     height, width = (max(n // stride, 1) for n in shape[:2])
     step = 1
     while (height // step) * (width // step) > term.style_samples and step < min(height, width):
@@ -64,7 +64,7 @@ def match(
         term: the term.
         styles: candidates; each set of them has its own choice.
         content: `(H, W, 3)`.
-        start: `(H, W, 3)`, see `MatchedStyle.mixture`.
+        start: `(H, W, 3)`, see `mixture`.
         tile: see `evaluate`.
 
     Raises:
@@ -72,7 +72,7 @@ def match(
     """
     if network.wraps:
         raise ValueError(f"{term.name} needs a network that does not wrap: choose another padding")
-    image = term.mixture(content, start)
+    image = mixture(term, content, start)
     tile = smaller_tile(tile, image)
     # If a mask has no weight of 0.5 or more, those of its largest weight.
     allowed = [each.weight[:, 0] >= jnp.minimum(jnp.max(each.weight), 0.5) for each in styles]
@@ -90,7 +90,7 @@ def match(
         return jnp.stack(found, -1).astype(jnp.int32).reshape(*maps.shape[:2], -1)
 
     if tile is None:
-        maps = term.hypercolumns(whole_features(network, params, image, term.layers))
+        maps = hypercolumns(term, whole_features(network, params, image, term.layers))
         index = choose(maps, _mean(maps.reshape(-1, maps.shape[-1]), None))
     else:
         tiling = tiling_of(network, image, tile, (term,))
@@ -98,13 +98,13 @@ def match(
         def sums(features: Features, here: Any, owned: Mapping[str, jax.Array], origin: Any) -> Any:
             del here, origin
             own = owned[term.grid]
-            return jnp.sum(term.hypercolumns(features) * own[..., None], (0, 1)), jnp.sum(own)
+            return jnp.sum(hypercolumns(term, features) * own[..., None], (0, 1)), jnp.sum(own)
 
         total, number = sum_over_windows(tiling, network, params, image, {}, sums)
         mean = (total / number)[None]
 
         def chosen(features: Features) -> dict[str, jax.Array]:
-            return {term.grid: choose(term.hypercolumns(features), mean)}
+            return {term.grid: choose(hypercolumns(term, features), mean)}
 
         index = compute_features(tiling, network, params, image, chosen)[term.grid]
     return tuple(

@@ -104,35 +104,13 @@ class MatchedStyle(Term):
             raise ValueError(f"alpha must be from 0 to 1, not {self.alpha}")
         check_flag("rotations", self.rotations)
 
-    def hypercolumns(self, features: Features) -> jax.Array:
-        """Returns `(h, w, C)`, the features of all layers at the positions of the grid."""
-        shape = features[self.grid].shape[:2]
-        maps = [features[layer] for layer in self.layers]
-        dtype = sum_dtype(*maps)
-        return jnp.concatenate(
-            [_at_grid(each.astype(dtype) / each.shape[-1], shape) for each in maps], axis=-1
-        )
-
-    def mixture(self, content: jax.Array, start: jax.Array | None) -> jax.Array:
-        """Returns the picture `(H, W, 3)` whose positions are matched with the styles'.
-
-        Args:
-            content: `(H, W, 3)`.
-            start: `(H, W, 3)`, the picture so far, which gets the content's finest detail; None for
-                none: the mixture is the content.
-        """
-        if start is None:
-            return content
-        detail, *_ = (*unfold(content, 1)[:-1], 0.0)
-        return (1 - self.alpha) * (start + detail) + self.alpha * content
-
     def statistics(
         self, features: Features, target: Matched, weight: PositionWeights
     ) -> tuple[jax.Array, jax.Array]:
         """Returns (sum of distances, sum of weights), both `()`."""
         if not isinstance(target, Matched):
             raise ValueError(f"the target of {self.name} must be what prepare_targets returns")
-        own = self.hypercolumns(features)
+        own = hypercolumns(self, features)
         index = target.chosen[self.grid][..., 0]
         rows = own.reshape(-1, own.shape[-1])
         distances = losses.cosine_distances(rows, target.rows[index.reshape(-1)])
@@ -151,6 +129,28 @@ class MatchedStyle(Term):
         """Returns the hypercolumns of all styles; `prepare_targets` chooses among them."""
         del shares
         return jax.tree.map(lambda *each: jnp.concatenate(each), *statistics)
+
+
+def hypercolumns(term: MatchedStyle, features: Features) -> jax.Array:
+    """Returns `(h, w, C)`, the features of all layers at the positions of the grid."""
+    shape = features[term.grid].shape[:2]
+    maps = [features[layer] for layer in term.layers]
+    dtype = sum_dtype(*maps)
+    return jnp.concatenate(
+        [_at_grid(each.astype(dtype) / each.shape[-1], shape) for each in maps], axis=-1
+    )
+
+
+def mixture(term: MatchedStyle, content: jax.Array, start: jax.Array | None) -> jax.Array:
+    """Returns the picture `(H, W, 3)` whose positions are matched with the styles'.
+
+    `start` is the picture so far, which gets the content's finest detail; None for none: the
+    mixture is the content.
+    """
+    if start is None:
+        return content
+    detail, *_ = (*unfold(content, 1)[:-1], 0.0)
+    return (1 - term.alpha) * (start + detail) + term.alpha * content
 
 
 def _at_grid(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
