@@ -31,6 +31,8 @@ class Pyramid:
             the next size, which keeps the fine detail of the photo; `image` takes the picture
             itself, as most programs do.
         last_carry: what the full size takes over; None for the same as `carry`.
+        finish: steps of one more stage at the full size, after the solver's own `num_steps`: it
+            begins with the picture so far, and counts as one more size; 0 is none.
         weight_factors: term name -> factors of its loss weight, one for each size, the last one for
             the full size; terms that are left out have 1. The first number is repeated for all
             smaller sizes, and a picture with fewer sizes leaves out the first ones: the full size,
@@ -46,6 +48,7 @@ class Pyramid:
     steps: tuple[int, ...] = (100,)
     carry: Literal["change", "image"] = "change"
     last_carry: Literal["change", "image"] | None = None
+    finish: int = 0
     weight_factors: Mapping[str, tuple[float, ...]] = FrozenDict()
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class Pyramid:
             )
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps must be positive, not {self.steps}")
+        if self.finish < 0:
+            raise ValueError(f"finish must be 0 or positive, not {self.finish}")
         for name in ("carry", "last_carry"):
             value = getattr(self, name)
             if value not in ("change", "image") and (name == "carry" or value is not None):

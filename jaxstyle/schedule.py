@@ -18,7 +18,7 @@ class Stage(NamedTuple):
     """One size of a run."""
 
     scale: float
-    """1 for the full size, which is the last."""
+    """1 for the full size."""
     solver: Solver
     problem: Problem
     """The objective, with the factors of the loss weights at this size."""
@@ -45,10 +45,12 @@ def stages_of(
         if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
             sizes.append((scale, solver.at_smaller_size(steps)))
     sizes.append((1.0, solver))
+    if pyramid.finish:
+        sizes.append((1.0, dataclasses.replace(solver, num_steps=pyramid.finish)))
 
     def stage(scale: float, solver: Solver, later: int) -> Stage:
         factors: FrozenDict[str, float] = FrozenDict(pyramid.factors(later))
-        carry = recipe.carry if later or pyramid.last_carry is None else pyramid.last_carry
+        carry = recipe.carry if scale < 1 or pyramid.last_carry is None else pyramid.last_carry
         return Stage(scale, solver, dataclasses.replace(problem, factors=factors), carry)
 
     return [stage(*size, len(sizes) - 1 - i) for i, size in enumerate(sizes)]

@@ -256,7 +256,9 @@ def check_settings(
     Raises:
         InputError: if they are out of range or contradict each other.
     """
-    steps = max(recipe.solver.num_steps, *(recipe.pyramid.steps if recipe.pyramid else ()), 1)
+    pyramid = recipe.pyramid
+    others = () if pyramid is None else (*pyramid.steps, pyramid.finish)
+    steps = max(recipe.solver.num_steps, *others, 1)
     if steps > MAXIMUM_STEPS:
         raise InputError(f"--steps {steps}: give at most {MAXIMUM_STEPS}")
     sources = {term.target_image for term in recipe.terms}
@@ -323,7 +325,8 @@ def with_settings(
         solver = dataclasses.replace(solver, num_steps=steps)
         if pyramid is not None:
             fewer = tuple(min(steps, each) for each in pyramid.steps)
-            pyramid = dataclasses.replace(pyramid, steps=fewer)
+            finish = min(steps, pyramid.finish)
+            pyramid = dataclasses.replace(pyramid, steps=fewer, finish=finish)
     if precision == "bfloat16":
         network = network.clone(dtype=jnp.bfloat16)
     return dataclasses.replace(
