@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipe import Recipe
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
+from jaxstyle.solvers import LBFGS, Adam, RMSprop, ScipyLBFGSB
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -18,6 +18,10 @@ from jaxstyle.terms import (
     MomentStyle,
     MRFStyle,
     NinePointVariation,
+    Palette,
+    RelaxedEMD,
+    SampleMoments,
+    SelfSimilarity,
     TotalVariation,
     Wasserstein2Style,
 )
@@ -184,6 +188,54 @@ PHOTO = Recipe(
     solver=LBFGS(num_steps=1000, history_size=100),
 )
 
+_ALPHAS = (16.0, 8.0, 4.0, 2.0)  # of the content loss against one part of the style's, by size
+_PARTS = tuple(1 / (alpha + 2) for alpha in _ALPHAS)  # the weights of all terms sum to about 1
+
+
+def _of_last(weights: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(weight / weights[-1] for weight in weights)
+
+
+# The program's sizes are 64, 128, 256 and 512 px, with a content weight that is halved at each.
+# Departures: VGG19, where the program has VGG16. Positions are drawn independently and anew in each
+# step, where the program takes a lattice once at each size, rows and columns of which are shuffled
+# apart; and with replacement. Those of the painting are read bilinearly, as the picture's, and
+# their number is that of all styles together. A black pixel has a cosine of 0 with all others,
+# where the program divides by 0. Sizes are made by an antialiased cubic and pictures are carried by
+# a cubic, where the program's filters are bilinear; the variables' are bilinear here too. A
+# picture of another size than 512 px keeps the weights of the last size, and leaves out or repeats
+# the first; the program counts from 64 px.
+STROTSS = Recipe(
+    name="strotss",
+    source="Kolkin, Salavon & Shakhnarovich, Style Transfer by Relaxed Optimal Transport and "
+    "Self-Similarity, CVPR 2019; nkolkin13/STROTSS, 2020-2023",
+    description="self-similarity, relaxed earth mover's distance, moments, palette; RMSprop on a "
+    "Laplacian pyramid; torchvision's weights",
+    network=VGG19(preprocessing="torchvision"),
+    terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(), Palette()),
+    weights={
+        "content": _ALPHAS[-1] * _PARTS[-1],
+        "style": _PARTS[-1],
+        "moments": _PARTS[-1],
+        "palette": _PARTS[-1] / _ALPHAS[-1],
+    },
+    solver=RMSprop(
+        num_steps=250, learning_rate=1e-3, coarse_factor=2.0, coordinates="laplacian", levels=5
+    ),
+    init="detail",
+    pyramid=Pyramid(
+        coarsest=64,
+        steps=(250,),
+        last_carry="image",
+        weight_factors={
+            "content": _of_last(tuple(a * b for a, b in zip(_ALPHAS, _PARTS, strict=True))),
+            "style": _of_last(_PARTS),
+            "moments": _of_last(_PARTS),
+            "palette": _of_last(tuple(b / a for a, b in zip(_ALPHAS, _PARTS, strict=True))),
+        },
+    ),
+)
+
 # A texture without a photo, whose edges fit each other.
 SEAMLESS = Recipe(
     name="seamless",
@@ -229,6 +281,7 @@ RECIPES: Mapping[str, Recipe] = {
         SPST,
         CNNMRF,
         PHOTO,
+        STROTSS,
         SEAMLESS,
     )
 }
