@@ -67,6 +67,7 @@ def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
             if not any(map(_is_there, cells)):
                 raise problem
             print_message(f"error: stopped: {describe_error(problem)}")
+            code = 1
         if any(map(_is_there, cells)):
             code = _save(cells, groups[0], job, seconds, code)
         elif code:
@@ -122,7 +123,7 @@ def _save(
                 complete = False
     painted = len(cells) - empty
     facts = {"painted": painted, "failed": sum(bool(cell.problem) for cell in cells)}
-    status = "interrupted" if code else "done"
+    status = {0: "done", 1: "failed"}.get(code, "interrupted")
     print_json(
         job.progress,
         {"output": None if saved is None else str(saved), "report": page, "status": status,
