@@ -1,5 +1,7 @@
 """The program: `python -m jaxstyle`, and the command `jaxstyle`."""
 
+import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -8,6 +10,12 @@ from collections.abc import Sequence
 # out of whatever JAX is doing, or be swallowed there. Where it is ignored, it stays so.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# For each matrix product on a GPU, XLA compiles many Triton kernels and takes one. Without them,
+# programs compile in a fifth of the time, and are as fast. The user's own flags come last, and win.
+if importlib.util.find_spec("jax_plugins"):
+    _FLAGS = ["--xla_gpu_enable_triton_gemm=false", os.environ.get("XLA_FLAGS", "")]
+    os.environ["XLA_FLAGS"] = " ".join(filter(None, _FLAGS))
 
 from jaxstyle.app.backend_problems import report_in_one_line
 from jaxstyle.app.cli.main import main as run

@@ -14,7 +14,7 @@ from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipe import Recipe
 from jaxstyle.sampling import redraw_targets
 from jaxstyle.sharding import make_mesh
-from jaxstyle.solvers import LBFGS, Adam, Optax, ScipyLBFGSB, Status, Trace, minimize
+from jaxstyle.solvers import LBFGS, Adam, Optax, RMSprop, ScipyLBFGSB, Status, Trace, minimize
 from jaxstyle.targets import prepare_targets
 from jaxstyle.transfer import (
     stylize,
@@ -35,6 +35,7 @@ __all__ = [
     "Network",
     "Optax",
     "Pyramid",
+    "RMSprop",
     "Recipe",
     "ScipyLBFGSB",
     "Status",

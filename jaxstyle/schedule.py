@@ -43,7 +43,7 @@ def stages_of(
         shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
         # Sizes are left out at which one of the pictures is too small for the network.
         if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
-            sizes.append((scale, dataclasses.replace(solver, num_steps=steps)))
+            sizes.append((scale, solver.at_smaller_size(steps)))
     sizes.append((1.0, solver))
 
     def stage(scale: float, solver: Solver, later: int) -> Stage:

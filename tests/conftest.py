@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import gc
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +22,13 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_use_fusion_emitters=false"
     * (importlib.metadata.version("jaxlib") < "0.11")
 )
+
+# On a GPU, JAX rounds the operands of float32 products to TF32, and takes most of the memory for
+# each process. For the compiler's flag see jaxstyle/__main__.py.
+if importlib.util.find_spec("jax_plugins") and os.environ.get("JAX_PLATFORMS") != "cpu":
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ["XLA_FLAGS"] += " --xla_gpu_enable_triton_gemm=false"
 
 import jax
 

@@ -41,7 +41,7 @@ METHODS = {
 ROUTINES = {name: each for name, each in PUBLIC.items() if callable(each)} | METHODS
 # The methods of terms and solvers are those of `Term`, or called by `minimize` alone.
 PROTOCOL = {"statistics", "target", "loss", "start", "step", "advance", "carried", "warm_start"}
-PROTOCOL |= {"position_weights", "normalized_gradients"}
+PROTOCOL |= {"at_smaller_size", "loss_of_draw", "position_weights", "normalized_gradients"}
 FUNCTIONS = {
     name: each
     for name, each in ROUTINES.items()
@@ -311,6 +311,7 @@ OF_VGG = {
     "white": 256.0,
     "pooling_scale": 2.0,
 }
+OF_DRAWS = {"samples": 7, "redraw": 7, "style_samples": 7, "name": "other"}
 CHANGES = {
     jaxstyle.VGG19: OF_VGG,
     jaxstyle.VGG16: OF_VGG,
@@ -333,6 +334,19 @@ CHANGES = {
         "clip": True,
         "average": 0.5,
         "keep_moments": True,
+        "tolerance": 0.5,
+        "patience": 7,
+        "coordinates": "laplacian",
+        "levels": 7,
+    },
+    jaxstyle.RMSprop: {
+        "num_steps": 7,
+        "learning_rate": 0.5,
+        "decay": 0.5,
+        "eps": 0.5,
+        "coarse_factor": 0.5,
+        "clip": True,
+        "average": 0.5,
         "tolerance": 0.5,
         "patience": 7,
         "coordinates": "laplacian",
@@ -391,6 +405,24 @@ CHANGES = {
         "center": True,
         "rotations": True,
         "name": "other",
+    },
+    terms.MatchedStyle: {
+        "layers": ("relu2_1", "relu3_1"),
+        "grid": "relu2_1",
+        "style_samples": 7,
+        "alpha": 0.5,
+        "rotations": True,
+        "name": "other",
+    },
+    terms.SelfSimilarity: {"layers": ("pool1",), "samples": 7, "redraw": 7, "name": "other"},
+    terms.RelaxedEMD: {"layers": ("pool1",), **OF_DRAWS},
+    terms.SampleMoments: {"layers": ("pool1",), "scale": 7.0, **OF_DRAWS},
+    terms.Palette: OF_DRAWS,
+    terms.SlicedStyle: {
+        "layers": ("image", *terms.SlicedStyle.layers[1:]),
+        "layer_weights": (7.0, *terms.SlicedStyle.layer_weights[1:]),
+        "directions": "axes",
+        **OF_DRAWS,
     },
     terms.LocalAffine: {"epsilon": 0.5, "reduction": "mean", "name": "other"},
     terms.TotalVariation: {

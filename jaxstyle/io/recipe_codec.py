@@ -22,11 +22,11 @@ from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import check_unchanged, parse_json, parse_toml, read_table
 from jaxstyle.network.vgg import VGG, VGG16, VGG19
 from jaxstyle.recipe import Recipe
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
+from jaxstyle.solvers import LBFGS, Adam, RMSprop, ScipyLBFGSB
 
 # Classes that the fields of a recipe may have; the `type` in a description selects one.
 _NETWORKS = (VGG19, VGG16)
-_SOLVERS = (LBFGS, Adam, ScipyLBFGSB)
+_SOLVERS = (LBFGS, Adam, RMSprop, ScipyLBFGSB)
 _TERMS = (
     terms.Content,
     terms.GramStyle,
@@ -34,9 +34,15 @@ _TERMS = (
     terms.Wasserstein2Style,
     terms.MRFStyle,
     terms.NearestStyle,
+    terms.MatchedStyle,
     terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,
+    terms.SelfSimilarity,
+    terms.RelaxedEMD,
+    terms.SampleMoments,
+    terms.Palette,
+    terms.SlicedStyle,
 )
 _LARGEST = 2**31 - 1  # whole number: compiled programs count in 32 bits
 

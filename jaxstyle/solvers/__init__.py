@@ -11,7 +11,18 @@ from jaxstyle.solvers.lbfgs import LBFGS
 from jaxstyle.solvers.minimize import minimize
 from jaxstyle.solvers.optax import Optax
 from jaxstyle.solvers.protocol import Solver
+from jaxstyle.solvers.rmsprop import RMSprop
 from jaxstyle.solvers.scipy import ScipyLBFGSB
 from jaxstyle.solvers.state import Status, Trace
 
-__all__ = ["LBFGS", "Adam", "Optax", "ScipyLBFGSB", "Solver", "Status", "Trace", "minimize"]
+__all__ = [
+    "LBFGS",
+    "Adam",
+    "Optax",
+    "RMSprop",
+    "ScipyLBFGSB",
+    "Solver",
+    "Status",
+    "Trace",
+    "minimize",
+]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from jaxstyle.solvers.laplacian import fold, unfold
+from jaxstyle.laplacian import fold, unfold
 from jaxstyle.solvers.protocol import Solver, check_settings
 from jaxstyle.solvers.state import (
     Objective,
@@ -35,7 +35,7 @@ class DescentState(NamedTuple):
 
 
 class Descent(Solver):
-    """What `Optax` and `Adam` have in common: steps along the updates of a transformation.
+    """What `Optax`, `Adam` and `RMSprop` have in common: steps along a transformation's updates.
 
     A step to a non-finite value is undone, and all further updates of that problem are divided by
     ten.
@@ -273,5 +273,6 @@ def as_solver(value: Any) -> Solver:
     if isinstance(value, Solver):
         return value
     raise ValueError(
-        f"solver must be an LBFGS, Adam or ScipyLBFGSB, or an optax transformation, not {value!r}"
+        "solver must be such as LBFGS, Adam or ScipyLBFGSB, or an optax transformation, not "
+        f"{value!r}"
     )

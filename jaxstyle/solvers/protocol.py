@@ -58,6 +58,10 @@ class Solver:
         """Steps until `stop` steps have been made in all, or the problem has stopped."""
         return advance(lambda state: self.step(fun, state, *args), state, stop)
 
+    def at_smaller_size(self, num_steps: int) -> "Solver":
+        """Returns the solver for a smaller size of a pyramid; by default only with other steps."""
+        return dataclasses.replace(self, num_steps=num_steps)
+
     def carried(self, state: State) -> Any:
         """Returns what the next size of a pyramid takes over from `state`; None for nothing."""
         return None

@@ -13,6 +13,7 @@ own.
 from jaxstyle.terms.content import Content
 from jaxstyle.terms.gram import GramStyle
 from jaxstyle.terms.local_affine import LocalAffine
+from jaxstyle.terms.matched import MatchedStyle
 from jaxstyle.terms.moments import MomentStyle, Wasserstein2Style
 from jaxstyle.terms.nearest import NearestStyle
 from jaxstyle.terms.patches import MRFStyle
@@ -27,6 +28,9 @@ from jaxstyle.terms.protocol import (
     mix,
 )
 from jaxstyle.terms.sampled import Rows, SampledTerm
+from jaxstyle.terms.self_similarity import SelfSimilarity
+from jaxstyle.terms.sliced import SlicedStyle
+from jaxstyle.terms.transport import Palette, RelaxedEMD, SampleMoments
 from jaxstyle.terms.variation import NinePointVariation, TotalVariation
 
 __all__ = [
@@ -37,13 +41,19 @@ __all__ = [
     "GramStyle",
     "LocalAffine",
     "MRFStyle",
+    "MatchedStyle",
     "MomentStyle",
     "NearestStyle",
     "NinePointVariation",
+    "Palette",
     "PositionWeights",
+    "RelaxedEMD",
     "Rows",
+    "SampleMoments",
     "SampledTerm",
+    "SelfSimilarity",
     "Shares",
+    "SlicedStyle",
     "TargetImage",
     "Term",
     "TotalVariation",

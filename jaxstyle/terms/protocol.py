@@ -217,8 +217,8 @@ def check_name(term: Any) -> None:
         raise ValueError(f"name must be a text, not {term.name!r}")
 
 
-def check_layers(term: Any) -> None:
-    """Checks a term's name, `layers` and `layer_weights`, and makes tuples of the last two.
+def check_layer_names(term: Any) -> tuple[str, ...]:
+    """Checks a term's name and `layers`, and makes a tuple of `layers`, which it returns.
 
     Whether the network has those layers can only be checked where both are known.
     """
@@ -228,11 +228,17 @@ def check_layers(term: Any) -> None:
         raise ValueError(f"layers must be names of layers, not {term.layers!r}")
     if len(set(layers)) < len(layers):
         raise ValueError(f"layers {', '.join(layers)}: each can be named once only")
+    object.__setattr__(term, "layers", layers)
+    return layers
+
+
+def check_layers(term: Any) -> None:
+    """Checks a term's name, `layers` and `layer_weights`, and makes tuples of the last two."""
+    layers = check_layer_names(term)
     weights = _tuple_of(term.layer_weights, "layer_weights")
     if len(weights) != len(layers):
         raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers")
     weights = tuple(as_number(each, "each of layer_weights") for each in weights)
-    object.__setattr__(term, "layers", layers)
     object.__setattr__(term, "layer_weights", weights)
 
 

@@ -6,10 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxstyle.checks import sum_dtype
 from jaxstyle.terms.protocol import Features, PositionWeights, Shares, Term, check_name
 
 Rows = Mapping[str, jax.Array]
 """Layer -> `(N, c)`, the features at N drawn positions."""
+
+HYPERCOLUMN = (
+    *("image", "relu1_1", "relu1_2", "relu2_1", "relu2_2"),
+    *("relu3_1", "relu3_2", "relu3_3", "relu4_3", "relu5_3"),
+)
+"""The layers that Kolkin et al. 2019 read at a position, in their program, with its 3 colors."""
 
 
 class SampledTerm(Term):
@@ -37,7 +44,21 @@ class SampledTerm(Term):
         """Not used: `evaluate` reads the rows, which are this term's statistics."""
         raise NotImplementedError
 
-    def target(self, statistics: Sequence[Rows], shares: Shares) -> dict[str, jax.Array]:
+    def loss_of_draw(self, statistics: Any, target: Any, key: jax.Array) -> jax.Array:
+        """Returns the loss of one draw, `()`; by default `loss`.
+
+        A term that draws more than positions, such as directions, defines it in the place of
+        `loss`.
+
+        Args:
+            statistics: of the image.
+            target: the term's target.
+            key: `(2,)` uint32, another one for each draw.
+        """
+        del key
+        return self.loss(statistics, target)
+
+    def target(self, statistics: Sequence[Rows], shares: Shares) -> Any:
         """Returns layer -> `(M, c)`: of each style as many rows as it has shares.
 
         Args:
@@ -54,6 +75,12 @@ class SampledTerm(Term):
             return jnp.take_along_axis(rows, style[None, :, None], axis=0)[0]
 
         return {layer: chosen(layer) for layer in self.layers}
+
+
+def hypercolumns(rows: Rows, layers: Sequence[str]) -> jax.Array:
+    """Returns `(N, c)`, the rows of all `layers` beside each other, in the dtype of sums."""
+    dtype = sum_dtype(*(rows[layer] for layer in layers))
+    return jnp.concatenate([rows[layer].astype(dtype) for layer in layers], axis=1)
 
 
 def check_sampling(term: SampledTerm) -> None:
