@@ -18,6 +18,7 @@ from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.sampling import Drawn, draw_positions, rows_at
 from jaxstyle.targets import Targets
 from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.terms.matched import Matched
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
@@ -149,30 +150,16 @@ def _sums_of_windows(
     # for all windows.
     maps: dict[Any, Planes] = {("weight", name): each for name, each in planes.items()}
     for term in terms:
-        target = targets[term.name]
-        if isinstance(target, Guided):
-            maps["target", term.name] = {
-                layer: jnp.moveaxis(plane, 0, -1) for layer, plane in target.weights.items()
-            }
-        elif term.target_image == "content":
-            maps["target", term.name] = target.target if isinstance(target, _Sample) else target
+        maps |= _maps_of_target(term, targets[term.name])
 
     def statistics(
         features: Features, here: Mapping[Any, Planes], owned: Planes, origin: jax.Array
     ) -> Any:
         sums = {}
         for term in terms:
-            target = targets[term.name]
+            target = _cut_target(term, targets[term.name], here)
             if isinstance(target, _Sample):
                 target = target._replace(origin=origin, owned=owned["image"])
-                if term.target_image == "content":
-                    target = target._replace(target=here["target", term.name])
-            elif isinstance(target, Guided):
-                regions = here["target", term.name]
-                weights = {layer: jnp.moveaxis(each, -1, 0) for layer, each in regions.items()}
-                target = target._replace(weights=weights)
-            elif term.target_image == "content":
-                target = here["target", term.name]
             own = product(here.get(("weight", term.name)), owned)
             sums[term.name] = _statistics(network, term, features, target, own, whole=False)
         return sums
@@ -180,6 +167,38 @@ def _sums_of_windows(
     tiling = tiling_of(network, image, tile, terms)
     found: dict[str, Any] = sum_over_windows(tiling, network, params, image, maps, statistics)
     return found
+
+
+def _maps_of_target(term: Term, target: Any) -> dict[Any, Planes]:
+    """Returns the parts of a target that belong to positions of the image."""
+    name = term.name
+    maps: dict[Any, Planes] = {}
+    for i, each in enumerate(target.targets if isinstance(target, Guided) else (target,)):
+        if isinstance(each, Matched):
+            maps["chosen", name, i] = each.chosen
+    if isinstance(target, Guided):
+        maps["target", name] = {
+            layer: jnp.moveaxis(plane, 0, -1) for layer, plane in target.weights.items()
+        }
+    elif term.target_image == "content":
+        maps["target", name] = target.target if isinstance(target, _Sample) else target
+    return maps
+
+
+def _cut_target(term: Term, target: Any, here: Mapping[Any, Planes], i: int = 0) -> Any:
+    """Returns a target with its maps as they are in a window; `i` is the style's number."""
+    if isinstance(target, Guided):
+        weights = {
+            layer: jnp.moveaxis(each, -1, 0) for layer, each in here["target", term.name].items()
+        }
+        each = tuple(_cut_target(term, own, here, i) for i, own in enumerate(target.targets))
+        return target._replace(weights=weights, targets=each)
+    if isinstance(target, Matched):
+        return target._replace(chosen=here["chosen", term.name, i])
+    if term.target_image != "content":
+        return target
+    own = here["target", term.name]
+    return target._replace(target=own) if isinstance(target, _Sample) else own
 
 
 class _Sample(NamedTuple):

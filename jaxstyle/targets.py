@@ -9,11 +9,12 @@ from jax.typing import ArrayLike
 
 from jaxstyle.checks import sum_dtype
 from jaxstyle.guidance import StyleWeights, check_masks, check_shares, check_style_masks
+from jaxstyle.matching import candidates, match
 from jaxstyle.network.protocol import Network, Params, check_network
 from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.sampling import Drawn, draw_positions, fold_in, key_data, rows_at
-from jaxstyle.terms import Features, PositionWeights, Term
+from jaxstyle.terms import Features, MatchedStyle, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
@@ -43,6 +44,7 @@ def prepare_targets(
     style_masks: Sequence[ArrayLike | None] | None = None,
     tile: int | None = None,
     key: jax.Array | None = None,
+    start: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Computes what each term compares the image with: its target.
 
@@ -66,6 +68,8 @@ def prepare_targets(
         tile: as in `evaluate`, for content and styles.
         key: a `jax.random.key`, for terms that read features at drawn positions (`SampledTerm`).
             The same key draws the same positions, see also `redraw_targets`.
+        start: `(H, W, 3)`, the picture so far, carried to this size, for `MatchedStyle`; None at
+            the first size.
 
     Returns:
         Term name -> target, a dict to be passed to `evaluate`.
@@ -91,9 +95,32 @@ def prepare_targets(
         size = None if content is None else jnp.shape(content)[:2]
         guides = style_weights, masks, style_masks
         targets |= _style_targets(network, params, style_terms, style, guides, size, tile, keys)
+    for term in style_terms:
+        if isinstance(term, MatchedStyle):
+            _check_present([term], "content", content)
+            image = as_picture(content, "content", bounded=True)
+            begun = None if start is None else as_picture(start, "start", shape=image.shape)
+            targets[term.name] = _matched(
+                network, params, term, targets[term.name], image, begun, tile
+            )
     for name, own in keys.items():
         targets[name] = Drawn(own, targets[name])
     return targets
+
+
+def _matched(
+    network: Network,
+    params: Params,
+    term: MatchedStyle,
+    found: Any,
+    content: jax.Array,
+    start: jax.Array | None,
+    tile: int | None,
+) -> Any:
+    """Returns the target of a term, of the candidates in its styles, `found`."""
+    styles = found.targets if isinstance(found, Guided) else (found,)
+    targets = match(network, params, term, styles, content, start, tile)
+    return found._replace(targets=targets) if isinstance(found, Guided) else targets[0]
 
 
 def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
@@ -227,6 +254,8 @@ def _style_statistics(
 
     def statistics(features: Features, weights: PositionWeights, **window: Any) -> dict[str, Any]:
         def of_term(term: Term) -> Any:
+            if isinstance(term, MatchedStyle):
+                return candidates(network, term, image.shape, features, weights, **window)
             if not isinstance(term, SampledTerm):
                 return term.statistics(features, None, weights)
             strides = {layer: network.stride(layer) for layer in term.layers}

@@ -210,15 +210,22 @@ def sum_over_windows(
 
 
 def compute_features(
-    tiling: Tiling, network: Network, params: Any, image: jax.Array
+    tiling: Tiling,
+    network: Network,
+    params: Any,
+    image: jax.Array,
+    function: Callable[[Planes], Planes] = dict,
 ) -> dict[str, jax.Array]:
-    """Computes layer -> `(h, w, c)` of the whole image, window by window."""
+    """Computes layer -> `(h, w, c)` of the whole image, window by window.
+
+    They are the features, or what `function` makes of those of a window, for any of the layers.
+    """
     strides = {layer: network.stride(layer) for layer in tiling.layers}
     image = surround(image, tiling.border)
 
     def of_window(window: jax.Array) -> Any:
         features = _features(tiling, network, params, image, window[:2])
-        return {layer: features[layer] for layer in tiling.layers}
+        return function({layer: features[layer] for layer in tiling.layers})
 
     def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
         start, owned = window[:2], window[2:]

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import gc
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -15,14 +16,19 @@ from pathlib import Path
 # Most of a test's time is compilation, and what is compiled hardly runs. XLA's newer emitters of
 # fused loops take twice as long to compile as its older ones, which jaxlib 0.12 no longer has, and
 # cutting a small program into 32 parts takes longer than compiling it. Before JAX is imported.
-# On a GPU, the programs that try kernels take longest; see jaxstyle/__main__.py.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    " --xla_gpu_enable_triton_gemm=false"
     " --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_cpu_use_fusion_emitters=false"
     * (importlib.metadata.version("jaxlib") < "0.11")
 )
+
+# On a GPU, JAX rounds the operands of float32 products to TF32, and takes most of the memory for
+# each process. For the compiler's flag see jaxstyle/__main__.py.
+if importlib.util.find_spec("jax_plugins") and os.environ.get("JAX_PLATFORMS") != "cpu":
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ["XLA_FLAGS"] += " --xla_gpu_enable_triton_gemm=false"
 
 import jax
 

@@ -11,7 +11,7 @@ from conftest import SHALLOW
 
 import jaxstyle
 from jaxstyle import Adam, Optax, minimize
-from jaxstyle.solvers.laplacian import fold, unfold
+from jaxstyle.laplacian import fold, unfold
 
 
 def interpolation(old, new):

@@ -83,14 +83,17 @@ def test_what_looks_at_the_loss_is_given_it():
         start = jnp.linspace(-1, 1, 6)
         for transformation in (optax.polyak_sgd(0.1), optax.lbfgs(memory_size=4)):
             found, trace = minimize(rosenbrock, start, solver=Optax(transformation, num_steps=30))
-            x, state = start, transformation.init(start)
+            x, state, values = start, transformation.init(start), []
             for _ in range(30):
                 value, grad = jax.value_and_grad(rosenbrock)(x)
                 updates, state = jax.jit(transformation.update, static_argnames="value_fn")(
                     grad, state, x, value=value, grad=grad, value_fn=rosenbrock
                 )
                 x = optax.apply_updates(x, updates)
-            np.testing.assert_allclose(trace.loss[-1], rosenbrock(x), rtol=1e-8)
+                values.append(rosenbrock(x))
+            # A line search makes rounding errors grow from step to step.
+            np.testing.assert_allclose(trace.loss[:10], values[:10], rtol=1e-8)
+            np.testing.assert_allclose(trace.loss, values, rtol=1e-6)
             assert float(rosenbrock(found)) < 0.2 * float(rosenbrock(start))
 
 

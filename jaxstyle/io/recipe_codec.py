@@ -34,6 +34,7 @@ _TERMS = (
     terms.Wasserstein2Style,
     terms.MRFStyle,
     terms.NearestStyle,
+    terms.MatchedStyle,
     terms.LocalAffine,
     terms.TotalVariation,
     terms.NinePointVariation,

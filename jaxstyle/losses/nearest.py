@@ -25,7 +25,7 @@ def nearest_rows(
         rows: `(N, c)`.
         style_rows: `(M, c)`.
         center: whether each set of rows has its own mean subtracted first.
-        allowed: `(M,)`, whether each may be chosen, and counts for the mean; by default all.
+        allowed: `(M,)`, whether each may be chosen; by default all.
 
     Returns:
         `(N,)` indices into `style_rows`; the first one of equal cosines. Their derivative is zero.
@@ -40,7 +40,7 @@ def nearest_rows(
     every = as_factor(every, "allowed", (number,), bool)
     if center:
         rows = rows - jnp.mean(rows, 0, keepdims=True)
-        style_rows = style_rows - _mean(style_rows, every)
+        style_rows = style_rows - jnp.mean(style_rows, 0, keepdims=True)
     directions = unit(style_rows)
 
     def nearest(row: jax.Array) -> jax.Array:
@@ -96,9 +96,3 @@ def cosine_distances(rows: jax.Array, others: jax.Array) -> jax.Array:
     if len(rows) != len(others):
         raise ValueError(f"{len(rows)} rows, but {len(others)} others")
     return 1 - jnp.sum(unit(rows) * unit(others), 1)
-
-
-def _mean(rows: jax.Array, counted: jax.Array) -> jax.Array:
-    """Returns the mean `(1, c)` of those that are counted."""
-    factors = counted.astype(rows.dtype)
-    return (factors[:, None] * rows).sum(0, keepdims=True) / jnp.maximum(factors.sum(), 1)

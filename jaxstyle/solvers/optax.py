@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
-from jaxstyle.solvers.laplacian import fold, unfold
+from jaxstyle.laplacian import fold, unfold
 from jaxstyle.solvers.protocol import Solver, check_settings
 from jaxstyle.solvers.state import (
     Objective,

@@ -13,6 +13,7 @@ own.
 from jaxstyle.terms.content import Content
 from jaxstyle.terms.gram import GramStyle
 from jaxstyle.terms.local_affine import LocalAffine
+from jaxstyle.terms.matched import MatchedStyle
 from jaxstyle.terms.moments import MomentStyle, Wasserstein2Style
 from jaxstyle.terms.nearest import NearestStyle
 from jaxstyle.terms.patches import MRFStyle
@@ -40,6 +41,7 @@ __all__ = [
     "GramStyle",
     "LocalAffine",
     "MRFStyle",
+    "MatchedStyle",
     "MomentStyle",
     "NearestStyle",
     "NinePointVariation",

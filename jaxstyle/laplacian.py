@@ -1,8 +1,8 @@
-"""A picture as a Laplacian pyramid, for solvers with `coordinates="laplacian"`.
+"""A picture as a Laplacian pyramid.
 
 Level i of the pyramid is what picture i has that picture i + 1, half as large, does not; the last
-level is the smallest picture. A step along the levels moves large areas together: each level adds
-its own change to a pixel.
+level is the smallest picture. A solver's step along the levels (`coordinates="laplacian"`) moves
+large areas together: each level adds its own change to a pixel.
 """
 
 import jax
