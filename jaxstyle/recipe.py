@@ -123,8 +123,9 @@ class Recipe:
                 f"recipe {self.name}: weight_factors of {', '.join(map(str, unknown))}, terms "
                 f"{', '.join(sorted(names))}"
             )
-        for later in range(max(map(len, factors.values()), default=0)):
-            here = self.pyramid.factors(later) if self.pyramid else {}
+        number = max(map(len, factors.values()), default=0)
+        for index in range(number):
+            here = self.pyramid.factors(index, number) if self.pyramid else {}
             if set(here) == names and not any(here.values()):
                 raise ValueError(f"recipe {self.name}: all weight_factors of one size are 0")
 

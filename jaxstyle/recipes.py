@@ -188,23 +188,30 @@ PHOTO = Recipe(
     solver=LBFGS(num_steps=1000, history_size=100),
 )
 
-_ALPHAS = (16.0, 8.0, 4.0, 2.0)  # of the content loss against one part of the style's, by size
-_PARTS = tuple(1 / (alpha + 2) for alpha in _ALPHAS)  # the weights of all terms sum to about 1
+# Of the content against one part of the style, at 64, 128, ... px: halved at each size.
+_ALPHAS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+_AT_512 = 3
 
 
-def _of_last(weights: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(weight / weights[-1] for weight in weights)
+def _strotss_weights(alpha: float) -> dict[str, float]:
+    """Returns the weights of the program's total loss."""
+    part = 1 / (alpha + 2)
+    palette = part / max(alpha, 1.0)
+    return {"content": alpha * part, "style": part, "moments": part, "palette": palette}
 
 
-# The program's sizes are 64, 128, 256 and 512 px, with a content weight that is halved at each.
+def _factors(alphas: tuple[float, ...], base: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
+    at = [_strotss_weights(alpha) for alpha in alphas]
+    return {name: tuple(each[name] / base[name] for each in at) for name in base}
+
+
 # Departures: VGG19, where the program has VGG16. Positions are drawn independently and anew in each
 # step, where the program takes a lattice once at each size, rows and columns of which are shuffled
-# apart; and with replacement. Those of the painting are read bilinearly, as the picture's, and
-# their number is that of all styles together. A black pixel has a cosine of 0 with all others,
-# where the program divides by 0. Sizes are made by an antialiased cubic and pictures are carried by
-# a cubic, where the program's filters are bilinear; the variables' are bilinear here too. A
-# picture of another size than 512 px keeps the weights of the last size, and leaves out or repeats
-# the first; the program counts from 64 px.
+# apart; those of the painting are read bilinearly too, and their number is that of all styles
+# together. A black pixel is at cosine distance 1 from all others, where the program divides by 0.
+# Sizes are made of the picture at full size by an antialiased cubic, and what is painted is carried
+# by a cubic, where the program's filters are bilinear; those of the variables are bilinear here
+# too. A picture that is no power of two times 64 px begins with a size from 64 to 127 px.
 STROTSS = Recipe(
     name="strotss",
     source="Kolkin, Salavon & Shakhnarovich, Style Transfer by Relaxed Optimal Transport and "
@@ -213,12 +220,7 @@ STROTSS = Recipe(
     "Laplacian pyramid; torchvision's weights",
     network=VGG19(preprocessing="torchvision"),
     terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(), Palette()),
-    weights={
-        "content": _ALPHAS[-1] * _PARTS[-1],
-        "style": _PARTS[-1],
-        "moments": _PARTS[-1],
-        "palette": _PARTS[-1] / _ALPHAS[-1],
-    },
+    weights=_strotss_weights(_ALPHAS[_AT_512]),
     solver=RMSprop(
         num_steps=250, learning_rate=1e-3, coarse_factor=2.0, coordinates="laplacian", levels=5
     ),
@@ -227,12 +229,8 @@ STROTSS = Recipe(
         coarsest=64,
         steps=(250,),
         last_carry="image",
-        weight_factors={
-            "content": _of_last(tuple(a * b for a, b in zip(_ALPHAS, _PARTS, strict=True))),
-            "style": _of_last(_PARTS),
-            "moments": _of_last(_PARTS),
-            "palette": _of_last(tuple(b / a for a, b in zip(_ALPHAS, _PARTS, strict=True))),
-        },
+        weight_factors=_factors(_ALPHAS, _strotss_weights(_ALPHAS[_AT_512])),
+        factors_from="smallest",
     ),
 )
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxstyle.laplacian import unfold
 from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem
 from jaxstyle.sampling import key_data
 from jaxstyle.sharding import run_on_mesh
-from jaxstyle.solvers.laplacian import unfold
 
 
 class Noise(NamedTuple):

@@ -100,7 +100,7 @@ def paint(params, content, style, seed):
     data, kind = check_key(jax.random.key(seed), None)
     run_key = make_draw_keys(kind, False, data)
     losses, result, before = [], None, None
-    for stage, (scale, alpha) in enumerate(((0.25, 8.0), (0.5, 4.0), (1.0, 2.0))):
+    for stage, (scale, alpha) in enumerate(((0.25, 16.0), (0.5, 8.0), (1.0, 4.0))):
         here, there = (
             cubic(each, tuple(round(scale * n) for n in each.shape[:2]))
             for each in (content, style)

@@ -29,8 +29,7 @@ class Pictures:
         styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
         bits: For each color of the pictures; 16 in PNG and TIFF.
-        init: Start from the photo, noise, the mean color, or detail on the painting's mean color
-            [the recipe's].
+        init: Start from content, noise, mean or detail [the recipe's].
         root: Refuse pictures and recipes outside of this folder.
     """
 
