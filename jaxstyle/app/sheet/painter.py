@@ -74,6 +74,8 @@ class SheetPainter:
                 cell.problem = problem
         for cell in cells:
             tell(cell, group.job.progress)
+        if self._interrupts.requested:
+            return
         self._done += len(cells)
         self._work_done += group.work() * len(cells)
         self._show_progress(cells, 0.0)

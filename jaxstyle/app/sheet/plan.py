@@ -26,6 +26,7 @@ ALL = "recipes"
 """What `--sheet` is called with for all recipes that paint a photo."""
 # Measured with VGG19 up to relu5_1: half a second at 256x192 px on two cores.
 _CORE_SECONDS_PER_PIXEL = 2e-5
+_LONG = 120.0  # seconds
 _MOST_STEPS = 10**9  # more than a run has
 
 
@@ -249,9 +250,12 @@ def announce(groups: Sequence[Group]) -> None:
     if jax.default_backend() == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         work = sum(group.work() * len(group.cells) for group in groups)
-        left = time_left(_CORE_SECONDS_PER_PIXEL * work / (cores or 1)).removesuffix(" left")
+        seconds = _CORE_SECONDS_PER_PIXEL * work / (cores or 1)
+        left = time_left(seconds).removesuffix(" left")
         text += (
             f", roughly {left} on {count(cores or 1, 'core')}, and half a minute to compile a "
             "recipe for the first time"
         )
-    print_message(f"{text}; a smaller --size, or --steps 50, takes less")
+        if seconds > _LONG:
+            text += "; a smaller --size, or --steps 50, takes less"
+    print_message(text)

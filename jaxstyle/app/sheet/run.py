@@ -49,7 +49,8 @@ def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
         groups = make_groups(cells)
     panels = [*_inputs(job, groups[0]), *(Panel(cell.label, "", None) for cell in cells)]
     shape = groups[0].loaded.pictures.content.shape
-    check_extension(job.output, size=max(draw_sheet(panels, shape).shape), bits=job.bits)
+    if not job.is_stdout:
+        check_extension(job.output, size=max(draw_sheet(panels, shape).shape), bits=job.bits)
     if not job.quiet:
         announce(groups)
         compile_cache.announce_compilation(call)
@@ -131,8 +132,10 @@ def _save(
     )  # fmt: skip
     if not job.quiet:
         place = "stdout" if job.is_stdout else str(saved)
+        stopped = sum(cell.status == "interrupted" for cell in cells)
+        early = f", {stopped} of them stopped early," if stopped else ""
         print_message(
-            f"{place}: {painted} of {len(cells)} pictures in {seconds['optimize']:.0f} s "
+            f"{place}: {painted} of {len(cells)} pictures{early} in {seconds['optimize']:.0f} s "
             f"(+ {seconds['compile']:.0f} s compilation)"
         )
         if not job.is_stdout:
