@@ -46,6 +46,17 @@ class Cell:
     is_done: bool = False
 
     @property
+    def accepted(self) -> Job:
+        """The job of a cell whose settings are not refused."""
+        assert self.job is not None  # noqa: S101
+        return self.job
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture to show."""
+        return self.image is not None and not self.problem
+
+    @property
     def status(self) -> str:
         """How it has ended: as the status of a picture, or `failed`, `interrupted`, `missing`."""
         if self.problem:
@@ -78,9 +89,7 @@ class Group(NamedTuple):
     @property
     def job(self) -> Job:
         """The settings of the first cell."""
-        job = self.cells[0].job
-        assert job is not None  # noqa: S101
-        return job
+        return self.cells[0].accepted
 
     def work(self, steps: int | None = None, total: int = _MOST_STEPS) -> float:
         """Returns pixels times evaluations of the loss of one cell, for `steps` of `total`."""
@@ -229,15 +238,14 @@ def _load(cells: list[Cell]) -> Group:
     Raises:
         InputError: see `inputs.load` and `inputs.fit_memory`.
     """
-    group = Group(cells, inputs.load(cells[0].job), 1, None)  # type: ignore[arg-type]
-    job, pictures = group.job, group.loaded.pictures
-    tile = inputs.fit_memory(job, pictures.content, pictures.styles, None)
+    job = cells[0].accepted
+    loaded = inputs.load(job)._replace(params=None)
+    tile = inputs.fit_memory(job, loaded.pictures.content, loaded.pictures.styles, None)
     budget = available_memory() if job.memory is None else job.memory
-    height, width, _ = pictures.content.shape
+    height, width, _ = loaded.pictures.content.shape
     most = default_batch_size(job.recipe, height, width, budget)
     alone = tile is not None or job.recipe.solver.on_host
     parts = -(-len(cells) // (1 if alone else most))
-    loaded = group.loaded._replace(params=None)
     return Group(cells, loaded, -(-len(cells) // parts), tile)
 
 
