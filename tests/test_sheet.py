@@ -1,9 +1,12 @@
 """`--sheet`: one pair under several settings, painted by a stand-in except in the last test."""
 
+import io
 import json
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,6 +134,8 @@ def test_recipes_are_painted_one_by_one(pair, lanes, capsys, tmp_path):
     assert page.count('class="failed"') == 2
     assert is_ours("page/index.html")
     assert is_ours("s.png")
+    assert main(["repeat", "s.json"]) == 2
+    assert "s.json' is that of a sheet: run its command" in capsys.readouterr().err
     # Ours, so that the same command may run again.
     assert paint(pair, "--sheet", "gatys", "-o", "s.png", "--report", "page", "--quiet") == 0
     assert capsys.readouterr().err == ""
@@ -169,11 +174,27 @@ def test_an_interrupt_saves_what_is_painted(pair, lanes, capsys, tmp_path, monke
     code = paint(pair, "--sheet", "gatys", "pastiche", "johnson", "-o", "s.png")
     said = capsys.readouterr().err
     assert code == 130
-    assert "s.png: 2 of 3 pictures" in said
+    assert "s.png: 2 of 3 pictures, 1 of them stopped early, in" in said
+    assert "3/3 pictures" not in said
+    assert "1/3 pictures" in said
     cells = json.loads((tmp_path / "s.json").read_text())["cells"]
     assert [each["status"] for each in cells] == ["step_limit", "interrupted", "missing"]
     assert cells[1]["steps"] == 1
     assert len(lanes) == 2
+
+
+def test_a_sheet_on_stdout(pair, lanes, monkeypatch):
+    class Binary(io.TextIOWrapper):
+        def isatty(self):
+            return False
+
+    written = Binary(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", written)
+    assert paint(pair, "--sheet", "style=1,2", "--quiet", "-o", "-") == 0
+    written.seek(0)
+    with Image.open(written.buffer) as image:
+        assert (image.format, image.size[1]) == ("PNG", 196)
+    assert sorted(path.name for path in Path().iterdir()) == ["painting.png", "photo.png"]
 
 
 def test_nothing_of_others_is_replaced(pair, lanes, capsys, tmp_path):

@@ -35,6 +35,8 @@ def job_of(path: Path, **others: Any) -> Job:
         raise InputError(f"{describe_path(path)} is the picture: give {describe_path(record)}")
     metadata = read_json(path)
     name = describe_path(path)
+    if "cells" in metadata:
+        raise InputError(f"{name} is that of a sheet: run its command, or that of one of its cells")
     try:
         files: Mapping[str, Any] = metadata["files"]
         recipe = build_recipe(metadata["recipe"])

@@ -29,7 +29,6 @@ def describe_sheet(
         {
             "label": cell.label,
             "note": cell.note,
-            "is_done": cell.is_done,
             "picture": None if cell.problem or cell.image is None else embed(cell.image, _LARGE),
             "loss": cell.facts.get("loss"),
             "command": "" if cell.job is None else cell.job.command,

@@ -13,7 +13,6 @@ from jaxstyle import StyleResult
 from jaxstyle.app import devices
 from jaxstyle.app.console import print_message, time_left
 from jaxstyle.app.interrupts import Interrupts
-from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import NOT_FINITE, Listener, Step, follow
 from jaxstyle.app.sheet.plan import Cell, Group, tell
 from jaxstyle.app.sidecar import count_compilation
@@ -74,6 +73,8 @@ class SheetPainter:
                 cell.problem = problem
         for cell in cells:
             tell(cell, group.job.progress)
+        if self._interrupts.requested:
+            return
         self._done += len(cells)
         self._work_done += group.work() * len(cells)
         self._show_progress(cells, 0.0)
@@ -120,7 +121,7 @@ class SheetPainter:
                 style_masks=pictures.style_masks,
                 init=pictures.init,
                 key=devices.random_keys(job.seed),
-                **options | {"recipe": _job_of(cells[0]).recipe},
+                **options | {"recipe": cells[0].accepted.recipe},
             )
             for step, result in single:
                 yield step, jax.tree.map(lambda leaf: np.asarray(leaf)[None], result)
@@ -131,7 +132,7 @@ class SheetPainter:
 
         style_masks = pictures.style_masks
         names = job.recipe.weights
-        lanes = [_job_of(cell).recipe.weights for cell in cells]
+        lanes = [cell.accepted.recipe.weights for cell in cells]
         yield from jaxstyle.stylize_batch_steps(
             params,
             repeat(content),
@@ -196,8 +197,3 @@ def _keep(cell: Cell, group: Group, result: StyleResult, step: Step, seconds: fl
     }
     image = np.asarray(result.image)[:height, :width]
     cell.image = image if loaded.alpha is None else on_white(image, loaded.alpha)
-
-
-def _job_of(cell: Cell) -> Job:
-    assert cell.job is not None  # noqa: S101
-    return cell.job

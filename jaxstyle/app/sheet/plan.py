@@ -26,6 +26,7 @@ ALL = "recipes"
 """What `--sheet` is called with for all recipes that paint a photo."""
 # Measured with VGG19 up to relu5_1: half a second at 256x192 px on two cores.
 _CORE_SECONDS_PER_PIXEL = 2e-5
+_LONG = 120.0  # seconds
 _MOST_STEPS = 10**9  # more than a run has
 
 
@@ -43,6 +44,17 @@ class Cell:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Steps, loss and the rest about `image`, for the JSON."""
     is_done: bool = False
+
+    @property
+    def accepted(self) -> Job:
+        """The job of a cell whose settings are not refused."""
+        assert self.job is not None  # noqa: S101
+        return self.job
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether there is a picture to show."""
+        return self.image is not None and not self.problem
 
     @property
     def status(self) -> str:
@@ -77,9 +89,7 @@ class Group(NamedTuple):
     @property
     def job(self) -> Job:
         """The settings of the first cell."""
-        job = self.cells[0].job
-        assert job is not None  # noqa: S101
-        return job
+        return self.cells[0].accepted
 
     def work(self, steps: int | None = None, total: int = _MOST_STEPS) -> float:
         """Returns pixels times evaluations of the loss of one cell, for `steps` of `total`."""
@@ -228,15 +238,14 @@ def _load(cells: list[Cell]) -> Group:
     Raises:
         InputError: see `inputs.load` and `inputs.fit_memory`.
     """
-    group = Group(cells, inputs.load(cells[0].job), 1, None)  # type: ignore[arg-type]
-    job, pictures = group.job, group.loaded.pictures
-    tile = inputs.fit_memory(job, pictures.content, pictures.styles, None)
+    job = cells[0].accepted
+    loaded = inputs.load(job)._replace(params=None)
+    tile = inputs.fit_memory(job, loaded.pictures.content, loaded.pictures.styles, None)
     budget = available_memory() if job.memory is None else job.memory
-    height, width, _ = pictures.content.shape
+    height, width, _ = loaded.pictures.content.shape
     most = default_batch_size(job.recipe, height, width, budget)
     alone = tile is not None or job.recipe.solver.on_host
     parts = -(-len(cells) // (1 if alone else most))
-    loaded = group.loaded._replace(params=None)
     return Group(cells, loaded, -(-len(cells) // parts), tile)
 
 
@@ -249,9 +258,12 @@ def announce(groups: Sequence[Group]) -> None:
     if jax.default_backend() == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         work = sum(group.work() * len(group.cells) for group in groups)
-        left = time_left(_CORE_SECONDS_PER_PIXEL * work / (cores or 1)).removesuffix(" left")
+        seconds = _CORE_SECONDS_PER_PIXEL * work / (cores or 1)
+        left = time_left(seconds).removesuffix(" left")
         text += (
             f", roughly {left} on {count(cores or 1, 'core')}, and half a minute to compile a "
             "recipe for the first time"
         )
-    print_message(f"{text}; a smaller --size, or --steps 50, takes less")
+        if seconds > _LONG:
+            text += "; a smaller --size, or --steps 50, takes less"
+    print_message(text)

@@ -26,6 +26,7 @@ from jaxstyle.app.sidecar import (
 )
 from jaxstyle.io import check_extension, describe_recipe, describe_versions, write_json
 from jaxstyle.io.files import describe_error
+from jaxstyle.io.image_alpha import on_white
 
 
 def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
@@ -49,7 +50,8 @@ def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
         groups = make_groups(cells)
     panels = [*_inputs(job, groups[0]), *(Panel(cell.label, "", None) for cell in cells)]
     shape = groups[0].loaded.pictures.content.shape
-    check_extension(job.output, size=max(draw_sheet(panels, shape).shape), bits=job.bits)
+    if not job.is_stdout:
+        check_extension(job.output, size=max(draw_sheet(panels, shape).shape), bits=job.bits)
     if not job.quiet:
         announce(groups)
         compile_cache.announce_compilation(call)
@@ -60,20 +62,23 @@ def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
             count_compilation(seconds),
         ):
             painter = SheetPainter(groups, call, interrupts, show)
-            problem = interrupts.watch(painter.paint, lambda: any(map(_is_there, cells)))
+            problem = interrupts.watch(
+                painter.paint, lambda: any(cell.has_picture for cell in cells)
+            )
         seconds["optimize"] -= seconds["compile"]
         code = interrupts.code
         if problem is not None and not code:
-            if not any(map(_is_there, cells)):
+            if not any(cell.has_picture for cell in cells):
                 raise problem
             print_message(f"error: stopped: {describe_error(problem)}")
             code = 1
-        if any(map(_is_there, cells)):
+        if any(cell.has_picture for cell in cells):
             code = _save(cells, groups[0], job, seconds, code)
         elif code:
             print_message("interrupted before there was anything to save")
         else:
             code = 1
+            print_json(job.progress, {"output": None, "status": "failed"})
             print_message("error: no picture could be painted. Nothing was saved")
         code = code or interrupts.code
         if interrupts.abandoned:
@@ -81,14 +86,11 @@ def paint_sheet(cells: Sequence[Cell], job: Job) -> int:
     return code
 
 
-def _is_there(cell: Cell) -> bool:
-    return cell.image is not None and not cell.problem
-
-
 def _inputs(job: Job, group: Group) -> list[Panel]:
     """Returns the panels of photo and paintings."""
-    pictures = group.loaded.pictures
-    photo = [] if job.content is None else [Panel("photo", job.content.name, pictures.content)]
+    pictures, alpha = group.loaded.pictures, group.loaded.alpha
+    content = pictures.content if alpha is None else on_white(pictures.content, alpha)
+    photo = [] if job.content is None else [Panel("photo", job.content.name, content)]
     styles = zip(job.styles, pictures.styles, strict=True)
     return [*photo, *(Panel("painting", path.name, style) for path, style in styles)]
 
@@ -100,13 +102,13 @@ def _save(
     begin = time.perf_counter()
     panels = [
         *_inputs(job, group),
-        *(Panel(cell.label, cell.note, cell.image if _is_there(cell) else None) for cell in cells),
+        *(Panel(cell.label, cell.note, cell.image if cell.has_picture else None) for cell in cells),
     ]
     sheet = draw_sheet(panels, (*group.loaded.shape, 3))
     saving.make_folder(job.output)
     saved = saving.save_picture(job.output, sheet, overwrite=job.overwrite, bits=job.bits)
     seconds["save"] += time.perf_counter() - begin
-    empty = sum(not _is_there(cell) for cell in cells)
+    empty = sum(not cell.has_picture for cell in cells)
     complete = saved == job.output and not empty
     page = None if job.report is None else str(page_path(job.report))
     if saved is not None:
@@ -131,8 +133,10 @@ def _save(
     )  # fmt: skip
     if not job.quiet:
         place = "stdout" if job.is_stdout else str(saved)
+        stopped = sum(cell.status == "interrupted" for cell in cells)
+        early = f", {stopped} of them stopped early," if stopped else ""
         print_message(
-            f"{place}: {painted} of {len(cells)} pictures in {seconds['optimize']:.0f} s "
+            f"{place}: {painted} of {len(cells)} pictures{early} in {seconds['optimize']:.0f} s "
             f"(+ {seconds['compile']:.0f} s compilation)"
         )
         if not job.is_stdout:
@@ -171,7 +175,7 @@ def _describe(
                 **({"problem": cell.problem} if cell.problem else {}),
                 "command": None if cell.job is None else cell.job.command,
                 "recipe": None if cell.job is None else describe_recipe(cell.job.recipe),
-                **(cell.facts if _is_there(cell) else {}),
+                **(cell.facts if cell.has_picture else {}),
                 "status": cell.status,
             }
             for cell in cells
