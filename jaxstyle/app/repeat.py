@@ -120,7 +120,7 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
         raise InputError(f"bits {bits}: choose 8 or 16")
     return {
         "size": max(size),
-        "init": init or get(Literal["content", "noise", "mean"], "init"),
+        "init": init or get(Literal["content", "noise", "mean", "detail"], "init"),
         "seed": metadata["seed"],
         "style_weights": shares,
         "style_scale": get(float, "style_scale"),

@@ -37,7 +37,7 @@ class Pictures:
         style: The painting; several are mixed.
         output: PNG, JPEG, WebP, TIFF, AVIF; its JSON; - is stdout.
         bits: For each color of the picture; 16 in PNG and TIFF.
-        init: Start from content, noise, mean or a file [the recipe's].
+        init: Start: content, noise, mean, detail or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
         style_mask: For each style: white where it counts in the painting.
     """
