@@ -82,6 +82,8 @@ def prepare_inputs(
     # Everything is computed in the dtype of the content.
     styles = tuple(each.astype(pixels.dtype, copy=False) for each in styles)
     grain = recipe.grain if styles else 0.0
+    if isinstance(init, str) and init == "detail" and not styles:
+        raise ValueError("a start from detail has the mean color of a style, but there is none")
     start, keys, kind = check_init(init, pixels, options["key"], batched, grain)
     draws = _draw_keys(recipe, options["key"], len(pixels) if batched else None)
     weights, shares, guides = _check_guidance(recipe, options, pixels, styles)

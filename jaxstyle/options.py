@@ -39,9 +39,9 @@ class StylizeOptions(TypedDict, total=False):
             every style applies everywhere.
         style_masks: for each style None, or `(h, w)` in [0, 1], the region of it that counts; in
             a batch `(B, h, w)`.
-        init: the picture to start from: `content`, `noise`, `mean`, or `(H, W, 3)`, in a batch
-            `(B, H, W, 3)`; overrides the recipe's, see `Recipe`. Its values may be from -2 to 3,
-            as pixels that are optimized without bounds can be.
+        init: the picture to start from: `content`, `noise`, `mean`, `detail`, or `(H, W, 3)`, in a
+            batch `(B, H, W, 3)`; overrides the recipe's, see `Recipe`. Its values may be from -2 to
+            3, as pixels that are optimized without bounds can be.
         key: a `jax.random.key`, needed for a start from noise or mean, and for terms that draw
             positions. The grain of a start from the content is that of `jax.random.key(0)` by
             default. In a batch, pair `i` uses `jax.random.split(key, B)[i]`, or its own key of

@@ -112,7 +112,7 @@ def objective(
 
     Style shares and masks are part of the targets: pass them to `prepare_targets`. The recipe's
     solver, start, color and median filter are not part of the objective, and of its pyramid only
-    the factors of the loss weights at the full size.
+    the factors of the loss weights at the full size, for a picture of the recipe's `size`.
 
     The function is pure, and can be compiled, batched and differentiated. It is also a pytree
     (a `jax.tree_util.Partial`) of `params`, `targets`, `weights` and the arrays of the terms. Pass
@@ -139,8 +139,12 @@ def objective(
     check_names("targets", targets, recipe.terms)
     factors = merge_weights(recipe.weights, weights, jnp.result_type(float))
     terms, arrays = split_arrays(recipe.terms)
-    at_full_size = {} if recipe.pyramid is None else recipe.pyramid.factors(0)
-    problem = Problem(recipe.network, terms, check_tile(tile), factors=FrozenDict(at_full_size))
+    by_size: FrozenDict[str, float] = FrozenDict()
+    if recipe.pyramid is not None:
+        edge = recipe.size if isinstance(recipe.size, int) else 1
+        number = len(recipe.pyramid.scales(edge, edge)) + 1
+        by_size = FrozenDict(recipe.pyramid.factors(number - 1, number))
+    problem = Problem(recipe.network, terms, check_tile(tile), factors=by_size)
     return jax.tree_util.Partial(
         problem, params=params, targets=targets, weights=factors, arrays=arrays
     )

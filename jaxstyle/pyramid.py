@@ -33,11 +33,13 @@ class Pyramid:
         last_carry: what the full size takes over; None for the same as `carry`.
         finish: steps of one more stage at the full size, after the solver's own `num_steps`: it
             begins with the picture so far, and counts as one more size; 0 is none.
-        weight_factors: term name -> factors of its loss weight, one for each size, the last one for
-            the full size; terms that are left out have 1. The first number is repeated for all
-            smaller sizes, and a picture with fewer sizes leaves out the first ones: the full size,
-            which decides how the picture looks, has the same weights for all pictures. Where the
-            factor is 0, the term is not computed, and its loss is reported as 0.
+        weight_factors: term name -> factors of its loss weight, one for each size, from small to
+            large; terms that are left out have 1. Where the factor is 0, the term is not computed,
+            and its loss is reported as 0.
+        factors_from: how factors are counted. From the `full` size, which has the last one in all
+            pictures: one with fewer sizes leaves out the first ones, and the first one is repeated
+            for further sizes. Or from the `smallest` size, so that each size in pixels has its own:
+            a picture with fewer sizes leaves out the last ones, and the last one is repeated.
 
     Raises:
         ValueError: for a setting that is out of range; the message says what is valid.
@@ -50,6 +52,7 @@ class Pyramid:
     last_carry: Literal["change", "image"] | None = None
     finish: int = 0
     weight_factors: Mapping[str, tuple[float, ...]] = FrozenDict()
+    factors_from: Literal["full", "smallest"] = "full"
 
     def __post_init__(self) -> None:
         """Freezes the factors, which makes the schedule hashable, and checks the settings."""
@@ -65,6 +68,8 @@ class Pyramid:
             value = getattr(self, name)
             if value not in ("change", "image") and (name == "carry" or value is not None):
                 raise ValueError(f"{name} {value!r} is not change or image")
+        if self.factors_from not in ("full", "smallest"):
+            raise ValueError(f"factors_from {self.factors_from!r} is not full or smallest")
         object.__setattr__(self, "weight_factors", _frozen(self.weight_factors))
 
     def scales(self, height: int, width: int) -> tuple[tuple[float, int], ...]:
@@ -81,15 +86,19 @@ class Pyramid:
         steps = self.steps + self.steps[-1:] * number
         return tuple((self.factor ** (i - number), steps[i]) for i in range(number))
 
-    def factors(self, later: int) -> dict[str, float]:
+    def factors(self, index: int, number: int) -> dict[str, float]:
         """Returns term name -> factor of its loss weight at one size.
 
         Args:
-            later: how many sizes come after it; 0 is the full size.
+            index: of the size; 0 is the smallest one.
+            number: of sizes, with the full one.
         """
-        return {
-            name: each[max(len(each) - 1 - later, 0)] for name, each in self.weight_factors.items()
-        }
+
+        def at(factors: tuple[float, ...]) -> float:
+            here = index if self.factors_from == "smallest" else len(factors) - number + index
+            return factors[min(max(here, 0), len(factors) - 1)]
+
+        return {name: at(each) for name, each in self.weight_factors.items()}
 
 
 def _frozen(factors: object) -> FrozenDict[str, tuple[float, ...]]:

@@ -32,8 +32,9 @@ class Recipe:
         weights: loss weights, term name -> factor.
         solver: the solver, with its number of steps; an optax transformation becomes an `Optax`.
         init: the image to start from: a copy of the `content`; `noise`, white and uniform in
-            [0, 1]; or `mean`, the mean color of the network's training images, with hardly any
-            noise (as jcjohnson/neural-style's `random`).
+            [0, 1]; `mean`, the mean color of the network's training images, with hardly any noise
+            (as jcjohnson/neural-style's `random`); or `detail`, the mean color of the styles, with
+            the finest detail that the content has at the smallest size of the pyramid (as STROTSS).
         grain: strength of the white noise that is added to a start from the content: its standard
             deviation over that of the paintings' finest detail; 0 adds none. Smooth areas of a
             photo have nothing else that strokes could grow from, and fill with hatching along the
@@ -60,7 +61,7 @@ class Recipe:
     weights: Mapping[str, float]
     network: Network = VGG19()
     solver: Solver = LBFGS()
-    init: Literal["content", "noise", "mean"] = "content"
+    init: Literal["content", "noise", "mean", "detail"] = "content"
     grain: float = 0.0
     pyramid: Pyramid | None = None
     size: int | Literal["original"] = 512
@@ -89,7 +90,7 @@ class Recipe:
         if set(self.weights) != names:
             raise ValueError(f"recipe {self.name}: weights {set(self.weights)}, terms {names}")
         for field, value, valid in (
-            ("init", self.init, ("content", "noise", "mean")),
+            ("init", self.init, ("content", "noise", "mean", "detail")),
             ("color", self.color, get_args(Color)),
         ):
             if value not in valid:
@@ -126,8 +127,9 @@ class Recipe:
                 f"recipe {self.name}: weight_factors of {', '.join(map(str, unknown))}, terms "
                 f"{', '.join(sorted(names))}"
             )
-        for later in range(max(map(len, factors.values()), default=0)):
-            here = self.pyramid.factors(later) if self.pyramid else {}
+        number = max(map(len, factors.values()), default=0)
+        for index in range(number):
+            here = self.pyramid.factors(index, number) if self.pyramid else {}
             if set(here) == names and not any(here.values()):
                 raise ValueError(f"recipe {self.name}: all weight_factors of one size are 0")
 

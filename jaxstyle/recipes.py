@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from jaxstyle.network.vgg import VGG19
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipe import Recipe
-from jaxstyle.solvers import LBFGS, Adam, ScipyLBFGSB
+from jaxstyle.solvers import LBFGS, Adam, RMSprop, ScipyLBFGSB
 from jaxstyle.terms import (
     Content,
     GramStyle,
@@ -20,6 +20,10 @@ from jaxstyle.terms import (
     MRFStyle,
     NearestStyle,
     NinePointVariation,
+    Palette,
+    RelaxedEMD,
+    SampleMoments,
+    SelfSimilarity,
     TotalVariation,
     Wasserstein2Style,
 )
@@ -224,6 +228,52 @@ NNST = Recipe(
     color="recolor",
 )
 
+# Of the content against one part of the style, at 64, 128, ... px: halved at each size.
+_ALPHAS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+_AT_512 = 3
+
+
+def _strotss_weights(alpha: float) -> dict[str, float]:
+    """Returns the weights of the program's total loss."""
+    part = 1 / (alpha + 2)
+    palette = part / max(alpha, 1.0)
+    return {"content": alpha * part, "style": part, "moments": part, "palette": palette}
+
+
+def _factors(alphas: tuple[float, ...], base: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
+    at = [_strotss_weights(alpha) for alpha in alphas]
+    return {name: tuple(each[name] / base[name] for each in at) for name in base}
+
+
+# Departures: VGG19, where the program has VGG16. Positions are drawn independently and anew in each
+# step, where the program takes a lattice once at each size, rows and columns of which are shuffled
+# apart; those of the painting are read bilinearly too, and their number is that of all styles
+# together. A black pixel is at cosine distance 1 from all others, where the program divides by 0.
+# Sizes are made of the picture at full size by an antialiased cubic, and what is painted is carried
+# by a cubic, where the program's filters are bilinear; those of the variables are bilinear here
+# too. A picture that is no power of two times 64 px begins with a size from 64 to 127 px.
+STROTSS = Recipe(
+    name="strotss",
+    source="Kolkin, Salavon & Shakhnarovich, Style Transfer by Relaxed Optimal Transport and "
+    "Self-Similarity, CVPR 2019; nkolkin13/STROTSS, 2020-2023",
+    description="self-similarity, relaxed earth mover's distance, moments, palette; RMSprop on a "
+    "Laplacian pyramid; torchvision's weights",
+    network=VGG19(preprocessing="torchvision"),
+    terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(), Palette()),
+    weights=_strotss_weights(_ALPHAS[_AT_512]),
+    solver=RMSprop(
+        num_steps=250, learning_rate=1e-3, coarse_factor=2.0, coordinates="laplacian", levels=5
+    ),
+    init="detail",
+    pyramid=Pyramid(
+        coarsest=64,
+        steps=(250,),
+        last_carry="image",
+        weight_factors=_factors(_ALPHAS, _strotss_weights(_ALPHAS[_AT_512])),
+        factors_from="smallest",
+    ),
+)
+
 # A texture without a photo, whose edges fit each other.
 SEAMLESS = Recipe(
     name="seamless",
@@ -270,6 +320,7 @@ RECIPES: Mapping[str, Recipe] = {
         CNNMRF,
         PHOTO,
         NNST,
+        STROTSS,
         SEAMLESS,
     )
 }

@@ -37,20 +37,19 @@ def stages_of(
     pyramid = recipe.pyramid
     if pyramid is None:
         return [Stage(1.0, solver, problem, recipe.carry)]
-    sizes: list[tuple[float, Solver]] = []
-    minimum = recipe.network.minimum_size(layers_of(recipe.terms))
-    for scale, steps in pyramid.scales(*content.shape[-3:-1]):
-        shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
-        # Sizes are left out at which one of the pictures is too small for the network.
-        if min(min(shape[-3:-1]) for shape in shapes) >= minimum:
-            sizes.append((scale, solver.at_smaller_size(steps)))
-    sizes.append((1.0, solver))
+    scales = pyramid.scales(*content.shape[-3:-1])
+    sizes = [(scale, solver.at_smaller_size(steps)) for scale, steps in scales] + [(1.0, solver)]
     if pyramid.finish:
         sizes.append((1.0, dataclasses.replace(solver, num_steps=pyramid.finish)))
-
-    def stage(scale: float, solver: Solver, later: int) -> Stage:
-        factors: FrozenDict[str, float] = FrozenDict(pyramid.factors(later))
+    minimum = recipe.network.minimum_size(layers_of(recipe.terms))
+    stages: list[Stage] = []
+    for i, (scale, solver_here) in enumerate(sizes):
+        shapes = [scaled_shape(image.shape, scale) for image in (content, *styles)]
+        # Sizes are left out at which one of the pictures is too small for the network.
+        if scale < 1 and min(min(shape[-3:-1]) for shape in shapes) < minimum:
+            continue
+        factors: FrozenDict[str, float] = FrozenDict(pyramid.factors(i, len(sizes)))
         carry = recipe.carry if scale < 1 or pyramid.last_carry is None else pyramid.last_carry
-        return Stage(scale, solver, dataclasses.replace(problem, factors=factors), carry)
-
-    return [stage(*size, len(sizes) - 1 - i) for i, size in enumerate(sizes)]
+        here = dataclasses.replace(problem, factors=factors)
+        stages.append(Stage(scale, solver_here, here, carry))
+    return stages

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxstyle.laplacian import unfold
 from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem
 from jaxstyle.sampling import key_data
@@ -47,10 +48,10 @@ def check_init(
         if image.shape != content.shape:
             raise ValueError(f"init has shape {image.shape}, content {content.shape}")
         return image.astype(content.dtype), None, None
-    if init not in ("content", "noise", "mean"):
-        raise ValueError(f"init {init!r} is not content, noise, mean or an image")
-    if init == "content" and grain == 0:
-        return None, None, None
+    if init not in ("content", "noise", "mean", "detail"):
+        raise ValueError(f"init {init!r} is not content, detail, noise, mean or an image")
+    if init == "detail" or (init == "content" and grain == 0):
+        return None, None, None  # see `make_detail`
     if init == "content" and key is None:  # that of seed 0, for each pair
         shape = (*content.shape[:-3], 2)
         return None, np.zeros(shape, np.uint32), Noise(init, grain, "threefry2x32")
@@ -134,6 +135,33 @@ def make_noise(
     each = jax.vmap(noise) if batched else noise
     arguments = content, keys, styles, masks
     made: jax.Array = run_on_mesh(problem.mesh, each, (batched,) * 4)(*arguments)
+    return made
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def make_detail(
+    problem: Problem,
+    batched: bool,
+    content: jax.Array,
+    styles: tuple[jax.Array, ...],
+    style_masks: tuple[jax.Array | None, ...] | None,
+) -> jax.Array:
+    """Makes pictures of the styles' mean color, with the finest detail of the content.
+
+    Kolkin et al., "Style Transfer by Relaxed Optimal Transport and Self-Similarity", CVPR 2019. The
+    detail is the first level of a Laplacian pyramid: that of the size at which a run begins.
+    """
+
+    def mean(style: jax.Array, mask: jax.Array | None) -> jax.Array:
+        weight = jnp.ones(style.shape[:2], style.dtype) if mask is None else mask
+        return jnp.sum(weight[..., None] * style, (0, 1)) / jnp.sum(weight)
+
+    def make(content: jax.Array, styles: Any, masks: Any) -> jax.Array:
+        means = map(mean, styles, masks or [None] * len(styles))
+        return sum(means) / len(styles) + unfold(content, 1)[0]
+
+    each = jax.vmap(make) if batched else make
+    made: jax.Array = run_on_mesh(problem.mesh, each, (batched,) * 3)(content, styles, style_masks)
     return made
 
 

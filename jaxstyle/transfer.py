@@ -24,6 +24,7 @@ from jaxstyle.recipe import Recipe
 from jaxstyle.schedule import Stage, stages_of
 from jaxstyle.solvers.protocol import split_settings
 from jaxstyle.solvers.state import State
+from jaxstyle.start import make_detail
 from jaxstyle.targets import Style
 
 
@@ -177,6 +178,8 @@ class _Run(NamedTuple):
     stages: Sequence[Stage]
     batched: bool
     watch: _Watch
+    from_detail: bool
+    """Whether the first size begins with `make_detail`, in the place of the content."""
 
 
 class Progress(NamedTuple):
@@ -214,7 +217,8 @@ def _run(
     progress = Progress((), put(np.zeros((), np.int32), inputs.problem.mesh, batched=False))
     if watch.checkpoint is not None:
         progress = Progress(*restore_smaller(watch.checkpoint, inputs.weights, stages))
-    return _paint(_Run(inputs, recipe, stages, batched, watch), progress)
+    from_detail = isinstance(options["init"], str) and options["init"] == "detail"
+    return _paint(_Run(inputs, recipe, stages, batched, watch, from_detail), progress)
 
 
 def _paint(run: _Run, progress: Progress) -> Iterator[tuple[int, StyleResult]]:
@@ -241,6 +245,8 @@ def _paint_size(
     x, begun, last = start, None, stage == len(run.stages) - 1
     if before.painted is not None:
         x = compiled.carry_over(*before.painted, start, carry, wraps)
+    elif run.from_detail:
+        x = call(make_detail, static, content, styles, guides[1])
     if stage > 0 and problem.needs_start:
         begun = x
         if resume is not None:

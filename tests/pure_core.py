@@ -147,7 +147,7 @@ def calls(size: int) -> dict:
         "VGG.reach": lambda: network.reach("relu1_1"),
         "VGG.stride": lambda: network.stride("relu1_1"),
         "VGG.without_wrapping": network.without_wrapping,
-        "Pyramid.factors": lambda: jaxstyle.Pyramid(weight_factors={"style": (2, 1)}).factors(1),
+        "Pyramid.factors": lambda: jaxstyle.Pyramid(weight_factors={"style": (2, 1)}).factors(0, 2),
         "Pyramid.scales": lambda: jaxstyle.Pyramid().scales(size * 10, size),
         "color.luminance_only": lambda: color.luminance_only(content, style),
         "color.recolor": lambda: color.recolor(content, content, style),

@@ -360,6 +360,7 @@ CHANGES = {
         "carry": "image",
         "last_carry": "image",
         "weight_factors": {"style": (7.0, 1.0)},
+        "factors_from": "smallest",
     },
     terms.Content: {
         "layers": ("pool1",),

@@ -38,18 +38,28 @@ def test_schedules_of_known_systems():
     "settings",
     [{"coarsest": 0}, {"factor": 1.0}, {"factor": float("nan")}, {"steps": ()}, {"steps": (3, 0)},
      {"carry": "all"}, {"carry": None}, {"last_carry": "all"}, {"weight_factors": (1.0,)},
+     {"factors_from": "last"},
      {"weight_factors": {"style": ()}}, {"weight_factors": {"style": ("2",)}},
      {"weight_factors": {"style": (float("nan"),)}}],
 )  # fmt: skip
 def test_settings_are_checked(settings):
-    with pytest.raises(ValueError, match=r"coarsest|steps|carry|weight_factors"):
+    with pytest.raises(ValueError, match=r"coarsest|steps|carry|factors"):
         Pyramid(**settings)
 
 
-def test_weight_factors_are_counted_from_the_full_size():
+def test_weight_factors_are_counted_from_the_full_or_from_the_smallest_size():
     pyramid = Pyramid(weight_factors={"content": (8, 4, 2), "style": (0, 1)})
-    assert [pyramid.factors(later)["content"] for later in range(5)] == [2, 4, 8, 8, 8]
-    assert [pyramid.factors(later)["style"] for later in range(3)] == [1, 0, 0]
+
+    def factors(pyramid, name, number):
+        return [pyramid.factors(index, number)[name] for index in range(number)]
+
+    assert factors(pyramid, "content", 5) == [8, 8, 8, 4, 2]
+    assert factors(pyramid, "content", 2) == [4, 2]
+    assert factors(pyramid, "style", 3) == [0, 0, 1]
+    pyramid = dataclasses.replace(pyramid, factors_from="smallest")
+    assert factors(pyramid, "content", 5) == [8, 4, 2, 2, 2]
+    assert factors(pyramid, "content", 2) == [8, 4]
+    assert factors(pyramid, "style", 3) == [0, 1, 1]
     for factors in ({"stile": (1.0,)}, {"content": (1.0, 0.0, 1.0), "style": (0.0, 1.0)}):
         with pytest.raises(ValueError, match=r"weight_factors of (stile|one size)"):
             dataclasses.replace(RECIPE, pyramid=Pyramid(weight_factors=factors))

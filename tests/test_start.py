@@ -85,6 +85,22 @@ def test_grain_of_a_batch_is_that_of_single_pairs(random_params, pictures):
             assert np.abs(single - contents[lane]).max() > 0.01
 
 
+def test_a_start_from_detail_has_the_mean_color_of_the_paintings(random_params, pictures):
+    """And the finest detail of the photo, at the size at which the run begins."""
+    content, styles = pictures(0, 16, 20), (pictures(1), 0.3 * pictures(2, 18, 14))
+    mask = np.zeros((18, 14), np.float32)
+    mask[:5] = 0.5
+    small = content.reshape(8, 2, 10, 2, 3).mean((1, 3))  # bilinear
+    detail = content - jax.image.resize(small, content.shape, "linear", antialias=False)
+    for masks, second in ((None, styles[1]), ((None, mask), styles[1][:5])):
+        mean = (styles[0].mean((0, 1)) + second.mean((0, 1))) / 2
+        found = starts(random_params, content, styles, init="detail", style_masks=masks)
+        np.testing.assert_allclose(found, np.clip(mean + detail, 0, 1), atol=1e-6)
+    texture = dataclasses.replace(SHALLOW, terms=SHALLOW.terms[:1], weights={"content": 1.0})
+    with pytest.raises(ValueError, match="mean color of a style, but there is none"):
+        jaxstyle.stylize(random_params, content, None, recipe=texture, init="detail")
+
+
 @pytest.mark.parametrize("grain", [-1.0, math.inf, math.nan, "much"])
 def test_a_grain_that_cannot_be(grain):
     with pytest.raises(ValueError, match="grain must be 0 or positive"):

@@ -107,7 +107,8 @@ def _load_content(job: Job) -> tuple[Picture, Any]:
         if job.content is None and job.recipe.network.wraps:  # a tile, which is square
             content = Picture(np.zeros((job.size, job.size, 3), np.float32), None, None)
     elif not job.init_picture.suffix and not job.init_picture.exists():
-        raise InputError(f"--init {job.init}: choose from content, noise and mean, or name a file")
+        choices = "content, noise, mean and detail"
+        raise InputError(f"--init {job.init}: choose from {choices}, or name a file")
     elif job.content is None:
         content = read_picture(job.init_picture, size=job.size)
         init = content.image

@@ -34,7 +34,7 @@ class Job:
     output: Path
     recipe: Recipe
     size: int
-    init: str  # content, noise, mean or a path
+    init: str  # content, noise, mean, detail or a path
     seed: int
     style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
     style_scale: float
@@ -93,7 +93,7 @@ class Job:
     @property
     def init_picture(self) -> Path | None:
         """The picture to start from; None for a start that has a name."""
-        return None if self.init in ("content", "noise", "mean") else Path(self.init)
+        return None if self.init in ("content", "noise", "mean", "detail") else Path(self.init)
 
     @property
     def pictures(self) -> list[Path]:
@@ -264,7 +264,7 @@ def check_settings(
     sources = {term.target_image for term in recipe.terms}
     if not style and "style" in sources:
         raise InputError("--style is missing: give both --content and --style, or none")
-    if not content and ("content" in sources or init == "content"):
+    if not content and ("content" in sources or init in ("content", "detail")):
         raise InputError(
             "--content is missing: give both --content and --style, or none; or, for a texture, "
             "--loss-weights content=0 --init noise"

@@ -19,8 +19,12 @@ from jaxstyle.io.ownership import is_ours
 _Location: TypeAlias = tuple[object, str]
 
 
-def check_job(job: Job) -> None:
+def check_job(job: Job, read: Iterable[Path] = ()) -> None:
     """Validates all paths that a single run will write against all that it reads.
+
+    Args:
+        job: the run.
+        read: files that it reads, besides those that the job names.
 
     Raises:
         InputError: if a file cannot be written, or another one would be lost.
@@ -45,7 +49,7 @@ def check_job(job: Job) -> None:
     check_outputs(
         # Two names that differ only by case are the same preview.
         [*written, *dict.fromkeys(_previews(job, folders))],
-        job.sources,
+        [*job.sources, *read],
         folders=folders,
         described={job.metadata_path: job.output},
         overwrite=job.overwrite,

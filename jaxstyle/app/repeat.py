@@ -35,6 +35,8 @@ def job_of(path: Path, **others: Any) -> Job:
         raise InputError(f"{describe_path(path)} is the picture: give {describe_path(record)}")
     metadata = read_json(path)
     name = describe_path(path)
+    if "cells" in metadata:
+        raise InputError(f"{name} is that of a sheet: run its command, or that of one of its cells")
     try:
         files: Mapping[str, Any] = metadata["files"]
         recipe = build_recipe(metadata["recipe"])
@@ -118,7 +120,7 @@ def _settings(metadata: Mapping[str, Any], init: str | None) -> dict[str, Any]:
         raise InputError(f"bits {bits}: choose 8 or 16")
     return {
         "size": max(size),
-        "init": init or get(Literal["content", "noise", "mean"], "init"),
+        "init": init or get(Literal["content", "noise", "mean", "detail"], "init"),
         "seed": metadata["seed"],
         "style_weights": shares,
         "style_scale": get(float, "style_scale"),

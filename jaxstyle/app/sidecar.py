@@ -44,13 +44,13 @@ def describe_picture(
         "output": job.output.name,
         "recipe": describe_recipe(job.recipe),
         "command": job.command or None,
-        "content": _text(job.content, job) if job.content else None,
-        "styles": [_text(path, job) for path in job.styles],
+        "content": text_of(job.content, job) if job.content else None,
+        "styles": [text_of(path, job) for path in job.styles],
         "style_weights": job.style_weights,
         "style_scale": job.style_scale,
-        "masks": [_text(path, job) for path in job.masks],
-        "style_masks": [_text(path, job) for path in job.style_masks],
-        "init": job.init if job.init_picture is None else _text(job.init_picture, job),
+        "masks": [text_of(path, job) for path in job.masks],
+        "style_masks": [text_of(path, job) for path in job.style_masks],
+        "init": job.init if job.init_picture is None else text_of(job.init_picture, job),
         "seed": job.seed,
         "weights": weights_info,
         "files": describe_files(job) if files is None else files,
@@ -73,7 +73,7 @@ def describe_picture(
     }
 
 
-def _text(path: Path, job: Job) -> str:
+def text_of(path: Path, job: Job) -> str:
     """Returns a path for the JSON; `-` for the temporary file of what stdin held."""
     return STDIN if path == job.stdin else str(path)
 

@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, str] = {
     "steps": "solver steps",
     "coarsest": "first size of the coarse-to-fine schedule; 0 disables it",
     "seed": "random seed, used when starting from noise",
-    "init": "content, noise or mean",
+    "init": "content, noise, mean or detail",
     "weights": "loss weights, NAME=VALUE, separated by |",
     "style_weights": "shares of several styles, separated by |",
     "style_scale": "size of the styles relative to the content",

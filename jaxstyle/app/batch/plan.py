@@ -98,7 +98,7 @@ def plan_pairs(
                     "are padded, cannot: use stylize"
                 )
             if job.init_picture is not None:
-                raise InputError(f"init {job.init}: choose from content, noise and mean")
+                raise InputError(f"init {job.init}: choose from content, noise, mean and detail")
             check_extension(job.output, size=job.size, bits=job.bits)
         except InputError as error:
             errors.add(row.line, error)

@@ -29,7 +29,7 @@ class Pictures:
         styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
         bits: For each color of the pictures; 16 in PNG and TIFF.
-        init: Start from the photo, noise or the mean color [the recipe's].
+        init: Start from content, noise, mean or detail [the recipe's].
         root: Refuse pictures and recipes outside of this folder.
     """
 
@@ -38,7 +38,7 @@ class Pictures:
     styles: tuple[str, ...] = ()
     output_dir: str | None = None
     bits: Literal[8, 16] = 8
-    init: Literal["content", "noise", "mean"] | None = None
+    init: Literal["content", "noise", "mean", "detail"] | None = None
     root: str | None = None
 
 

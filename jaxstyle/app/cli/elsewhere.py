@@ -28,6 +28,7 @@ _NAMES: dict[str, str] = {
     "--loss-weights content=VALUE": "content-weight alpha content-loss-weight cw content-coeff",
     "--loss-weights style=VALUE": "style-weight beta style-loss-weight sw style-strength",
     "--loss-weights total_variation=VALUE": "tv-weight tv tvw total-variation-weight smoothness",
+    "--sheet": "compare comparison contact-sheet grid sweep all-recipes",
     "--strength": "intensity amount opacity content-style-ratio",
     "--style-weights": "style-blend-weights style-interpolation-weights blend style-layer-weight",
     "--params": "model model-file model-path network-weights vgg vgg-path vgg-model weights-file "

@@ -12,7 +12,7 @@ _PLACES = {
     "settings": "SETTING=VALUE", "weights": "TERM=X", "layer_style_weights": "LAYER=X",
     "memory": "SIZE", "coordinator": "HOST:PORT", "recipe": "NAME|FILE", "host": "ADDRESS",
     "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER", "contents": "PICTURES",
-    "styles": "PICTURES", "init": "START",
+    "styles": "PICTURES", "init": "START", "sheet": "CELLS",
     **dict.fromkeys(("output_dir", "report", "root", "checkpoint"), "FOLDER"),
 }  # fmt: skip
 

@@ -17,8 +17,9 @@ from jaxstyle.app.cli.arguments import Command, check_arguments, join_repeated, 
 from jaxstyle.app.cli.batch import batch
 from jaxstyle.app.cli.help import commands_of, format_help
 from jaxstyle.app.cli.inspect import features, info, recipes
+from jaxstyle.app.cli.repeat import repeat
 from jaxstyle.app.cli.serve import serve
-from jaxstyle.app.cli.stylize import repeat, stylize
+from jaxstyle.app.cli.stylize import stylize
 from jaxstyle.app.cli.weights import convert, fetch, list_cached, verify
 from jaxstyle.app.console import discard, print_message
 from jaxstyle.io.errors import InputError, closest

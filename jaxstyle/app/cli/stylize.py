@@ -1,10 +1,12 @@
-"""`jaxstyle stylize` and `jaxstyle repeat`: one picture."""
+"""`jaxstyle stylize`: one picture, or a sheet of several."""
 
 import dataclasses
 import os
+import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -15,10 +17,14 @@ from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import describe_path
 
+if TYPE_CHECKING:  # it loads JAX, which --help does not need
+    from jaxstyle.app.job import Job
+
 # The bundled sample pair is painted at this size unless --size or --steps is given; it takes about
 # two minutes on two slow cores.
 _SAMPLE_SIZE = 288
 _SAMPLE_STEPS = 60
+_SHEET_SIZE = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,7 @@ class Pictures:
         style: The painting; several are mixed.
         output: PNG, JPEG, WebP, TIFF, AVIF; its JSON; - is stdout.
         bits: For each color of the picture; 16 in PNG and TIFF.
-        init: Start from content, noise, mean or a file [the recipe's].
+        init: Start: content, noise, mean, detail or a file [the recipe's].
         mask: For each style: white where it applies in the photo.
         style_mask: For each style: white where it counts in the painting.
     """
@@ -88,6 +94,7 @@ class StylizeOutput:
     """What else is written.
 
     Attributes:
+        sheet: Instead one picture of several: recipes, NAME... or TERM=X,Y,Z.
         preview_every: Save a preview every N steps.
         checkpoint: Save a checkpoint here every 10 s; run again to resume.
         plot: Save the loss curve as a picture.
@@ -95,6 +102,7 @@ class StylizeOutput:
         overwrite: Replace existing files that jaxstyle did not write.
     """
 
+    sheet: tuple[str, ...] = ()
     preview_every: int | None = None
     checkpoint: str | None = None
     plot: bool = False
@@ -115,40 +123,129 @@ def stylize(
     Without pictures it paints the bundled sample pair, at a small size. A term of weight 0 is
     removed: `--style s.jpg --loss-weights content=0 --init noise` makes a texture, and
     `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
-    `--style s.jpg --recipe seamless` makes a square texture whose opposite edges fit.
+    `--style s.jpg --recipe seamless` makes a square texture whose opposite edges fit. `--sheet
+    recipes` paints the photo with all recipes, small, and `--sheet style=0.3,1,3` with several loss
+    weights, as one labelled picture.
     """
-    command = command_line(stylize, locals())
+    options = dict(locals())
     machine = memory_and_devices
     _check(size_and_speed, machine, output)
     content, style = _content_and_style(pictures)
     _check_pictures(pictures)
     # These load JAX, which --help does not need.
     from jaxstyle.app.devices import join  # noqa: PLC0415
-    from jaxstyle.app.job import make_job  # noqa: PLC0415
-    from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
     from jaxstyle.app.painting import paint  # noqa: PLC0415
 
     if not content and not style:
         content, style, size_and_speed = _sample(size_and_speed, quiet=messages.quiet)
-    settings = {**vars(look), **vars(size_and_speed), **vars(output), **vars(messages)}
+    files = dataclasses.replace(pictures, pictures=(), content=content, style=style)
+    with stdin_as_file(files) as (read, stdin):
+        if output.sheet:
+            return make_sheet(options, read, size_and_speed, stdin)
+        job = job_of_options(options, read, size_and_speed, stdin)
+        join(machine.coordinator, machine.processes, machine.process)
+        return paint(job)
+
+
+def job_of_options(
+    options: Mapping[str, Any], read: Pictures, size: StylizeSize, stdin: Path | None
+) -> "Job":
+    """Makes the job of a command.
+
+    Args:
+        options: the arguments of `stylize`.
+        read: the pictures, with a file in the place of stdin.
+        size: how large the picture is.
+        stdin: that file.
+
+    Raises:
+        InputError: if options are wrong or contradict each other.
+    """
+    from jaxstyle.app.job import make_job  # noqa: PLC0415
+    from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
+
+    machine, output = options["memory_and_devices"], options["output"]
+    settings = {**vars(options["look"]), **vars(size), **vars(output), **vars(options["messages"])}
     settings |= {
         "checkpoint": Path(output.checkpoint) if output.checkpoint else None,
         "report": Path(output.report) if output.report else None,
+        "output": options["pictures"].output,
     }
-    files = dataclasses.replace(pictures, pictures=(), content=content, style=style)
-    with stdin_as_file(files) as (read, stdin):
-        job = make_job(
-            **{name: value for name, value in vars(read).items() if name != "pictures"},
-            params=machine.params,
-            memory=parse_memory(machine.memory) if machine.memory else None,
-            shard=machine.shard,
-            devices=machine.devices,
-            command=command,
-            stdin=stdin,
-            **settings,
+    given = {**vars(read), **settings}
+    return make_job(
+        **{name: value for name, value in given.items() if name not in ("pictures", "sheet")},
+        params=machine.params,
+        memory=parse_memory(machine.memory) if machine.memory else None,
+        shard=machine.shard,
+        devices=machine.devices,
+        command=command_line(stylize, options),
+        stdin=stdin,
+    )
+
+
+def make_sheet(
+    options: Mapping[str, Any], read: Pictures, size: StylizeSize, stdin: Path | None
+) -> int:
+    """Paints a sheet; the arguments are those of `job_of_options`.
+
+    Raises:
+        InputError: if options are wrong, or none of the pictures can be painted.
+    """
+    from jaxstyle.app.job import output_path  # noqa: PLC0415
+    from jaxstyle.app.sheet.plan import make_cells  # noqa: PLC0415
+    from jaxstyle.app.sheet.run import paint_sheet  # noqa: PLC0415
+
+    pictures, look, output = options["pictures"], options["look"], options["output"]
+    _check_sheet(look, options["memory_and_devices"], output)
+    if size.size is None:
+        size = dataclasses.replace(size, size=_SHEET_SIZE)
+    path = Path("out.png" if pictures.output == "-" else pictures.output)
+    alone = dataclasses.replace(output, sheet=(), report=None)
+
+    def make(label: str, **changes: Any) -> "Job":
+        """Makes the job of a cell; its command paints it alone, as a file of its own."""
+        words = re.sub(r"[^\w.=-]+", "-", label)
+        own = path.with_stem(f"{path.stem}-{words}")
+        here = {
+            **options,
+            "pictures": dataclasses.replace(pictures, output=str(own)),
+            "look": dataclasses.replace(look, **changes),
+            "size_and_speed": size,
+            "output": alone,
+        }
+        return job_of_options(here, read, size, stdin)
+
+    cells = make_cells(output.sheet, look.recipe, look.weights, make)
+    first = next(cell.job for cell in cells if cell.job is not None)
+    whole = dataclasses.replace(
+        first,
+        output=output_path(pictures.output),
+        report=Path(output.report) if output.report else None,
+        command=command_line(stylize, options),
+    )
+    return paint_sheet(cells, whole)
+
+
+def _check_sheet(look: StylizeLook, machine: StylizeMachine, output: StylizeOutput) -> None:
+    """Checks what a sheet excludes.
+
+    Raises:
+        InputError: if there is something.
+    """
+    for option, value in (
+        ("--preview-every", output.preview_every),
+        ("--checkpoint", output.checkpoint),
+        ("--plot", output.plot),
+        ("--shard", machine.shard),
+        ("--devices", machine.devices),
+        ("--coordinator", machine.coordinator),
+    ):
+        if value:
+            raise InputError(f"--sheet does not go with {option}: leave one of them out")
+    if look.recipe != StylizeLook.recipe and not any("=" in text for text in output.sheet):
+        raise InputError(
+            f"--sheet names the recipes: leave out --recipe, or write --sheet {look.recipe}"
         )
-        join(machine.coordinator, machine.processes, machine.process)
-        return paint(job)
 
 
 def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) -> None:
@@ -218,42 +315,3 @@ def _sample(size: StylizeSize, *, quiet: bool) -> tuple[str, tuple[str, ...], St
     if not quiet:
         print_message("no --content and --style given: taking the bundled sample pair")
     return str(SAMPLES / "content.png"), (str(SAMPLES / "style.png"),), size
-
-
-def repeat(
-    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="JSON")],
-    *,
-    output: str | None = None,
-    memory: str | None = None,
-    overwrite: bool = False,
-    messages: Messages,
-) -> int:
-    """Paint a picture again from the JSON file next to it, in any folder.
-
-    All settings are those of the JSON: recipe, size, seed, masks and the rest. Pictures and
-    network weights must not have changed; the message names those that have.
-
-    Args:
-        file: The JSON file next to the picture.
-        output: The picture to write [out-again.png for out.png].
-        memory: Memory limit, such as 4GB [what is available].
-        overwrite: Replace existing files that jaxstyle did not write.
-        messages: What is printed.
-    """
-    command = command_line(repeat, locals())
-    # These load JAX, which --help does not need.
-    from jaxstyle.app.job import output_path  # noqa: PLC0415
-    from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
-    from jaxstyle.app.painting import paint  # noqa: PLC0415
-    from jaxstyle.app.repeat import job_of  # noqa: PLC0415
-
-    named = {} if output is None else {"output": output_path(output)}
-    job = job_of(
-        Path(file),
-        memory=parse_memory(memory) if memory else None,
-        overwrite=overwrite,
-        command=command,
-        **named,
-        **vars(messages),
-    )
-    return paint(job)

@@ -1,0 +1,153 @@
+"""The recipe `strotss`, whole, against a plain implementation of it with the same draws."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxstyle
+from jaxstyle import sampling
+from jaxstyle.recipes import STROTSS
+from jaxstyle.start import check_key, make_draw_keys
+
+LAYERS = ("image", "relu1_1")
+N, M, STEPS = 24, 40, 4
+# Few layers, positions and steps; all else is the recipe's.
+RECIPE = dataclasses.replace(
+    STROTSS,
+    terms=tuple(
+        dataclasses.replace(
+            term,
+            samples=N,
+            **({} if term.name == "palette" else {"layers": LAYERS}),
+            **({} if term.name == "content" else {"style_samples": M}),
+        )
+        for term in STROTSS.terms
+    ),
+    solver=dataclasses.replace(STROTSS.solver, num_steps=STEPS),
+    pyramid=dataclasses.replace(STROTSS.pyramid, coarsest=10, steps=(STEPS,)),
+)
+
+
+def bilinear(image, shape):
+    return jax.image.resize(image, (*shape, image.shape[2]), "linear", antialias=False)
+
+
+def cubic(image, shape):
+    return image if image.shape[:2] == shape else jax.image.resize(image, (*shape, 3), "cubic")
+
+
+def levels_of(image, number=5):
+    levels = []
+    while number > 0 and max(image.shape[:2]) >= 4:
+        small = bilinear(image, (image.shape[0] // 2, image.shape[1] // 2))
+        levels.append(image - bilinear(small, image.shape[:2]))
+        image, number = small, number - 1
+    return [*levels, image]
+
+
+def image_of(levels):
+    image = levels[-1]
+    for detail in levels[-2::-1]:
+        image = detail + bilinear(image, detail.shape[:2])
+    return image
+
+
+def columns_at(features, positions):
+    """`(N, c)`, bilinear between the positions of each layer, beside each other."""
+    rows = []
+    for layer in LAYERS:
+        plane = features[layer]
+        (y, x), (height, width) = positions.T / RECIPE.network.stride(layer), plane.shape[:2]
+        top, left = (jnp.floor(each).astype(int) for each in (y, x))
+        down, right = (y - top)[:, None], (x - left)[:, None]
+        read = lambda i, j: plane[jnp.minimum(i, height - 1), jnp.minimum(j, width - 1)]  # noqa: B023, E731
+        rows.append(
+            (1 - down) * ((1 - right) * read(top, left) + right * read(top, left + 1))
+            + down * ((1 - right) * read(top + 1, left) + right * read(top + 1, left + 1))
+        )
+    return jnp.concatenate(rows, 1)
+
+
+def cosine(a, b):
+    length = lambda each: jnp.sqrt(jnp.sum(each**2, 1))  # noqa: E731
+    return 1 - a @ b.T / (length(a)[:, None] * length(b)[None])
+
+
+def emd(distances):
+    return jnp.maximum(jnp.mean(jnp.min(distances, 1)), jnp.mean(jnp.min(distances, 0)))
+
+
+def loss(x, p, s, alpha):
+    """Of hypercolumns of the picture, the content and the style, whose first three are colors."""
+    own, other = cosine(x, x), cosine(p, p)
+    content = jnp.mean(jnp.abs(own / own.sum(0) - other / other.sum(0))) * len(x)
+    covariance = lambda a: (a - a.mean(0)).T @ (a - a.mean(0)) / len(a)  # noqa: E731
+    moments = jnp.mean(jnp.abs(x.mean(0) - s.mean(0)))
+    moments += jnp.mean(jnp.abs(covariance(x) - covariance(s)))
+    square = jnp.sum((x[:, None, :3] - s[None, :, :3]) ** 2, -1)
+    palette = emd(cosine(x[:, :3], s[:, :3]) + jnp.sqrt(jnp.clip(square, 1e-5, 1e5) / 3))
+    total = alpha * content + emd(cosine(x, s)) + moments + palette / max(alpha, 1)
+    return total / (alpha + 2)
+
+
+def paint(params, content, style, seed):
+    """The program with the recipe's departures, size by size; returns losses and the picture."""
+    network = RECIPE.network
+    features = jax.jit(lambda x: network.apply(params, x, LAYERS))
+    data, kind = check_key(jax.random.key(seed), None)
+    run_key = make_draw_keys(kind, False, data)
+    losses, result, before = [], None, None
+    for stage, (scale, alpha) in enumerate(((0.25, 16.0), (0.5, 8.0), (1.0, 4.0))):
+        here, there = (
+            cubic(each, tuple(round(scale * n) for n in each.shape[:2]))
+            for each in (content, style)
+        )
+        detail = here - bilinear(bilinear(here, [n // 2 for n in here.shape[:2]]), here.shape[:2])
+        if result is None:
+            result = jnp.mean(there, (0, 1)) + detail
+        elif scale < 1:
+            # The program adds the detail that halving loses; the recipe's halving is a cubic.
+            result = here + cubic(result - before, here.shape[:2])
+        else:
+            result = cubic(result, here.shape[:2])
+        before = here
+        key = sampling.key_data(sampling.fold_in(run_key, stage))
+        of_style = sampling.draw_positions(sampling.fold_in(key, 0), M, there.shape)
+        p, s = features(here), columns_at(features(there), np.asarray(of_style))
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def value(levels, positions, rows, alpha):
+            picture = network.apply(params, image_of(levels), LAYERS)
+            return loss(columns_at(picture, positions), *rows, alpha)
+
+        levels = levels_of(result)
+        means = jax.tree.map(jnp.zeros_like, levels)
+        for step in range(STEPS + 1):
+            # The start and the first step are looked at at the same positions.
+            own = sampling.fold_in(key, max(step - 1, 0))
+            drawn = np.asarray(sampling.draw_positions(own, N, here.shape))
+            found, grad = jax.value_and_grad(value)(levels, drawn, (columns_at(p, drawn), s), alpha)
+            losses.append(float(found))
+            if step < STEPS:
+                means = [0.99 * m + 0.01 * g**2 for m, g in zip(means, grad, strict=True)]
+                rate = 1e-3 if scale == 1 else 2e-3
+                levels = [
+                    level - rate * g / (jnp.sqrt(m) + 1e-8)
+                    for level, g, m in zip(levels, grad, means, strict=True)
+                ]
+        losses.pop(-STEPS - 1)  # a trace begins after the first step
+        result = image_of(levels)
+    return losses, jnp.clip(result, 0, 1)
+
+
+def test_the_recipe_is_the_program_with_its_departures(double):
+    params, pictures = double
+    content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1, 24, 28))
+    result = jaxstyle.stylize(params, content, style, recipe=RECIPE, key=jax.random.key(3))
+    losses, picture = paint(params, content, style, 3)
+    assert max(losses) > 1.05 * min(losses)
+    np.testing.assert_allclose(result.trace, losses, rtol=1e-6)
+    np.testing.assert_allclose(result.image, picture, atol=1e-6)
