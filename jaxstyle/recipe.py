@@ -46,7 +46,7 @@ class Recipe:
         color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
             chroma of the content; `match` first gives the styles the colors of the content;
             `recolor` gives the *returned* image the hues of the content, moved to the colors of
-            the styles. See `jaxstyle.color`.
+            the styles. `jaxstyle.color` has the functions.
         strength: how far the *returned* image is from the content: 0 is the content, 1 the result,
             and more goes beyond it.
 
