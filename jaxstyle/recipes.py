@@ -196,9 +196,9 @@ _NNST_LAYERS = MatchedStyle.layers
 # are halved from the full one down to 64 px, by an antialiased cubic, and enlarged by a cubic.
 # Layers of a hypercolumn are divided by their means; finer ones are means over positions. The
 # features of the last stage are read at drawn positions, a quarter as many, the same for all
-# layers, with the style's drawn once; their means are constants of the derivative. At 512 px the
-# program compares relu4_1 to relu4_3 of the style with relu3_3 of the picture; here each layer is
-# compared with its own. A stage ends with its best picture, the last one with its last.
+# layers, with the style's drawn once. At 512 px the program compares relu4_1 to relu4_3 of the
+# style with relu3_3 of the picture; here each layer is compared with its own. A stage ends with its
+# best picture, the last one with its last.
 NNST = Recipe(
     name="nnst",
     source="Kolkin et al., Neural Neighbor Style Transfer, 2022; its authors' program, 512 px",

@@ -146,7 +146,7 @@ def painted_by_hand(params, content, style):
         maps, total = features(params, x), 0.0
         for layer, stride, style_rows in zip(LAYERS, STRIDES, rows, strict=True):
             own = read(maps[layer], stride, positions)
-            own = own - jax.lax.stop_gradient(own.mean(0))
+            own = own - own.mean(0)
             pairs = cosine(own[:, None], (style_rows - style_rows.mean(0))[None])
             total += jnp.mean(1 - jnp.max(pairs, 1))
         return total

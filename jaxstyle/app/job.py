@@ -317,7 +317,9 @@ def with_settings(
             "to go beyond it"
         )
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
-    if coarsest == 0:
+    if coarsest == 0 and pyramid is not None and (pyramid.finish or pyramid.weight_factors):
+        pyramid = dataclasses.replace(pyramid, coarsest=2**31 - 1)  # its other settings stay
+    elif coarsest == 0:
         pyramid = None
     elif coarsest is not None:
         pyramid = dataclasses.replace(pyramid or Pyramid(), coarsest=coarsest)
