@@ -82,6 +82,9 @@ def evaluate(
     if tile is not None:
         sums = _sums_of_windows(network, params, terms, targets, image, planes, tile)
     else:
+        targets = {
+            term.name: _with_features(network, params, term, targets[term.name]) for term in terms
+        }
         features = whole_features(network, params, image, layers)
         own = {name: fit(each, features) for name, each in planes.items()}
         sums = {
@@ -160,6 +163,7 @@ def _sums_of_windows(
             target = _cut_target(term, targets[term.name], here)
             if isinstance(target, _Sample):
                 target = target._replace(origin=origin, owned=owned["image"])
+                target = _with_features(network, params, term, target)
             own = product(here.get(("weight", term.name)), owned)
             sums[term.name] = _statistics(network, term, features, target, own, whole=False)
         return sums
@@ -230,6 +234,16 @@ def _draw(term: Term, target: Any, image: jax.Array, planes: Planes | None) -> A
         ]
     positions = (draw_positions(target.key, term.samples, image.shape, each) for each in regions)
     return _Sample(tuple(positions), target.target, target.key)
+
+
+def _with_features(network: Network, params: Params, term: Term, target: Any) -> Any:
+    """Returns the target of a `SampledTerm` that has the content alone with its features."""
+    if not isinstance(target, _Sample) or term.target_image != "content":
+        return target
+    if set(term.layers) <= set(target.target):
+        return target
+    features = whole_features(network, params, target.target["image"], term.layers)
+    return target._replace(target=jax.lax.stop_gradient(features))
 
 
 def _rows(network: Network, term: Term, features: Features, sample: _Sample, *, whole: bool) -> Any:

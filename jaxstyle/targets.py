@@ -89,7 +89,8 @@ def prepare_targets(
         _check_present(content_terms, "content", content)
         features = _content_features(network, params, content_terms, content, tile)
         for term in content_terms:
-            targets[term.name] = {layer: features[layer] for layer in term.layers}
+            layers = term.layers if set(term.layers) <= set(features) else ("image",)
+            targets[term.name] = {layer: features[layer] for layer in layers}
     style_terms = [term for term in terms if term.target_image == "style"]
     if style_terms:
         size = None if content is None else jnp.shape(content)[:2]
@@ -196,10 +197,15 @@ def _content_features(
     content: ArrayLike | None,
     tile: int | None,
 ) -> Features:
-    image, layers = as_picture(content, "content", bounded=True), layers_of(terms)
+    image = as_picture(content, "content", bounded=True)
     tile = smaller_tile(tile, image)
     if tile is None:
-        return whole_features(network, params, image, layers)
+        return whole_features(network, params, image, layers_of(terms))
+    # Maps of the whole content are the largest arrays of a run in windows. A term that reads few
+    # positions of them gets the content itself, and `evaluate` computes them window by window.
+    layers = layers_of(term for term in terms if not isinstance(term, SampledTerm))
+    if not layers:
+        return {"image": image}
     tiling = make_tiling(network, image.shape, tile, layers, {})
     return {"image": image} | compute_features(tiling, network, params, image)
 

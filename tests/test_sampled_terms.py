@@ -92,6 +92,32 @@ def test_windows_compute_what_the_whole_does(compute, pictures):
     np.testing.assert_allclose(grad, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
+def test_in_windows_no_features_of_the_whole_content_are_kept(random_params, pictures):
+    """But the content, of which evaluation computes them, also without windows."""
+    content, image = (jnp.asarray(pictures(i, 33, 30)) for i in range(2))
+    term = dataclasses.replace(TERMS[0], layers=LAYERS[:2])
+
+    def targets(tile):
+        return jaxstyle.prepare_targets(
+            NETWORK, random_params, (term,), content, None, key=jax.random.key(0), tile=tile
+        )
+
+    windows, whole = targets(16), jax.eval_shape(lambda: targets(None))
+    assert {name: maps.shape for name, maps in windows["content"].target.items()} == {
+        "image": (33, 30, 3)
+    }
+    assert set(whole["content"].target) == {"image", "relu1_1"}
+
+    @jax.jit
+    def losses(image):
+        return [
+            jaxstyle.evaluate(NETWORK, random_params, (term,), each, {"content": 1.0}, image)[0]
+            for each in (windows, targets(None))
+        ]
+
+    np.testing.assert_allclose(*losses(image), rtol=1e-5)
+
+
 def test_a_batch_is_a_loop(compute, pictures):
     batch = [jnp.stack([pictures(i + n, 33, 30) for i in range(2)]) for n in (0, 3, 6)]
     (_, losses), grads = jax.jit(jax.vmap(compute))(*batch)

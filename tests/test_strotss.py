@@ -1,7 +1,6 @@
 """The recipe `strotss`, whole, against a plain implementation of it with the same draws."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -93,53 +92,66 @@ def loss(x, p, s, alpha):
     return total / (alpha + 2)
 
 
+def step(params, levels, means, positions, content, style, alpha, rate):
+    """Returns the loss, and the variables after a step of RMSprop with their mean squares."""
+
+    def value(levels):
+        picture = RECIPE.network.apply(params, image_of(levels), LAYERS)
+        x, p = columns_at(picture, positions), columns_at(content, positions)
+        return loss(x, p, style, alpha)
+
+    found, grad = jax.value_and_grad(value)(levels)
+    means = [0.99 * m + 0.01 * g**2 for m, g in zip(means, grad, strict=True)]
+    moved = [
+        level - rate * g / (jnp.sqrt(m) + 1e-8)
+        for level, g, m in zip(levels, grad, means, strict=True)
+    ]
+    return found, moved, means
+
+
+def begin(params, result, before, content, style, positions, *, scale):
+    """Returns content, its features, rows of the style and the variables at a size."""
+    here, there = (
+        cubic(each, tuple(round(scale * n) for n in each.shape[:2])) for each in (content, style)
+    )
+    if result is None:
+        small = bilinear(here, [n // 2 for n in here.shape[:2]])
+        result = jnp.mean(there, (0, 1)) + here - bilinear(small, here.shape[:2])
+    elif scale < 1:
+        # The program adds the detail that halving loses; the recipe's halving is a cubic.
+        result = here + cubic(result - before, here.shape[:2])
+    else:
+        result = cubic(result, here.shape[:2])
+    features = [RECIPE.network.apply(params, each, LAYERS) for each in (here, there)]
+    return here, features[0], columns_at(features[1], positions), levels_of(result)
+
+
 def paint(params, content, style, seed):
     """The program with the recipe's departures, size by size; returns losses and the picture."""
-    network = RECIPE.network
-    features = jax.jit(lambda x: network.apply(params, x, LAYERS))
     data, kind = check_key(jax.random.key(seed), None)
     run_key = make_draw_keys(kind, False, data)
     losses, result, before = [], None, None
+    start, descend = jax.jit(begin, static_argnames="scale"), jax.jit(step, static_argnums=6)
     for stage, (scale, alpha) in enumerate(((0.25, 16.0), (0.5, 8.0), (1.0, 4.0))):
-        here, there = (
-            cubic(each, tuple(round(scale * n) for n in each.shape[:2]))
-            for each in (content, style)
+        shape, style_shape = (
+            tuple(round(scale * n) for n in each.shape[:2]) for each in (content, style)
         )
-        detail = here - bilinear(bilinear(here, [n // 2 for n in here.shape[:2]]), here.shape[:2])
-        if result is None:
-            result = jnp.mean(there, (0, 1)) + detail
-        elif scale < 1:
-            # The program adds the detail that halving loses; the recipe's halving is a cubic.
-            result = here + cubic(result - before, here.shape[:2])
-        else:
-            result = cubic(result, here.shape[:2])
-        before = here
         key = sampling.key_data(sampling.fold_in(run_key, stage))
-        of_style = sampling.draw_positions(sampling.fold_in(key, 0), M, there.shape)
-        p, s = features(here), columns_at(features(there), np.asarray(of_style))
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def value(levels, positions, rows, alpha):
-            picture = network.apply(params, image_of(levels), LAYERS)
-            return loss(columns_at(picture, positions), *rows, alpha)
-
-        levels = levels_of(result)
+        drawn = sampling.draw_positions(sampling.fold_in(key, 0), M, style_shape)
+        before, features, rows, levels = start(
+            params, result, before, content, style, drawn, scale=scale
+        )
         means = jax.tree.map(jnp.zeros_like, levels)
-        for step in range(STEPS + 1):
+        for i in range(STEPS + 1):
+            result = image_of(levels)
             # The start and the first step are looked at at the same positions.
-            own = sampling.fold_in(key, max(step - 1, 0))
-            drawn = np.asarray(sampling.draw_positions(own, N, here.shape))
-            found, grad = jax.value_and_grad(value)(levels, drawn, (columns_at(p, drawn), s), alpha)
+            drawn = sampling.draw_positions(sampling.fold_in(key, max(i - 1, 0)), N, shape)
+            rate = 1e-3 if scale == 1 else 2e-3
+            found, levels, means = descend(
+                params, levels, means, drawn, features, rows, alpha, rate
+            )
             losses.append(float(found))
-            if step < STEPS:
-                means = [0.99 * m + 0.01 * g**2 for m, g in zip(means, grad, strict=True)]
-                rate = 1e-3 if scale == 1 else 2e-3
-                levels = [
-                    level - rate * g / (jnp.sqrt(m) + 1e-8)
-                    for level, g, m in zip(levels, grad, means, strict=True)
-                ]
         losses.pop(-STEPS - 1)  # a trace begins after the first step
-        result = image_of(levels)
     return losses, jnp.clip(result, 0, 1)
 
 

@@ -17,6 +17,7 @@ from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipe import Recipe
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.terms.protocol import layers_of
+from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import make_tiling
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
@@ -68,10 +69,12 @@ def estimate_memory(
     pixels = batch * height * width
     item = 8 if vgg_of(recipe).dtype == jnp.float64 else 4
     seen = batch * _seen_pixels(recipe, (height, width), tile)
+    in_windows = tile is not None and tile < max(height, width)
     content = sum(
         _channels(layer) / recipe.network.stride(layer) ** 2
         for term in recipe.terms
-        if term.target_image == "content"
+        # In windows a term that reads few positions keeps none of the features.
+        if term.target_image == "content" and not (in_windows and isinstance(term, SampledTerm))
         for layer in term.layers
     )
     state = pixels * (3 * (item * _VECTORS + _bytes_of_history(recipe, item)) + item * content)
