@@ -257,7 +257,7 @@ STROTSS = Recipe(
     source="Kolkin, Salavon & Shakhnarovich, Style Transfer by Relaxed Optimal Transport and "
     "Self-Similarity, CVPR 2019; nkolkin13/STROTSS, 2020-2023",
     description="self-similarity, relaxed earth mover's distance, moments, palette; RMSprop on a "
-    "Laplacian pyramid; torchvision's weights",
+    "Laplacian pyramid; torchvision's weights (for the original ones terms.moments.scale=0.0039)",
     network=VGG19(preprocessing="torchvision"),
     terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(), Palette()),
     weights=_strotss_weights(_ALPHAS[_AT_512]),
