@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxstyle.inputs import put
 from jaxstyle.schedule import Stage
@@ -19,7 +20,8 @@ class Checkpoint(NamedTuple):
     steps: int | jax.Array
     """Steps made at that size."""
     state: Any
-    """The solver's state. Any pytree with the same leaves in the same order is accepted."""
+    """The solver's state, and after the first size of a run with `MatchedStyle` the picture that
+    this size began with. Any pytree with the same leaves in the same order is accepted."""
     traces: tuple[Any, ...]
     """For each smaller size, loss and losses of the terms after each step, with room for at least
     `num_steps` each, and its status `()`. Any pytree with the same leaves is accepted, likewise."""
@@ -56,6 +58,20 @@ def restore_smaller(
         raise ValueError("the checkpoint is of another run: it has other terms") from error
     found: Any = put((traces, checkpoint.num_evaluations), None, batched=False)
     return found[0], found[1]
+
+
+def restore_start(
+    checkpoint: Checkpoint, like: jax.Array, mesh: Mesh | None
+) -> tuple[Checkpoint, jax.Array]:
+    """Splits off the picture that a size began with, and puts it on the devices of a run.
+
+    Raises:
+        ValueError: if there is none, or its shape or dtype differ from those of `like`.
+    """
+    *leaves, saved = jax.tree.leaves(checkpoint.state) or [None]
+    if (jnp.shape(saved), getattr(saved, "dtype", None)) != (like.shape, like.dtype):
+        raise ValueError("the checkpoint is of another run: it has no picture to begin with")
+    return checkpoint._replace(state=leaves), put(saved, mesh, batched=False)
 
 
 def restore_state(saved: Any, state: State) -> State:

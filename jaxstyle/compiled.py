@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxstyle.color import luminance_only
+from jaxstyle.color import luminance_only, recolor
 from jaxstyle.evaluation import Weights
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
@@ -69,13 +69,14 @@ def compute_targets(
     masks: jax.Array | None,
     style_masks: tuple[jax.Array | None, ...] | None,
     keys: jax.Array | None = None,
+    start: jax.Array | None = None,
     stage: jax.Array | int = 0,
     arrays: Sequence[Any] = (),
 ) -> Targets:
     """Computes what the terms compare with.
 
-    `keys` are those of the terms that draw positions, `stage` is the index of this size, and
-    `arrays` are those of the terms.
+    `keys` are those of the terms that draw positions, `start` is the picture that this size begins
+    with, `stage` is the index of this size, and `arrays` are those of the terms.
     """
     # Targets are computed once: Winograd's convolutions would take longer to compile than they
     # save. With windows, the same few kernels are run many times, which pays.
@@ -85,7 +86,7 @@ def compute_targets(
     def compute(
         params: Any, arrays: Any, stage: Any, content: Any, styles: Any, shares: Any, *guides: Any
     ) -> Targets:
-        masks, style_masks, key = guides
+        masks, style_masks, key, start = guides
         return prepare_targets(
             problem.network,
             params,
@@ -97,12 +98,14 @@ def compute_targets(
             style_masks=style_masks,
             tile=problem.tile,
             key=None if key is None else fold_in(key, stage),
+            start=start,
         )
 
     if batched:
-        compute = jax.vmap(compute, (None, None, None, 0, 0, 0, 0, 0, 0))
-    compute = run_on_mesh(problem.mesh, compute, (False, False, False, *[batched] * 6))
-    return compute(params, arrays, stage, content, styles, style_weights, masks, style_masks, keys)
+        compute = jax.vmap(compute, (None, None, None, *[0] * 7))
+    compute = run_on_mesh(problem.mesh, compute, (False, False, False, *[batched] * 7))
+    guides = style_weights, masks, style_masks, keys, start
+    return compute(params, arrays, stage, content, styles, *guides)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -207,6 +210,22 @@ def carry_over(
     return next_start + resize(painted - start, next_start.shape, wraps)
 
 
+def colors_of(
+    recipe: Recipe, content: jax.Array, styles: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
+    """Returns the pictures that give a result its colors: the content, or also the styles."""
+    pictures = {"luminance": (content,), "recolor": (content, *styles)}
+    return pictures.get(recipe.color, ())
+
+
+def _with_colors(image: jax.Array, content: jax.Array, *styles: jax.Array) -> jax.Array:
+    if not styles:
+        return luminance_only(image, content)
+    # Their colors together, wherever they are.
+    pixels = jnp.concatenate([each.reshape(1, -1, 3) for each in styles], axis=1)
+    return recolor(image, content, pixels)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def make_result(
     problem: Problem,
@@ -218,7 +237,7 @@ def make_result(
     state: State,
     earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
-    chroma: jax.Array | None,
+    colors: tuple[jax.Array, ...],
     blend: tuple[jax.Array, jax.Array] | None,
 ) -> StyleResult:
     """Makes a result of a solver's state.
@@ -226,14 +245,14 @@ def make_result(
     `lengths` are the numbers of steps at each size of the pyramid, and `stage` is the index of
     this one. `earlier` has the traces, with the status, of the smaller sizes and the sum of their
     evaluations. `starts`, at a smaller size, are the start at that size and at the full size.
-    `chroma` is the content, if the result keeps its chroma. `blend` are the content and the
+    `colors` are those of `colors_of`. `blend` are the content and the
     strength of the result, if it is not 1.
     """
     image = problem.turn(state.best_x)
     if starts is not None:
         image = carry_over(image, *starts, carry, problem.network.wraps)
-    if chroma is not None:
-        image = (jax.vmap(luminance_only) if batched else luminance_only)(image, chroma)
+    if colors:
+        image = (jax.vmap(_with_colors) if batched else _with_colors)(image, *colors)
 
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)
@@ -270,7 +289,7 @@ def changes_after(recipe: Recipe, solver: Solver) -> list[str]:
     changes = {
         "averaging": averages,
         "clipping": not solver.knows_pixels and not (averages and getattr(solver, "clip", False)),
-        "color luminance": recipe.color == "luminance",
+        f"color {recipe.color}": recipe.color in ("luminance", "recolor"),
         "the median filter": recipe.median_filter > 1,
         f"strength {recipe.strength:g}": recipe.strength != 1,
     }

@@ -17,7 +17,7 @@ from jaxstyle.image import scaled_shape
 from jaxstyle.network.protocol import Network, Params, common_stride
 from jaxstyle.recipe import Recipe
 from jaxstyle.targets import Targets
-from jaxstyle.terms import Term
+from jaxstyle.terms import MatchedStyle, Term
 from jaxstyle.terms.protocol import fill_arrays, layers_of, split_arrays
 from jaxstyle.tiling import make_tiling
 
@@ -67,6 +67,11 @@ class Problem:
         """Returns the terms but those whose factor is 0; with their `arrays`, if they are given."""
         terms = self.terms if arrays is None else fill_arrays(self.terms, arrays)
         return tuple(term for term in terms if self.factors.get(term.name, 1) != 0)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether a target is made of the picture that a size begins with."""
+        return any(isinstance(term, MatchedStyle) for term in self.active())
 
     def __call__(
         self,

@@ -31,6 +31,8 @@ class Pyramid:
             the next size, which keeps the fine detail of the photo; `image` takes the picture
             itself, as most programs do.
         last_carry: what the full size takes over; None for the same as `carry`.
+        finish: steps of one more stage at the full size, after the solver's own `num_steps`: it
+            begins with the picture so far, and counts as one more size; 0 is none.
         weight_factors: term name -> factors of its loss weight, one for each size, from small to
             large; terms that are left out have 1. Where the factor is 0, the term is not computed,
             and its loss is reported as 0.
@@ -48,6 +50,7 @@ class Pyramid:
     steps: tuple[int, ...] = (100,)
     carry: Literal["change", "image"] = "change"
     last_carry: Literal["change", "image"] | None = None
+    finish: int = 0
     weight_factors: Mapping[str, tuple[float, ...]] = FrozenDict()
     factors_from: Literal["full", "smallest"] = "full"
 
@@ -59,6 +62,8 @@ class Pyramid:
             )
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps must be positive, not {self.steps}")
+        if self.finish < 0:
+            raise ValueError(f"finish must be 0 or positive, not {self.finish}")
         for name in ("carry", "last_carry"):
             value = getattr(self, name)
             if value not in ("change", "image") and (name == "carry" or value is not None):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from flax.core import FrozenDict
 
@@ -14,6 +14,9 @@ from jaxstyle.solvers import LBFGS, Solver
 from jaxstyle.solvers.optax import as_solver
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
+
+Color = Literal["style", "luminance", "match", "recolor"]
+"""Whose colors a result has, see `Recipe`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Recipe:
         median_filter: side, in pixels, of the median filter of the *returned* image; 1 disables
             it. The iteration never sees the filtered image.
         color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
-            chroma of the content; `match` first gives the styles the colors of the content. See
-            `jaxstyle.color`.
+            chroma of the content; `match` first gives the styles the colors of the content;
+            `recolor` gives the *returned* image the hues of the content, moved to the colors of
+            the styles. `jaxstyle.color` has the functions.
         strength: how far the *returned* image is from the content: 0 is the content, 1 the result,
             and more goes beyond it.
 
@@ -62,7 +66,7 @@ class Recipe:
     pyramid: Pyramid | None = None
     size: int | Literal["original"] = 512
     median_filter: int = 1
-    color: Literal["style", "luminance", "match"] = "style"
+    color: Color = "style"
     strength: float = 1.0
 
     @property
@@ -87,7 +91,7 @@ class Recipe:
             raise ValueError(f"recipe {self.name}: weights {set(self.weights)}, terms {names}")
         for field, value, valid in (
             ("init", self.init, ("content", "noise", "mean", "detail")),
-            ("color", self.color, ("style", "luminance", "match")),
+            ("color", self.color, get_args(Color)),
         ):
             if value not in valid:
                 raise ValueError(

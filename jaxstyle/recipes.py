@@ -15,8 +15,10 @@ from jaxstyle.terms import (
     Content,
     GramStyle,
     LocalAffine,
+    MatchedStyle,
     MomentStyle,
     MRFStyle,
+    NearestStyle,
     NinePointVariation,
     Palette,
     RelaxedEMD,
@@ -188,6 +190,44 @@ PHOTO = Recipe(
     solver=LBFGS(num_steps=1000, history_size=100),
 )
 
+_NNST_LAYERS = MatchedStyle.layers
+
+# Departures: the original VGG19 for torchvision's VGG16, whose layers have the same names. Sizes
+# are halved from the full one down to 64 px, by an antialiased cubic, and enlarged by a cubic.
+# Layers of a hypercolumn are divided by their means; finer ones are means over positions. The
+# features of the last stage are read at drawn positions, a quarter as many, the same for all
+# layers, with the style's drawn once. At 512 px the program compares relu4_1 to relu4_3 of the
+# style with relu3_3 of the picture; here each layer is compared with its own. A stage ends with its
+# best picture, the last one with its last.
+NNST = Recipe(
+    name="nnst",
+    source="Kolkin et al., Neural Neighbor Style Transfer, 2022; its authors' program, 512 px",
+    description="features of the painting in the place of the photo's, chosen at each size; then "
+    "nearest features of each layer; hues of the photo in the painting's colors",
+    terms=(
+        MatchedStyle(rotations=True, name="match"),
+        NearestStyle(
+            groups=tuple((layer,) for layer in _NNST_LAYERS),
+            group_weights=(1.0,) * len(_NNST_LAYERS),
+            samples=1024,
+            style_samples=4096,
+            center=True,
+            rotations=True,
+            name="nearest",
+        ),
+    ),
+    weights={"match": 1.0, "nearest": 1.0},
+    solver=Adam(num_steps=200, learning_rate=2e-3, b2=0.999, coordinates="laplacian"),
+    pyramid=Pyramid(
+        coarsest=64,
+        steps=(200,),
+        carry="image",
+        finish=200,
+        weight_factors={"match": (1.0, 0.0), "nearest": (0.0, 1.0)},
+    ),
+    color="recolor",
+)
+
 # Of the content against one part of the style, at 64, 128, ... px: halved at each size.
 _ALPHAS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
 _AT_512 = 3
@@ -279,6 +319,7 @@ RECIPES: Mapping[str, Recipe] = {
         SPST,
         CNNMRF,
         PHOTO,
+        NNST,
         STROTSS,
         SEAMLESS,
     )

@@ -18,7 +18,7 @@ class Stage(NamedTuple):
     """One size of a run."""
 
     scale: float
-    """1 for the full size, which is the last."""
+    """1 for the full size."""
     solver: Solver
     problem: Problem
     """The objective, with the factors of the loss weights at this size."""
@@ -39,6 +39,8 @@ def stages_of(
         return [Stage(1.0, solver, problem, recipe.carry)]
     scales = pyramid.scales(*content.shape[-3:-1])
     sizes = [(scale, solver.at_smaller_size(steps)) for scale, steps in scales] + [(1.0, solver)]
+    if pyramid.finish:
+        sizes.append((1.0, dataclasses.replace(solver, num_steps=pyramid.finish)))
     minimum = recipe.network.minimum_size(layers_of(recipe.terms))
     stages: list[Stage] = []
     for i, (scale, solver_here) in enumerate(sizes):

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxstyle import compiled
-from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_state
+from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_start, restore_state
 from jaxstyle.compiled import StyleResult, call_jitted
 from jaxstyle.image import shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare_inputs, put
@@ -242,39 +242,44 @@ def _paint_size(
     styles = tuple(shrink(each, scale) for each in inputs.styles)
     guides = jax.tree.map(functools.partial(shrink_mask, scale=scale), inputs.guides)
     static, index = (problem, run.batched), put(np.int32(stage), problem.mesh, batched=False)
-    pictures = content, styles, inputs.shares, *guides, inputs.draws, index
+    x, begun, last = start, None, stage == len(run.stages) - 1
+    if before.painted is not None:
+        x = compiled.carry_over(*before.painted, start, carry, wraps)
+    elif run.from_detail:
+        x = call(make_detail, static, content, styles, guides[1])
+    if stage > 0 and problem.needs_start:
+        begun = x
+        if resume is not None:
+            resume, begun = restore_start(resume, x, problem.mesh)
+    pictures = content, styles, inputs.shares, *guides, inputs.draws, begun, index
     targets = call(compiled.compute_targets, static, inputs.params, *pictures, inputs.arrays)
     blend = None
     if recipe.strength != 1:
         strength = np.asarray(recipe.strength, inputs.content.dtype)
         blend = inputs.content, put(strength, problem.mesh, batched=False)
-    x = start
-    if before.painted is not None:
-        x = compiled.carry_over(*before.painted, start, carry, wraps)
-    elif run.from_detail:
-        x = call(make_detail, static, content, styles, guides[1])
     for steps, state in _solve(run, stage, x, before.carried, targets, resume):
         if steps == 0 and stage > 0 and compiled.read_progress(state)[0]:
             continue  # shown already, as the last result of the size before
         if keep is not None and steps > 0:
-            keep(Checkpoint(stage, steps, state, before.traces, before.num_evaluations))
-        if every is None and scale != 1:
+            kept = state if begun is None else (state, begun)
+            keep(Checkpoint(stage, steps, kept, before.traces, before.num_evaluations))
+        if every is None and not last:
             continue  # only the end was asked for
         result = call(
             compiled.make_result,
             (problem, run.batched, lengths, stage, run.stages[-1].carry, recipe.median_filter),
             *(state, (before.traces, before.num_evaluations)),
-            None if scale == 1 else (start, inputs.start),
-            inputs.content if recipe.color == "luminance" else None,
+            None if last else (start, inputs.start),
+            compiled.colors_of(recipe, inputs.content, inputs.styles),
             blend,
         )
-        if scale == 1 and compiled.changes_after(recipe, solver):
+        if last and compiled.changes_after(recipe, solver):
             own = call(compiled.evaluate_image, static, result.image, *inputs.arguments(targets))
             result = result._replace(loss=own[0], term_losses=own[1])
         if run.batched and len(inputs.content) > inputs.num_pairs:
             result = compiled.take_pairs(result, inputs.num_pairs)
         yield sum(lengths[:stage]) + steps, result
-    if scale == 1:
+    if last:
         return before
     return Progress(
         (*before.traces, (*state.trace, state.status)),

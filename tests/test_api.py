@@ -361,6 +361,7 @@ CHANGES = {
         "last_carry": "image",
         "weight_factors": {"style": (7.0, 1.0)},
         "factors_from": "smallest",
+        "finish": 7,
     },
     terms.Content: {
         "layers": ("pool1",),

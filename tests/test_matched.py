@@ -34,8 +34,16 @@ def on_grid(maps, shape):
 
 def hypercolumns(params, image):
     found = apply(params, image)
-    maps = [np.asarray(found[layer], float) / found[layer].shape[-1] for layer in LAYERS]
+    maps = [np.asarray(found[layer], float) for layer in LAYERS]
     return np.concatenate([on_grid(each, maps[1].shape[:2]) for each in maps], -1)
+
+
+def scale_of(rows):
+    """One over channels and mean of each layer of the style's rows, which have 64, 128 and 256."""
+    return np.concatenate([
+        np.full(stop - start, 1 / (stop - start) / rows[:, start:stop].mean())
+        for start, stop in ((0, 64), (64, 192), (192, 448))
+    ])  # fmt: skip
 
 
 def cosines(x, s):
@@ -43,13 +51,17 @@ def cosines(x, s):
 
 
 def chosen_by_hand(params, mixture, rows):
-    maps = hypercolumns(params, mixture).reshape(-1, rows.shape[1])
+    scale = scale_of(rows)
+    maps = hypercolumns(params, mixture).reshape(-1, rows.shape[1]) * scale
+    rows = rows * scale
     return cosines(maps - maps.mean(0), rows - rows.mean(0)).argmax(1)
 
 
 def loss_by_hand(params, image, rows, chosen):
-    maps = hypercolumns(params, image).reshape(-1, rows.shape[1])
-    return np.mean([1 - cosines(a[None], b[None])[0, 0] for a, b in zip(maps, rows[chosen])])  # noqa: B905
+    scale = scale_of(rows)
+    maps = hypercolumns(params, image).reshape(-1, rows.shape[1]) * scale
+    rows = rows[chosen] * scale
+    return np.mean([1 - cosines(a[None], b[None])[0, 0] for a, b in zip(maps, rows)])  # noqa: B905
 
 
 def detail(content):
@@ -78,7 +90,7 @@ def test_positions_are_matched_once_and_compared_with_what_was_chosen(double):
         (np.stack(turns, 1).reshape(-1, turns[0].shape[1]), start, mixed),
     ):
         value, target = painted(params, content, style, begun, image)
-        np.testing.assert_allclose(target.rows, rows, atol=1e-10)
+        np.testing.assert_allclose(target.rows, rows * scale_of(rows), atol=1e-10)
         chosen = chosen_by_hand(params, mixture, rows)
         np.testing.assert_array_equal(target.chosen["relu2_1"].ravel(), chosen)
         np.testing.assert_allclose(value, loss_by_hand(params, image, rows, chosen))

@@ -17,7 +17,7 @@ X, S = RNG.uniform(size=(50, 6)) + 1, RNG.uniform(size=(30, 6)) * [1, 2, 3, 1, 1
 
 
 def by_hand(x, s, center):
-    """Indices, mean distance, and its gradient with the means held."""
+    """Indices, mean distance, and its gradient."""
     mean_x, mean_s = (each.mean(0) * center for each in (x, s))
     chosen, total, gradient = [], 0.0, np.zeros_like(x)
     for i, row in enumerate(x - mean_x):
@@ -27,6 +27,7 @@ def by_hand(x, s, center):
         t = (s - mean_s)[chosen[-1]] / np.linalg.norm((s - mean_s)[chosen[-1]])
         total += 1 - cosines[chosen[-1]]
         gradient[i] = -(t - cosines[chosen[-1]] * row / norm) / norm
+    gradient -= gradient.mean(0) * center  # rows that move together change nothing
     return chosen, total / len(x), gradient / len(x)
 
 

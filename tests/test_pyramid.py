@@ -10,6 +10,7 @@ from test_transfer import RECIPE
 
 import jaxstyle
 from jaxstyle import Pyramid
+from jaxstyle.app.job import with_settings
 from jaxstyle.image import resize, scaled_shape
 
 COARSE = dataclasses.replace(RECIPE, pyramid=Pyramid(coarsest=10, steps=(4, 3)))
@@ -38,12 +39,12 @@ def test_schedules_of_known_systems():
     "settings",
     [{"coarsest": 0}, {"factor": 1.0}, {"factor": float("nan")}, {"steps": ()}, {"steps": (3, 0)},
      {"carry": "all"}, {"carry": None}, {"last_carry": "all"}, {"weight_factors": (1.0,)},
-     {"factors_from": "last"},
+     {"factors_from": "last"}, {"finish": -1},
      {"weight_factors": {"style": ()}}, {"weight_factors": {"style": ("2",)}},
      {"weight_factors": {"style": (float("nan"),)}}],
 )  # fmt: skip
 def test_settings_are_checked(settings):
-    with pytest.raises(ValueError, match=r"coarsest|steps|carry|factors"):
+    with pytest.raises(ValueError, match=r"coarsest|steps|carry|factors|finish"):
         Pyramid(**settings)
 
 
@@ -201,3 +202,35 @@ def test_resizing_a_picture_that_wraps_moves_with_it(factor):
     middle = tiles[:, shape[1] : 2 * shape[1], shape[2] : 2 * shape[2]]
     # Sums of products of numbers below 1, with weights whose absolute values sum to less than 2.
     np.testing.assert_allclose(found, middle, atol=64 * 2.0**-23)
+
+
+def test_a_last_stage_at_the_full_size_is_as_many_steps_more(double):
+    """With its own factors; against two runs, the second of which begins where the first ended."""
+    params, pictures = double
+    pair = pictures(0, 32, 40), pictures(1, 24, 28)
+    factors = {"style": (2.0, 0.5), "content": (0.0, 3.0)}
+    pyramid = Pyramid(coarsest=64, carry="image", finish=4, weight_factors=factors)
+    recipe = dataclasses.replace(COARSE, pyramid=pyramid)
+    found = jaxstyle.stylize(params, *pair, recipe=recipe)
+    weights = [
+        {name: recipe.weights[name] * factors[name][i] for name in recipe.weights} for i in (0, 1)
+    ]
+    single = dataclasses.replace(recipe, pyramid=None)
+    first = jaxstyle.stylize(params, *pair, recipe=single, weights=weights[0])
+    steps = len(first.trace)
+    assert len(found.trace) == steps + 4
+    np.testing.assert_allclose(found.trace[:steps], first.trace, rtol=1e-8)
+    shown = dict(jaxstyle.stylize_steps(params, *pair, recipe=recipe, every=steps))
+    assert list(shown) == [0, steps, steps + 4]
+    np.testing.assert_allclose(shown[steps].image, first.image, atol=1e-8)
+    assert float(found.term_traces["content"][0]) == 0
+    assert float(found.term_traces["content"][-1]) > 0
+
+
+def test_fewer_steps_and_no_smaller_sizes_keep_the_last_stage():
+    pyramid = Pyramid(steps=(50, 10), finish=30, weight_factors={"style": (1.0, 2.0)})
+    recipe = dataclasses.replace(COARSE, pyramid=pyramid)
+    changed = with_settings(recipe, 20, 0, "float32").pyramid
+    assert changed == dataclasses.replace(pyramid, steps=(20, 10), finish=20, coarsest=2**31 - 1)
+    assert changed.scales(4096, 4096) == ()
+    assert with_settings(COARSE, 20, 0, "float32").pyramid is None

@@ -611,6 +611,9 @@ def test_losses_of_two_sizes_are_not_compared():
     )
     assert console.sizes_of_steps(recipe, 5, (49, 64, 3)) == [(32, 24)] * 2 + [(64, 49)] * 3
     assert console.sizes_of_steps(recipe, 3, (49, 64, 3)) == [(64, 49)] * 3
+    finished = dataclasses.replace(recipe, pyramid=jaxstyle.Pyramid(coarsest=30, finish=4))
+    sizes = console.sizes_of_steps(finished, 107, (49, 64, 3))
+    assert sizes == [(32, 24)] * 100 + [(64, 49)] * 7
     trace = [
         {"step": step, "seconds": float(step), "loss": loss, "size": size}
         for step, loss, size in (

@@ -231,13 +231,16 @@ def _identify(job: Job, weights: Mapping[str, Any]) -> dict[str, Any]:
 def _without_steps(run: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what `_identify` did without the numbers of steps: a run can be made longer.
 
-    At each size, no step depends on how many follow.
+    At each size, no step depends on how many follow. Only if the full size has two stages, the
+    first one has as many steps as before.
     """
     run = json.loads(json.dumps(run))  # a copy
     with contextlib.suppress(LookupError, TypeError, AttributeError):  # then they differ anyway
         recipe = run["settings"]["recipe"]
-        recipe["solver"].pop("num_steps")
-        (recipe["pyramid"] or {}).pop("steps", None)
+        pyramid = recipe["pyramid"] or {}
+        pyramid.pop("steps", None)
+        if not pyramid.get("finish"):
+            recipe["solver"].pop("num_steps")
     return dict(run)
 
 

@@ -158,9 +158,10 @@ def sizes_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list
     """Returns the `(width, height)` of each of `total` steps of a run at full size `(H, W, 3)`."""
     from jaxstyle.image import scaled_shape  # noqa: PLC0415  loads JAX
 
-    scales = [] if recipe.pyramid is None else recipe.pyramid.scales(*shape[:2])
+    pyramid, full = recipe.pyramid, recipe.solver.num_steps
+    scales = [] if pyramid is None else pyramid.scales(*shape[:2])
     sizes: list[tuple[int, int]] = []
-    for scale, steps in (*scales, (1.0, recipe.solver.num_steps)):
+    for scale, steps in (*scales, (1.0, full + (0 if pyramid is None else pyramid.finish))):
         height, width, _ = scaled_shape(shape, scale)
         sizes += [(width, height)] * steps
     return sizes[-total:]  # a run that has fewer steps skips small sizes

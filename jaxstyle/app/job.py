@@ -256,7 +256,9 @@ def check_settings(
     Raises:
         InputError: if they are out of range or contradict each other.
     """
-    steps = max(recipe.solver.num_steps, *(recipe.pyramid.steps if recipe.pyramid else ()), 1)
+    pyramid = recipe.pyramid
+    others = () if pyramid is None else (*pyramid.steps, pyramid.finish)
+    steps = max(recipe.solver.num_steps, *others, 1)
     if steps > MAXIMUM_STEPS:
         raise InputError(f"--steps {steps}: give at most {MAXIMUM_STEPS}")
     sources = {term.target_image for term in recipe.terms}
@@ -315,7 +317,9 @@ def with_settings(
             "to go beyond it"
         )
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
-    if coarsest == 0:
+    if coarsest == 0 and pyramid is not None and (pyramid.finish or pyramid.weight_factors):
+        pyramid = dataclasses.replace(pyramid, coarsest=2**31 - 1)  # its other settings stay
+    elif coarsest == 0:
         pyramid = None
     elif coarsest is not None:
         pyramid = dataclasses.replace(pyramid or Pyramid(), coarsest=coarsest)
@@ -323,7 +327,8 @@ def with_settings(
         solver = dataclasses.replace(solver, num_steps=steps)
         if pyramid is not None:
             fewer = tuple(min(steps, each) for each in pyramid.steps)
-            pyramid = dataclasses.replace(pyramid, steps=fewer)
+            finish = min(steps, pyramid.finish)
+            pyramid = dataclasses.replace(pyramid, steps=fewer, finish=finish)
     if precision == "bfloat16":
         network = network.clone(dtype=jnp.bfloat16)
     return dataclasses.replace(

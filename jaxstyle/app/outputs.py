@@ -85,6 +85,7 @@ def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
     steps = recipe.solver.num_steps
     if recipe.pyramid is not None:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
+        steps += recipe.pyramid.finish
     there = job.output.parent.iterdir() if job.output.parent.exists() else ()
     for path in (*there, *folders):
         number = path.stem.rpartition("-")[2]

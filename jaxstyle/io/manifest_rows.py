@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, str] = {
     "weights": "loss weights, NAME=VALUE, separated by |",
     "style_weights": "shares of several styles, separated by |",
     "style_scale": "size of the styles relative to the content",
-    "color": "style, luminance or match",
+    "color": "style, luminance, match or recolor",
     "strength": "0: the photo; 1: the result; above 1: beyond it",
     "mask": "one picture per style, separated by |",
 }

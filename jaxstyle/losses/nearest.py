@@ -57,8 +57,9 @@ def nearest_loss(rows: jax.Array, style_rows: jax.Array, *, center: bool = False
 
     Zhang, Kolkin, Bi, Luan, Xu, Shechtman & Snavely, "ARF: Artistic Radiance Fields", ECCV 2022,
     eq. 1; centered, the loss of Kolkin et al., "Neural Neighbor Style Transfer", 2022, for one
-    layer. Which row is the nearest, and the means, are constants of the derivative. (The programs
-    do differentiate the means.) Only N cosines are differentiated, and not all N M.
+    layer. Which row is the nearest is a constant of the derivative: only N cosines are
+    differentiated, and not all N M. The means are not: rows that all move together change nothing,
+    and a gradient that did not know this would make the image ever darker or lighter.
 
     Args:
         rows: `(N, c)`.
@@ -74,8 +75,8 @@ def nearest_loss(rows: jax.Array, style_rows: jax.Array, *, center: bool = False
     rows, style_rows = both_rows(rows, style_rows)
     nearest = style_rows[nearest_rows(rows, style_rows, center=center)]
     if center:
-        rows = rows - jax.lax.stop_gradient(jnp.mean(rows, 0, keepdims=True))
-        nearest = nearest - jax.lax.stop_gradient(jnp.mean(style_rows, 0, keepdims=True))
+        rows = rows - jnp.mean(rows, 0, keepdims=True)
+        nearest = nearest - jnp.mean(style_rows, 0, keepdims=True)
     return jnp.mean(cosine_distances(rows, nearest))
 
 

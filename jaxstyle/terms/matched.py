@@ -38,8 +38,8 @@ _HYPERCOLUMN_LAYERS = (
 class Candidates(NamedTuple):
     """Hypercolumns of styles, which those of the image may be compared with."""
 
-    rows: jax.Array
-    """`(M, C)`."""
+    rows: Mapping[str, jax.Array]
+    """Layer -> `(M, c)`, its features at the positions of the grid."""
     weight: jax.Array
     """`(M, 1)`, the weight of each in its style's mask."""
 
@@ -49,6 +49,8 @@ class Matched(NamedTuple):
 
     rows: jax.Array
     """`(M, C)`, hypercolumns of the styles."""
+    scale: jax.Array
+    """`(C,)`, what features are multiplied by."""
     chosen: Mapping[str, jax.Array]
     """Layer of the grid -> `(h, w, 1)` int32, the row that belongs to each position."""
 
@@ -63,9 +65,11 @@ class MatchedStyle(Term):
     with is then fixed, as for a content term. So the structure is the content's, and all features
     are the painting's.
 
-    A hypercolumn has the features of all layers at one position of the grid, each divided by the
-    layer's number of channels. Finer layers have the means of their positions there, coarser ones
-    are interpolated bilinearly. (The authors' program picks single positions of finer layers.)
+    A hypercolumn has the features of all layers at one position of the grid. Each layer is divided
+    by its number of channels, and by the mean of the styles' features, so that no layer counts more
+    because of the network's weights. Finer layers have the means of their positions there, coarser
+    ones are interpolated bilinearly. (The authors' program picks single positions of finer layers,
+    and does not divide by means, which are about 1 with torchvision's weights.)
 
     With several styles, each position is matched with one of any of them, whatever their shares;
     masks say which.
@@ -110,7 +114,7 @@ class MatchedStyle(Term):
         """Returns (sum of distances, sum of weights), both `()`."""
         if not isinstance(target, Matched):
             raise ValueError(f"the target of {self.name} must be what prepare_targets returns")
-        own = hypercolumns(self, features)
+        own = hypercolumns(self, at_grid(self, features)) * target.scale
         index = target.chosen[self.grid][..., 0]
         rows = own.reshape(-1, own.shape[-1])
         distances = losses.cosine_distances(rows, target.rows[index.reshape(-1)])
@@ -131,14 +135,16 @@ class MatchedStyle(Term):
         return jax.tree.map(lambda *each: jnp.concatenate(each), *statistics)
 
 
-def hypercolumns(term: MatchedStyle, features: Features) -> jax.Array:
-    """Returns `(h, w, C)`, the features of all layers at the positions of the grid."""
+def at_grid(term: MatchedStyle, features: Features) -> dict[str, jax.Array]:
+    """Returns layer -> `(h, w, c)`, its features at the positions of the grid."""
     shape = features[term.grid].shape[:2]
-    maps = [features[layer] for layer in term.layers]
-    dtype = sum_dtype(*maps)
-    return jnp.concatenate(
-        [_at_grid(each.astype(dtype) / each.shape[-1], shape) for each in maps], axis=-1
-    )
+    dtype = sum_dtype(*(features[layer] for layer in term.layers))
+    return {layer: _at_grid(features[layer].astype(dtype), shape) for layer in term.layers}
+
+
+def hypercolumns(term: MatchedStyle, layers: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns `(.., C)` of layer -> `(.., c)`."""
+    return jnp.concatenate([layers[layer] for layer in term.layers], axis=-1)
 
 
 def mixture(term: MatchedStyle, content: jax.Array, start: jax.Array | None) -> jax.Array:

@@ -6,12 +6,11 @@ import operator
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from jaxstyle import losses
 from jaxstyle.checks import as_number
 from jaxstyle.terms.protocol import TargetImage, check_flag, check_target
-from jaxstyle.terms.sampled import Rows, SampledTerm, check_sampling
+from jaxstyle.terms.sampled import Rows, SampledTerm, check_sampling, hypercolumns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +78,7 @@ class NearestStyle(SampledTerm):
         check_target(self, target)
 
         def of_group(group: tuple[str, ...]) -> jax.Array:
-            both = (
-                jnp.concatenate([rows[layer] for layer in group], axis=1)
-                for rows in (statistics, target)
-            )
+            both = (hypercolumns(rows, group) for rows in (statistics, target))
             return losses.nearest_loss(*both, center=self.center)
 
         parts = [

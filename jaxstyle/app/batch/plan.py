@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 
@@ -19,6 +19,7 @@ from jaxstyle.app.memory_estimate import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
 from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
+from jaxstyle.recipe import Color
 
 # Pixels of a batch at most. Larger batches are not faster per pair.
 _CPU_PIXELS = 8 * 128 * 128
@@ -130,8 +131,8 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
             found[column] = tuple(number(float, column, each) for each in text)
         elif column == "set":
             found["settings"] = tuple(text)
-        elif column == "color" and text not in ("style", "luminance", "match"):
-            raise InputError(f"color {text!r:.60}: choose from style, luminance and match")
+        elif column == "color" and text not in get_args(Color):
+            raise InputError(f"color {text!r:.60}: choose from {', '.join(get_args(Color))}")
         else:
             found[column] = tuple(text) if isinstance(text, list) else text
     return found

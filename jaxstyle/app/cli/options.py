@@ -20,7 +20,7 @@ class Look:
         settings: Override settings of the recipe; see `jaxstyle recipes NAME`.
         weights: Override loss weights, such as style=2; 0 removes a term.
         style_scale: Size of the painting over --size; above 1: larger strokes.
-        color: luminance: photo's colors; match: in its palette [the recipe's].
+        color: luminance, recolor: photo's colors; match: its palette [the recipe's].
         strength: From 0, the photo, over 1, the result, to beyond [the recipe's].
         seed: Random seed of noise and grain; it changes the strokes.
     """
@@ -29,7 +29,7 @@ class Look:
     settings: _Settings = ()
     weights: tuple[str, ...] = ()
     style_scale: float = 1.0
-    color: Literal["style", "luminance", "match"] | None = None
+    color: Literal["style", "luminance", "match", "recolor"] | None = None
     strength: float | None = None
     seed: int = 0
 

@@ -124,7 +124,12 @@ def _make_inputs(options: Options) -> _Inputs:
         size = gr.Slider(MIN_SIZE, largest, size_now, step=SIZE_STEP, label="Size (px)")
         steps = gr.Slider(1, options.max_steps, steps_now, step=1, label="Steps")
     color = gr.Radio(
-        [("painting", "style"), ("photo", "luminance"), ("painting matched to photo", "match")],
+        [
+            ("painting", "style"),
+            ("photo", "luminance"),
+            ("painting matched to photo", "match"),
+            ("photo moved to painting", "recolor"),
+        ],
         value="style",
         label="Colors from",
     )

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -21,6 +21,7 @@ from jaxstyle.app.working_size import MULTIPLE
 from jaxstyle.io import InputError, load_image, read_shape, save_image
 from jaxstyle.io.files import describe_error
 from jaxstyle.io.images import read_picture
+from jaxstyle.recipe import Color
 from jaxstyle.recipes import RECIPES
 
 MIN_SIZE = 64
@@ -32,7 +33,6 @@ SIZE_STEP = MULTIPLE
 OFFERED = {name: recipe for name, recipe in RECIPES.items() if not recipe.network.wraps}
 TERMS = tuple(dict.fromkeys(term for recipe in OFFERED.values() for term in recipe.weights))
 """The names of all terms that a recipe has."""
-_COLORS = ("style", "luminance", "match")
 _REDUCED_PIXELS = 16_000_000  # larger uploads are reduced
 _THUMBNAIL = 512
 _PICTURES = 8  # kept for a visitor; then the oldest one is removed
@@ -206,8 +206,8 @@ def make_session_job(
     """
     if not isinstance(recipe, str) or recipe not in OFFERED:
         raise InputError(f"unknown recipe: choose from {', '.join(OFFERED)}")
-    if color not in _COLORS:
-        raise InputError(f"unknown colors: choose from {', '.join(_COLORS)}")
+    if color not in get_args(Color):
+        raise InputError(f"unknown colors: choose from {', '.join(get_args(Color))}")
     size = _whole("size", size, MIN_SIZE, options.max_size)
     if size % SIZE_STEP:
         raise InputError(f"size: give a multiple of {SIZE_STEP}, such as {size - size % SIZE_STEP}")
