@@ -245,21 +245,22 @@ def _factors(alphas: tuple[float, ...], base: Mapping[str, float]) -> dict[str, 
     return {name: tuple(each[name] / base[name] for each in at) for name in base}
 
 
-# Departures: VGG19, where the program has VGG16. Positions are drawn independently and anew in each
-# step, where the program takes a lattice once at each size, rows and columns of which are shuffled
-# apart; those of the painting are read bilinearly too, and their number is that of all styles
-# together. A black pixel is at cosine distance 1 from all others, where the program divides by 0.
-# Sizes are made of the picture at full size by an antialiased cubic, and what is painted is carried
-# by a cubic, where the program's filters are bilinear; those of the variables are bilinear here
-# too. A picture that is no power of two times 64 px begins with a size from 64 to 127 px.
+# Departures: the original VGG19, where the program has torchvision's VGG16. Its features are
+# larger: hence the scale, in the only term that sees their length. Positions are drawn
+# independently and anew in each step, where the program takes a lattice once at each size, rows and
+# columns of which are shuffled apart; those of the painting are read bilinearly too, and their
+# number is that of all styles together. A black pixel is at cosine distance 1 from all others,
+# where the program divides by 0. Sizes are made of the picture at full size by an antialiased
+# cubic, and what is painted is carried by a cubic, where the program's filters are bilinear; those
+# of the variables are bilinear here too. A picture that is no power of two times 64 px begins with
+# a size from 64 to 127 px.
 STROTSS = Recipe(
     name="strotss",
     source="Kolkin, Salavon & Shakhnarovich, Style Transfer by Relaxed Optimal Transport and "
     "Self-Similarity, CVPR 2019; nkolkin13/STROTSS, 2020-2023",
     description="self-similarity, relaxed earth mover's distance, moments, palette; RMSprop on a "
-    "Laplacian pyramid; torchvision's weights (for the original ones terms.moments.scale=0.0039)",
-    network=VGG19(preprocessing="torchvision"),
-    terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(), Palette()),
+    "Laplacian pyramid",
+    terms=(SelfSimilarity(), RelaxedEMD(), SampleMoments(scale=1 / 255), Palette()),
     weights=_strotss_weights(_ALPHAS[_AT_512]),
     solver=RMSprop(
         num_steps=250, learning_rate=1e-3, coarse_factor=2.0, coordinates="laplacian", levels=5

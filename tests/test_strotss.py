@@ -83,9 +83,11 @@ def loss(x, p, s, alpha):
     """Of hypercolumns of the picture, the content and the style, whose first three are colors."""
     own, other = cosine(x, x), cosine(p, p)
     content = jnp.mean(jnp.abs(own / own.sum(0) - other / other.sum(0))) * len(x)
+    # The scale of the recipe: for all layers but the colors.
+    y, t = (jnp.concatenate([each[:, :3], each[:, 3:] / 255], 1) for each in (x, s))
     covariance = lambda a: (a - a.mean(0)).T @ (a - a.mean(0)) / len(a)  # noqa: E731
-    moments = jnp.mean(jnp.abs(x.mean(0) - s.mean(0)))
-    moments += jnp.mean(jnp.abs(covariance(x) - covariance(s)))
+    moments = jnp.mean(jnp.abs(y.mean(0) - t.mean(0)))
+    moments += jnp.mean(jnp.abs(covariance(y) - covariance(t)))
     square = jnp.sum((x[:, None, :3] - s[None, :, :3]) ** 2, -1)
     palette = emd(cosine(x[:, :3], s[:, :3]) + jnp.sqrt(jnp.clip(square, 1e-5, 1e5) / 3))
     total = alpha * content + emd(cosine(x, s)) + moments + palette / max(alpha, 1)

@@ -42,6 +42,7 @@ nitpick_ignore_regex = [
     ("py:obj", "(?s).*"),
     ("py:class", r"(jax|jaxlib|numpy|optax|collections|os|typing|pathlib)\..*|ArrayLike"),
     ("py:class", r"jaxstyle\.solvers\.protocol\.Solver"),  # the base of the documented solvers
+    ("py:class", r"jaxstyle\.terms\.matched\.\w+"),  # what prepare_targets makes for MatchedStyle
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
