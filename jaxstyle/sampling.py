@@ -32,6 +32,11 @@ def fold_in(key: jax.Array, data: int | jax.Array) -> jax.Array:
     return jax.random.key_data(jax.random.fold_in(_typed(key), data))
 
 
+def style_key(key: jax.Array, index: int) -> jax.Array:
+    """Returns the key of the positions of one style; that of no step."""
+    return fold_in(key, 2**31 + index)
+
+
 def redraw_targets(
     terms: Sequence[Term], targets: Mapping[str, Any], step: jax.Array
 ) -> dict[str, Any]:

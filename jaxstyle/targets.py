@@ -13,7 +13,7 @@ from jaxstyle.matching import candidates, match
 from jaxstyle.network.protocol import Network, Params, check_network
 from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
-from jaxstyle.sampling import Drawn, draw_positions, fold_in, key_data, rows_at
+from jaxstyle.sampling import Drawn, draw_positions, fold_in, key_data, rows_at, style_key
 from jaxstyle.terms import Features, MatchedStyle, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.terms.sampled import SampledTerm
@@ -168,7 +168,7 @@ def _style_targets(
             image,
             mask,
             tile,
-            {name: fold_in(own, i) for name, own in keys.items()},
+            {name: style_key(own, i) for name, own in keys.items()},
         )
         for i, (image, mask) in enumerate(zip(images, style_masks, strict=True))
     ]

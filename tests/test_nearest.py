@@ -101,7 +101,7 @@ def test_each_group_is_compared_with_the_style_and_its_rotations(center, random_
         }
 
     key = sampling.key_data(jax.random.key(5))
-    of_style = sampling.fold_in(key, 0)
+    of_style = sampling.style_key(key, 0)
     turns = [rows(style, of_style, 40)]
     turns += [rows(jnp.rot90(style, k), sampling.fold_in(of_style, k), 40) for k in (1, 2, 3)]
     own, expected = rows(image, key, 60), 0.0

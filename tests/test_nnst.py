@@ -131,7 +131,7 @@ def painted_by_hand(params, content, style):
     # The last stage: each layer by itself, at drawn positions.
     key = sampling.fold_in(sampling.key_data(jax.random.fold_in(KEY, 1)), 2)
     key = sampling.key_data(key)
-    of_style = sampling.fold_in(key, 0)
+    of_style = sampling.style_key(key, 0)
     keys = [of_style, *(sampling.fold_in(of_style, k) for k in (1, 2, 3))]
     turns = [jnp.rot90(style, k) for k in range(4)]
     rows = [

@@ -50,7 +50,7 @@ def test_losses_are_those_of_the_formulas_on_the_rows_that_were_drawn(
     (_, found), _ = compute(image, content, style)
     key = sampling.key_data(jax.random.key(3))
     positions = sampling.draw_positions(key, 24, (33, 30))
-    of_style = sampling.draw_positions(sampling.fold_in(key, 0), 31, (33, 30))
+    of_style = sampling.draw_positions(sampling.style_key(key, 0), 31, (33, 30))
     apply = jax.jit(lambda x: NETWORK.apply(random_params, x, LAYERS))
 
     def rows(picture, where):

@@ -163,7 +163,7 @@ def test_the_value_is_that_of_the_drawn_rows(random_params, pictures):
     own = drawn["squares"].key
     np.testing.assert_array_equal(own, sampling.key_data(jax.random.key(5)))
     positions = sampling.draw_positions(own, 40, (33, 30))
-    of_style = sampling.draw_positions(sampling.fold_in(own, 0), 30, (33, 30))
+    of_style = sampling.draw_positions(sampling.style_key(own, 0), 30, (33, 30))
     squares = nearest = 0.0
     for layer in LAYERS:
         maps = [

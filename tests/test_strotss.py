@@ -139,7 +139,7 @@ def paint(params, content, style, seed):
             tuple(round(scale * n) for n in each.shape[:2]) for each in (content, style)
         )
         key = sampling.key_data(sampling.fold_in(run_key, stage))
-        drawn = sampling.draw_positions(sampling.fold_in(key, 0), M, style_shape)
+        drawn = sampling.draw_positions(sampling.style_key(key, 0), M, style_shape)
         before, features, rows, levels = start(
             params, result, before, content, style, drawn, scale=scale
         )
