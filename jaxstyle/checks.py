@@ -89,9 +89,13 @@ def as_number(value: Any, what: str) -> float:
     """
     if isinstance(value, jax.Array | np.ndarray):
         raise ValueError(f"{what} must be a number, not an array: settings are static and hashable")
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number, not {value!r}")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{what} must be a finite number, not {value!r:.50}")
+    return number
 
 
 def as_integer(value: Any, what: str) -> int:

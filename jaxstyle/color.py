@@ -120,7 +120,7 @@ def match_color(
 
 
 def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array:
-    """Gives `image` the hues of `content`, moved to the colors of `style`.
+    """Gives `image` the chroma of `content`, matched to that of `style`.
 
     The last step of Kolkin et al., "Neural Neighbor Style Transfer", 2022, as in the authors'
     program: in OKLab, of the pixels' values as they are (gamma-compressed), the image keeps its
@@ -149,8 +149,8 @@ def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array
     painting = painting.reshape(-1, 3)
     low, high = jnp.min(painting, 0)[None, None], jnp.max(painting, 0)[None, None]
     lightness = jnp.clip(own[..., :1], low[..., :1], high[..., :1])
-    hues = _with_moments(photo[..., 1:], painting[:, 1:])
-    colored = jnp.concatenate([lightness, _smooth(hues, lightness)], -1)
+    chroma = _with_moments(photo[..., 1:], painting[:, 1:])
+    colored = jnp.concatenate([lightness, _smooth(chroma, lightness)], -1)
     gray = _with_moments(jnp.concatenate([lightness, own[..., 1:]], -1), painting)
     spread = _moments(painting[:, 1:], 0.0)[1]
     found = jnp.where(jnp.max(jnp.abs(spread)) < 6e-5, gray, colored)

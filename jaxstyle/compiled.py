@@ -167,13 +167,17 @@ def _advance(
         params = problem.network.prepare(params)
 
         def step(state: State, params: Any, targets: Any, *others: Any) -> State:
-            if redraws(problem.active()):
-                # The loss of another draw says nothing about this one: the last picture counts.
-                largest = jnp.finfo(state.best_value.dtype).max
-                state = state._replace(best_value=jnp.full_like(state.best_value, largest))
-                targets = redraw_targets(problem.active(), targets, state.step)
-            solver_here = with_settings(solver, settings)
-            return solver_here.step(problem, state, params, targets, *others)
+            solver_here, terms = with_settings(solver, settings), problem.active()
+            if not redraws(terms):
+                return solver_here.step(problem, state, params, targets, *others)
+            # The loss of another draw says nothing about this one: the last picture counts, unless
+            # the step is undone or this pair has stopped.
+            known, largest = state.best_value, jnp.finfo(state.best_value.dtype).max
+            targets = redraw_targets(terms, targets, state.step)
+            state = state._replace(best_value=jnp.full_like(known, largest))
+            state = solver_here.step(problem, state, params, targets, *others)
+            value = jnp.where(state.best_value == largest, known, state.best_value)
+            return state._replace(best_value=value)
 
         if batched:
             step = jax.vmap(step, (0, None, 0, 0, None))

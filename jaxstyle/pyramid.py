@@ -7,10 +7,11 @@ there, and the final loss at the full size is lower than without smaller sizes.
 import dataclasses
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Literal
 
 from flax.core import FrozenDict
+
+from jaxstyle.checks import as_integer, as_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Pyramid:
         last_carry: what the full size takes over; None for the same as `carry`.
         finish: steps of one more stage at the full size, after the solver's own `num_steps`: it
             begins with the picture so far, and counts as one more size; 0 is none.
-        weight_factors: term name -> factors of its loss weight, one for each size, from small to
-            large; terms that are left out have 1. Where the factor is 0, the term is not computed,
-            and its loss is reported as 0.
-        factors_from: how factors are counted. From the `full` size, which has the last one in all
-            pictures: one with fewer sizes leaves out the first ones, and the first one is repeated
-            for further sizes. Or from the `smallest` size, so that each size in pixels has its own:
-            a picture with fewer sizes leaves out the last ones, and the last one is repeated.
+        weight_factors: term name -> factors of its loss weight, one for each stage: each size from
+            small to large, then `finish`. Terms that are left out have 1. Where the factor is 0,
+            the term is not computed, and its loss is reported as 0.
+        factors_from: which stage the factors are aligned with. `full`: the last factor is for the
+            last stage; with more stages than factors the first factor is repeated, with fewer the
+            first factors are unused. `smallest`: the first factor is for the smallest size; with
+            more stages the last factor is repeated, with fewer the last factors are unused.
 
     Raises:
         ValueError: for a setting that is out of range; the message says what is valid.
@@ -62,7 +63,7 @@ class Pyramid:
             )
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps must be positive, not {self.steps}")
-        if self.finish < 0:
+        if as_integer(self.finish, "finish") < 0:
             raise ValueError(f"finish must be 0 or positive, not {self.finish}")
         for name in ("carry", "last_carry"):
             value = getattr(self, name)
@@ -107,7 +108,9 @@ def _frozen(factors: object) -> FrozenDict[str, tuple[float, ...]]:
     for name, each in factors.items():
         if not isinstance(each, tuple | list) or not each:
             raise ValueError(f"weight_factors of {name} must be a tuple of numbers, not {each!r}")
-        for value in each:
-            if not isinstance(value, Real) or not math.isfinite(value):
-                raise ValueError(f"weight_factors of {name} must be numbers, not {value!r}")
-    return FrozenDict({name: tuple(map(float, each)) for name, each in factors.items()})
+    return FrozenDict(
+        {
+            name: tuple(as_number(value, f"each of weight_factors of {name}") for value in each)
+            for name, each in factors.items()
+        }
+    )

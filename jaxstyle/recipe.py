@@ -1,7 +1,6 @@
 """`Recipe`: all settings of a run but its pictures."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -17,6 +16,9 @@ from jaxstyle.terms.protocol import layers_of, split_arrays
 
 Color = Literal["style", "luminance", "match", "recolor"]
 """Whose colors a result has, see `Recipe`."""
+
+MOST = 1e6
+"""Of `grain` and `strength`; more would be no picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Recipe:
             it. The iteration never sees the filtered image.
         color: `style` leaves the colors to the style; `luminance` gives the *returned* image the
             chroma of the content; `match` first gives the styles the colors of the content;
-            `recolor` gives the *returned* image the hues of the content, moved to the colors of
+            `recolor` gives the *returned* image the content's chroma, matched to the chroma of
             the styles. `jaxstyle.color` has the functions.
         strength: how far the *returned* image is from the content: 0 is the content, 1 the result,
             and more goes beyond it.
@@ -104,8 +106,11 @@ class Recipe:
                 f"recipe {self.name}: size must be a positive number of pixels, or 'original'"
             )
         for field, number in (("grain", self.grain), ("strength", self.strength)):
-            if not isinstance(number, int | float) or not 0 <= number < math.inf:
-                raise ValueError(f"recipe {self.name}: {field} must be 0 or positive, not {number}")
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if not is_number or not 0 <= number <= MOST:
+                raise ValueError(
+                    f"recipe {self.name}: {field} must be from 0 to {MOST:g}, not {number}"
+                )
         self._check_pyramid(names)
         settings = {**vars(self), "terms": split_arrays(self.terms)[0]}
         try:

@@ -87,7 +87,7 @@ KERAS_EXAMPLE = Recipe(
 JOHNSON = Recipe(
     name="johnson",
     source="jcjohnson/neural-style",
-    description="Gram matrices over C h w, total variation, max pooling, start from mean colour",
+    description="Gram matrices over C h w, total variation, max pooling, start from mean color",
     network=VGG19(white=256.0),
     terms=(
         Content(reduction="mean"),
@@ -203,7 +203,7 @@ NNST = Recipe(
     name="nnst",
     source="Kolkin et al., Neural Neighbor Style Transfer, 2022; its authors' program, 512 px",
     description="features of the painting in the place of the photo's, chosen at each size; then "
-    "nearest features of each layer; hues of the photo in the painting's colors",
+    "nearest features of each layer; the photo's chroma, matched to the painting's",
     terms=(
         MatchedStyle(rotations=True, name="match"),
         NearestStyle(

@@ -33,7 +33,7 @@ def fold_in(key: jax.Array, data: int | jax.Array) -> jax.Array:
 
 
 def style_key(key: jax.Array, index: int) -> jax.Array:
-    """Returns the key of the positions of one style; that of no step."""
+    """Returns the key of the positions of one style. It differs from the key of every step."""
     return fold_in(key, 2**31 + index)
 
 
@@ -72,8 +72,9 @@ def draw_positions(
     """
     (of_row, of_column), (height, width) = jax.random.split(_typed(key)), shape[:2]
     if weight is None:
-        row = jax.random.randint(of_row, (number,), 0, height)
-        return jnp.stack([row, jax.random.randint(of_column, (number,), 0, width)], axis=-1)
+        row = jax.random.randint(of_row, (number,), 0, height, jnp.int32)
+        column = jax.random.randint(of_column, (number,), 0, width, jnp.int32)
+        return jnp.stack([row, column], axis=-1)
     row = _draw(of_row, jnp.broadcast_to(jnp.sum(weight, axis=1), (number, height)))
     column = _draw(of_column, weight[row])
     return jnp.stack([row, column], axis=-1)

@@ -188,6 +188,7 @@ def test_a_run_is_that_of_the_formulas(pair):
     assert np.abs(image - pair[1]).mean() > 0.02
 
 
+@pytest.mark.slow
 def test_windows_batches_and_checkpoints(pair):
     options = {"recipe": SMALL, "key": KEY}
     kept = {}

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxstyle
@@ -71,6 +72,7 @@ def test_draws_follow_the_weights(dtype):
         weight[15, 6:20] = 3
         drawn = sampling.draw_positions(key(), 20_000, weight.shape, jnp.asarray(weight, dtype))
         assert drawn.shape == (20_000, 2)
+        alike = sampling.draw_positions(key(), 50, (50, 40))
         found = np.zeros(weight.shape)
         np.add.at(found, tuple(np.asarray(drawn).T), 1)
     assert found[weight == 0].sum() == 0
@@ -79,6 +81,8 @@ def test_draws_follow_the_weights(dtype):
     # Chi-square of 300 pixels: mean 299, standard deviation sqrt(598) = 24.5; six of these.
     chi_square = ((found - expected)[where] ** 2 / expected[where]).sum()
     assert chi_square < 299 + 6 * 24.5
+    assert alike.dtype == drawn.dtype == jnp.int32
+    np.testing.assert_array_equal(alike, sampling.draw_positions(key(), 50, (50, 40)))
     narrow = sampling.draw_positions(key(), 20_000, weight.shape, jnp.asarray(weight, jnp.float32))
     np.testing.assert_array_equal(drawn, narrow)
 
@@ -231,6 +235,27 @@ def test_a_run_ends_with_its_last_picture_and_resumes(random_params, pictures):
     for checkpoint in (kept[0], kept[-2]):
         resumed = run(checkpoint=checkpoint)
         np.testing.assert_array_equal(resumed[-1][1].image, whole[-1][1].image)
+
+
+def test_a_pair_that_stops_and_a_step_that_is_undone_keep_their_loss(random_params):
+    """The second picture has the colors of its style from the start, so its gradient is zero."""
+    styles = jnp.stack([jnp.full((16, 16, 3), 0.25), jnp.full((16, 16, 3), 0.75)])
+    recipe = dataclasses.replace(
+        RECIPE, terms=(Nearest(layers=("image",)),), weights={"nearest": 1.0}, pyramid=None
+    )
+    result = jaxstyle.stylize_batch(
+        random_params, jnp.full((2, 16, 16, 3), 0.75), styles, recipe=recipe, key=jax.random.key(0)
+    )
+    np.testing.assert_array_equal(result.status, [0, int(jaxstyle.Status.CONVERGED)])
+    np.testing.assert_array_equal(result.solver_loss, result.trace[:, -1])
+    huge = dataclasses.replace(recipe, weights={"nearest": 1e38}, solver=jaxstyle.Optax(
+        optax.sgd(-1e-30), num_steps=3, clip=False
+    ))  # fmt: skip
+    undone = jaxstyle.stylize(
+        random_params, jnp.full((16, 16, 3), 0.75), styles[0], recipe=huge, key=jax.random.key(0)
+    )
+    assert int(undone.status) == int(jaxstyle.Status.RECOVERED)
+    assert float(undone.solver_loss) == float(undone.trace[-1]) < 3e38
 
 
 def test_what_a_draw_needs(random_params, pictures):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive, closest, count
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
-from jaxstyle.recipe import Recipe
+from jaxstyle.recipe import MOST, Recipe
 from jaxstyle.recipes import RECIPES
 
 MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its trace is in memory
@@ -311,10 +310,10 @@ def with_settings(
     if coarsest is not None and coarsest < 0:
         raise InputError(f"--coarsest {coarsest}: give a number of pixels, or 0 for none")
     strength = recipe.strength if strength is None else strength
-    if not 0 <= strength < math.inf:
+    if not 0 <= strength <= MOST:
         raise InputError(
-            f"--strength {strength}: give 0 for the photo, 1 for the result, or a number above 1 "
-            "to go beyond it"
+            f"--strength {strength}: give 0 for the photo, 1 for the result, or a number from 1 to "
+            f"{MOST:g} to go beyond it"
         )
     pyramid, solver, network = recipe.pyramid, recipe.solver, vgg_of(recipe)
     if coarsest == 0 and pyramid is not None and (pyramid.finish or pyramid.weight_factors):

@@ -34,7 +34,10 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
         factors = {name: own for name, own in pyramid.weight_factors.items() if name in names}
         pyramid = dataclasses.replace(pyramid, weight_factors=factors)
     kept = {name: weights[name] for name in names}
-    return dataclasses.replace(recipe, terms=terms, weights=kept, pyramid=pyramid)
+    try:
+        return dataclasses.replace(recipe, terms=terms, weights=kept, pyramid=pyramid)
+    except ValueError as error:  # a size at which no term is left
+        raise InputError(f"--loss-weights: {error}") from None
 
 
 def parse_style_weights(

@@ -21,15 +21,15 @@ class NearestStyle(SampledTerm):
     Fields", ECCV 2022, at drawn positions. With a group for each layer, `center` and `rotations`,
     the last phase of Kolkin et al., "Neural Neighbor Style Transfer", 2022.
 
-    The style is chosen by the content of the image: each place becomes like the place of the
-    painting that it is most like already. So combine it with a content term, or start from one.
+    Each position of the image is pulled toward the position of the painting that it already
+    resembles most. So combine this term with a content term, or start from the content.
 
     Attributes:
         groups: layers that are compared together; each group has its own nearest positions.
         group_weights: a factor for each of them.
         samples: positions of the image.
         redraw: steps between two draws of them; 0 draws once at each size.
-        style_samples: positions of the styles together, and of each of their rotations.
+        style_samples: positions of the styles together; with `rotations` four times as many.
         center: whether image and style have the mean of their own features subtracted first.
         rotations: whether the styles also count turned by 90, 180 and 270 degrees.
         name: the term's name.
@@ -54,7 +54,8 @@ class NearestStyle(SampledTerm):
         check_sampling(self)
         check_flag("center", self.center)
         check_flag("rotations", self.rotations)
-        for each in (self.groups, self.group_weights, *self.groups):
+        groups = self.groups if isinstance(self.groups, tuple | list) else ()
+        for each in (groups, self.group_weights, *groups):
             if not isinstance(each, tuple | list) or not each:
                 raise ValueError(
                     "groups must be tuples of layers in a tuple, such as "

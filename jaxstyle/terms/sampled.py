@@ -22,8 +22,9 @@ HYPERCOLUMN = (
 class SampledTerm(Term):
     """A scalar function of features at drawn positions; a frozen value.
 
-    Losses of pairs of positions, such as nearest neighbors, cost their square, so they are taken
-    of a sample. Inherit from it in a frozen dataclass and define the fields below and `loss`.
+    Losses of pairs of positions, such as nearest neighbors, have a quadratic cost, so they are
+    taken of a sample. Inherit from it in a frozen dataclass and define `name`, `layers`,
+    `target_image`, the fields below, and `loss` or `loss_of_draw`.
 
     A position is a pixel. At a layer of stride s, the row of pixel p is read at `p / s`, bilinearly
     between the four positions around it. Pixels are drawn independently, with the probability of

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxstyle import losses
-from jaxstyle.checks import sum_dtype
+from jaxstyle.checks import as_integer, sum_dtype
 from jaxstyle.terms.protocol import Shares, TargetImage, check_layers, check_target, weighted_sum
 from jaxstyle.terms.sampled import Rows, SampledTerm, check_sampling
 
@@ -62,7 +62,7 @@ class SlicedStyle(SampledTerm):
         check_layers(self)
         check_sampling(self)
         number = self.directions
-        if number != "axes" and (isinstance(number, bool | str) or not number >= 1):
+        if number != "axes" and (isinstance(number, str) or as_integer(number, "directions") < 1):
             raise ValueError(f"directions must be a whole number from 1 on, or axes, not {number}")
 
     def target(

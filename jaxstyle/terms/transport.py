@@ -62,8 +62,9 @@ class SampleMoments(SampledTerm):
 
     Attributes:
         layers: layers whose features are compared together.
-        scale: what the features are multiplied by, except for `image`. Those of the original
-            network weights (Caffe) are about 57 times as large as those of torchvision's.
+        scale: factor of the features of all layers except `image`. The original network weights
+            (Caffe) have much larger features than torchvision's, for which the loss was made;
+            1 / 255 makes up for it.
         samples: positions of the image.
         redraw: steps between two draws of them; 0 draws once at each size.
         style_samples: positions of the styles together.

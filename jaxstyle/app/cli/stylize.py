@@ -94,7 +94,7 @@ class StylizeOutput:
     """What else is written.
 
     Attributes:
-        sheet: Instead one picture of several: recipes, NAME... or TERM=X,Y,Z.
+        sheet: Compare, in one picture: recipes, NAME..., or TERM=X,Y,Z.
         preview_every: Save a preview every N steps.
         checkpoint: Save a checkpoint here every 10 s; run again to resume.
         plot: Save the loss curve as a picture.
@@ -125,7 +125,7 @@ def stylize(
     `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
     `--style s.jpg --recipe seamless` makes a square texture whose opposite edges fit. `--sheet
     recipes` paints the photo with all recipes, small, and `--sheet style=0.3,1,3` with several loss
-    weights, as one labelled picture.
+    weights, as one labeled picture.
     """
     options = dict(locals())
     machine = memory_and_devices
@@ -199,13 +199,13 @@ def make_sheet(
     _check_sheet(look, options["memory_and_devices"], output)
     if size.size is None:
         size = dataclasses.replace(size, size=_SHEET_SIZE)
-    path = Path("out.png" if pictures.output == "-" else pictures.output)
+    path = output_path("out.png" if pictures.output == "-" else pictures.output)
     alone = dataclasses.replace(output, sheet=(), report=None)
 
     def make(label: str, **changes: Any) -> "Job":
         """Makes the job of a cell; its command paints it alone, as a file of its own."""
         words = re.sub(r"[^\w.=-]+", "-", label)
-        own = path.with_stem(f"{path.stem}-{words}")
+        own = path.parent / f"{path.stem}-{words}{path.suffix}"
         here = {
             **options,
             "pictures": dataclasses.replace(pictures, output=str(own)),

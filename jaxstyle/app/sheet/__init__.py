@@ -1,1 +1,1 @@
-"""`jaxstyle stylize --sheet`: one pair under several settings, as one labelled picture."""
+"""`jaxstyle stylize --sheet`: one pair under several settings, as one labeled picture."""

@@ -127,13 +127,20 @@ def make_cells(
             refused.
     """
     found: dict[str, Mapping[str, Any]] = {}
+
+    def add(label: str, longer: str, **changes: Any) -> None:
+        found[longer if label in found else label] = changes
+
     if any("=" in text and not is_file_name(text) for text in texts):
         for term, number in _numbers(texts, find_recipe(recipe).weights):
-            found[f"{term} {number:g}"] = {"weights": (*weights, f"{term}={number!r}")}
+            own = (*weights, f"{term}={number!r}")
+            add(f"{term} {number:g}", f"{term} {number!r}", weights=own)
     else:
         for name in _recipes(texts):
-            label = show_path(Path(name).stem) if is_file_name(name) else name
-            found[label if label not in found else show_path(name)] = {"recipe": name}
+            is_file = is_file_name(name)
+            label = show_path(Path(name).stem) if is_file else name
+            longer = show_path(name) if is_file else f"{name} (built in)"
+            add(label, longer, recipe=name)
     cells = []
     for label, changes in found.items():
         try:
@@ -152,7 +159,8 @@ def _recipes(texts: Sequence[str]) -> list[str]:
             photos = [
                 name
                 for name, recipe in RECIPES.items()
-                if any(term.target_image == "content" for term in recipe.terms)
+                if recipe.init in ("content", "detail")
+                or any(term.target_image == "content" for term in recipe.terms)
             ]
             names |= dict.fromkeys(photos)
             continue
