@@ -554,7 +554,7 @@ def test_signals_end_it_within_a_run(number, code, tmp_path, params_file, files)
     client.choose("style", files[1].read_bytes())
     body = {
         "fn_index": client.functions["paint"],
-        "data": [None, "default", SIZE, 400, "style", 1, 1, 1],
+        "data": [None, "default", SIZE, 400, "style", *[1] * (1 + len(TERMS))],
         "session_hash": client.session,
     }
     assert client.http.post("/queue/join", json=body).status_code == 200
