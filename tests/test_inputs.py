@@ -220,8 +220,8 @@ def wrong(**change):
         (wrong(pyramid=128), "a Pyramid or None"),
         (wrong(size=0), "size must be"),
         (wrong(median_filter=1.5), "odd and positive"),
-        (wrong(strength=-0.5), "strength must be 0 or positive"),
-        (wrong(strength=float("nan")), "strength must be 0 or positive"),
+        (wrong(strength=-0.5), "strength must be from 0 to"),
+        (wrong(strength=float("nan")), "strength must be from 0 to"),
     ],
 )
 def test_recipes_that_are_none(make, hint):

@@ -20,8 +20,8 @@ class Look:
         settings: Override settings of the recipe; see `jaxstyle recipes NAME`.
         weights: Override loss weights, such as style=2; 0 removes a term.
         style_scale: Size of the painting over --size; above 1: larger strokes.
-        color: luminance: photo's colors; recolor: its chroma [the recipe's].
-        strength: 0: the photo; 1: the result; above 1: beyond [the recipe's].
+        color: luminance: photo's colors; recolor: its hues [the recipe's].
+        strength: From the photo, 0, to the result, 1, and beyond [the recipe's].
         seed: Random seed of noise and grain; it changes the strokes.
     """
 
