@@ -23,7 +23,7 @@ from jaxstyle.start import check_init, check_key, make_draw_keys, make_noise
 from jaxstyle.targets import Style, Targets
 from jaxstyle.terms import Term
 from jaxstyle.terms.protocol import layers_of, split_arrays
-from jaxstyle.terms.sampled import SampledTerm, redraws
+from jaxstyle.terms.sampled import names_of_drawing, redraws
 
 
 class Inputs(NamedTuple):
@@ -114,11 +114,8 @@ def prepare_inputs(
 
 def _draw_keys(recipe: Recipe, key: Any, number: int | None) -> jax.Array | None:
     """Returns the keys of the positions that terms draw, or None if none does."""
-    drawing = [term.name for term in recipe.terms if isinstance(term, SampledTerm)]
-    if not drawing:
+    if not names_of_drawing(recipe.terms, key):
         return None
-    if key is None:
-        raise ValueError(f"{drawing[0]} draws positions, and needs key=jax.random.key(seed)")
     data, kind = check_key(key, number)
     return make_draw_keys(kind, number is not None, jnp.asarray(data))
 

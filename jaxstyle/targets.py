@@ -16,7 +16,7 @@ from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.sampling import Drawn, draw_positions, fold_in, key_data, rows_at, style_key
 from jaxstyle.terms import Features, MatchedStyle, PositionWeights, Term
 from jaxstyle.terms.protocol import check_terms, layers_of
-from jaxstyle.terms.sampled import SampledTerm
+from jaxstyle.terms.sampled import SampledTerm, names_of_drawing
 from jaxstyle.tiling import (
     Planes,
     compute_features,
@@ -129,9 +129,7 @@ def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
 
     It is the same for all, so that terms with as many samples share them, and what is read there.
     """
-    drawing = [term.name for term in terms if isinstance(term, SampledTerm)]
-    if drawing and key is None:
-        raise ValueError(f"{drawing[0]} draws positions, and needs key=jax.random.key(seed)")
+    drawing = names_of_drawing(terms, key)
     return dict.fromkeys(drawing, key_data(key)) if drawing else {}
 
 

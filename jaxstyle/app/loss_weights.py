@@ -21,7 +21,7 @@ def with_weights(recipe: Recipe, texts: Sequence[str]) -> Recipe:
     for text in texts:
         terms_are = f"the terms of recipe {recipe.name} are"
         name, value = _split("--loss-weights", text, weights, terms_are, "NAME=VALUE")
-        weights[name] = _number(value)
+        weights[name] = parse_number(value)
         if not 0 <= weights[name] < math.inf:
             raise InputError(f"--loss-weights {text}: write TERM=X, a number of at least 0")
     terms = tuple(term for term in recipe.terms if weights[term.name] != 0)
@@ -55,7 +55,7 @@ def parse_style_weights(
     for text in texts:
         layers_are, form = "the style's layers are", "LAYER=SHARE,SHARE..."
         layer, values = _split("--layer-style-weights", text, by_layer, layers_are, form)
-        by_layer[layer] = tuple(_number(value) for value in values.split(","))
+        by_layer[layer] = tuple(parse_number(value) for value in values.split(","))
         fits = len(by_layer[layer]) == number and all(share >= 0 for share in by_layer[layer])
         if not fits or not 0 < sum(by_layer[layer]) < math.inf:
             raise InputError(
@@ -76,7 +76,8 @@ def _split(
     return name, value
 
 
-def _number(text: str) -> float:
+def parse_number(text: str) -> float:
+    """Returns a number, or NaN for a text that is none."""
     try:
         return float(text)
     except ValueError:

@@ -15,6 +15,7 @@ from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.batch.plan import default_batch_size
 from jaxstyle.app.console import print_json, print_message, sizes_of_steps, time_left
 from jaxstyle.app.job import Job, find_recipe, is_file_name
+from jaxstyle.app.loss_weights import parse_number
 from jaxstyle.app.memory_estimate import estimate_memory, format_memory
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import closest, count
@@ -195,10 +196,7 @@ def _numbers(texts: Sequence[str], terms: Mapping[str, float]) -> list[tuple[str
         )
     numbers = []
     for value in values.split(","):
-        try:
-            numbers.append(float(value))
-        except ValueError:
-            numbers.append(math.nan)
+        numbers.append(parse_number(value))
         if not 0 <= numbers[-1] < math.inf:
             raise InputError(f"--sheet {text}: {value!r} is no number of at least 0")
     return [(term, number) for number in dict.fromkeys(numbers)]
