@@ -232,6 +232,7 @@ def test_a_run_ends_with_its_last_picture_and_resumes(random_params, pictures):
     kept = []
     whole = run(keep=lambda checkpoint: kept.append(jax.tree.map(np.asarray, checkpoint)))
     assert whole[-1][1].loss == whole[-1][1].trace[-1]
+    assert np.abs(whole[-1][1].image - content).max() > 0.01
     for checkpoint in (kept[0], kept[-2]):
         resumed = run(checkpoint=checkpoint)
         np.testing.assert_array_equal(resumed[-1][1].image, whole[-1][1].image)

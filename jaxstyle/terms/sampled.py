@@ -27,9 +27,9 @@ class SampledTerm(Term):
     `target_image`, the fields below, and `loss` or `loss_of_draw`.
 
     A position is a pixel. At a layer of stride s, the row of pixel p is read at `p / s`, bilinearly
-    between the four positions around it. Pixels are drawn independently, with the probability of
-    their weight: one in a region of weight 0 never is. A window fills in the rows of the pixels
-    that it owns, so the sum over windows is the whole sample.
+    between the four positions around it. Pixels are drawn independently and with replacement, with
+    probabilities proportional to their weights; a pixel of weight 0 is never drawn. A window fills
+    in the rows of the pixels that it owns, so the sum over windows is the whole sample.
     """
 
     samples: int

@@ -27,8 +27,8 @@ class SlicedStyle(SampledTerm):
 
     Heitz et al., "A Sliced Wasserstein Loss for Neural Texture Synthesis", CVPR 2021; see
     `losses.sliced_wasserstein`. It is 0 only where the distributions are the same as a whole, and
-    not only their means and covariances. Each layer is divided by the mean of the style's features
-    there, in the place of the program's network, whose layers are normalized.
+    not only their means and covariances. The authors' network has normalized layers; here each
+    layer is divided by the mean of the style's features instead.
 
     Along the `axes` it is a loss of histograms (Risser et al. 2017, and the exact feature
     distribution matching of Zhang et al., CVPR 2022).
@@ -36,8 +36,8 @@ class SlicedStyle(SampledTerm):
     Attributes:
         layers: layers that are compared.
         layer_weights: a factor for each of them.
-        directions: how many random directions are drawn for each layer, anew in each draw, where
-            the program has as many as channels; or `axes`, the channels themselves.
+        directions: number of random directions for each layer, new ones in each draw; or `axes`,
+            the channels themselves. The authors' program draws as many as there are channels.
         samples: positions of the image.
         redraw: steps between two draws; 0 draws once at each size.
         style_samples: positions of the styles together.

@@ -19,8 +19,8 @@ from jaxstyle.terms.sampled import HYPERCOLUMN, Rows, SampledTerm, check_samplin
 class RelaxedEMD(SampledTerm):
     """The relaxed earth mover's distance from the style's features (eq. 5).
 
-    See `losses.relaxed_emd`. Each place of the image becomes like some place of the painting, and
-    each place of the painting is somewhere in the image.
+    See `losses.relaxed_emd`. Each position of the image becomes like some position of the painting,
+    and each position of the painting is represented in the image.
 
     Attributes:
         layers: layers whose features are compared together.
