@@ -13,21 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jaxstyle.app import compile_cache, outputs
 from jaxstyle.app.batch import resume
+from jaxstyle.app.batch.engine import Engine
 from jaxstyle.app.batch.local_engine import LocalEngine
 from jaxstyle.app.batch.painter import Painter
 from jaxstyle.app.batch.pictures import pictures_of, shape_of
-from jaxstyle.app.batch.plan import (
-    Batch,
-    BatchJob,
-    Machine,
-    Pair,
-    default_batch_size,
-    make_batches,
-)
+from jaxstyle.app.batch.plan import Batch, BatchJob, Pair, default_batch_size, make_batches
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.worker import THREADS, Network, Worker, origin_of
@@ -44,31 +38,6 @@ from jaxstyle.io.network_weights.load import load_params_and_info
 _PATIENCE = 1.0  # seconds until progress is shown
 
 
-class Engine(Protocol):
-    """Paints planned batches."""
-
-    place: str
-    """Where it paints, for a message."""
-
-    def machine(self) -> Machine:
-        """Returns what the sizes of batches depend on."""
-        ...
-
-    def paint(
-        self,
-        batches: Sequence[Batch],
-        recorder: Recorder,
-        progress: Progress,
-        stopped: Callable[[], bool],
-    ) -> None:
-        """Paints batches until it is stopped, and records their pairs."""
-        ...
-
-    def is_busy(self) -> bool:
-        """Whether a painted picture is not on disk yet."""
-        ...
-
-
 def run_batch(
     pairs: Sequence[Pair], job: BatchJob, painter: Callable[..., Painter] = Painter
 ) -> int:
@@ -83,28 +52,35 @@ def run_batch(
         InputError: before painting starts: if a folder cannot be written or is in use, files
             would be lost, or pictures were made with other settings, weights or photos.
     """
-    folder = job.output_dir
-    if job.engine == "ray":
-        from jaxstyle.app.batch import ray_engine  # noqa: PLC0415  an extra
+    with contextlib.ExitStack() as stack:
+        if job.engine == "ray":
+            from jaxstyle.app.batch.ray_cluster import connect  # noqa: PLC0415  an extra
 
-        ray_engine.connect(job.address)
+            stack.enter_context(connect(job.address))
+        _check(pairs, job)
+        stack.enter_context(resume.lock_folder(job.output_dir, *job.slice))
+        return _Runner(pairs, job, painter).run()
+
+
+def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
+    """Makes the folder, and refuses to lose files."""
+    folder = job.output_dir
     if job.report is not None:
         check_folder(job.report)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    kept = (*resume.lock_paths(folder, *job.slice), resume.ticket_path(folder, *job.slice))
     outputs.check_batch(
         [pair.job for pair in pairs],
-        [journal_path(folder, *job.slice), *resume.lock_paths(folder, *job.slice)],
+        [journal_path(folder, *job.slice), *kept],
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
     if not journals_in(folder):  # refuse before the locks are made, which would stay there
         resume.check_replaceable(pairs, _name(job), job.overwrite)
-    with resume.lock_folder(folder, *job.slice):
-        return _Runner(pairs, job, painter).run()
 
 
 def _name(job: BatchJob) -> str:
