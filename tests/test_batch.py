@@ -388,14 +388,16 @@ def test_a_signal_stops_and_the_next_start_goes_on(folder, params_file, number, 
     assert len(journal_of(folder)) == 9
 
 
-def test_several_processes_share_a_manifest(folder, params_file, capsys):
+def test_slices_share_a_manifest(folder, params_file, capsys):
     outputs = write_manifest(folder, 9)
-    for i in (0, 2):
-        assert main(arguments(folder, params_file, "--processes", "3", "--process", str(i))) == 0
-    assert 0 < len(list((folder / "out").rglob("*.png"))) < 9
+    for i in (1, 3):
+        assert main(arguments(folder, params_file, "--slice", f"{i}/3")) == 0
+        assert "3 pairs, 0 of them in the journal" in capsys.readouterr().err
+    found = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*.png")}
+    assert found == {*outputs[::3], *outputs[2::3]}
     # The next time there are two.
-    for i in (0, 1):
-        assert main(arguments(folder, params_file, "--processes", "2", "--process", str(i))) == 0
+    for i in (1, 2):
+        assert main(arguments(folder, params_file, "--slice", f"{i}/2")) == 0
     lines = [
         json.loads(line)["output"]
         for path in (folder / "out").glob("journal*.jsonl")
@@ -404,10 +406,10 @@ def test_several_processes_share_a_manifest(folder, params_file, capsys):
     assert sorted(lines) == sorted(outputs)
 
 
-def test_processes_share_pairs_whatever_their_batches(folder, params_file):
+def test_slices_share_pairs_whatever_their_batches(folder, params_file):
     outputs = write_manifest(folder, 9)
-    for i, size in ((0, "1"), (1, "4")):
-        options = ("--processes", "2", "--process", str(i), "--batch-size", size)
+    for i, size in ((1, "1"), (2, "4")):
+        options = ("--slice", f"{i}/2", "--batch-size", size)
         assert main(arguments(folder, params_file, *options)) == 0
     assert all((folder / "out" / output).is_file() for output in outputs)
 
@@ -419,8 +421,8 @@ def test_the_latest_entry_counts(folder, params_file, capsys):
     assert main(arguments(folder, params_file, "--keep-going")) == 1
     (folder / "c2.png").write_bytes(content)
     # `journal.jsonl`, with the failure, comes after the names of these.
-    for i in (0, 1):
-        options = ("--processes", "2", "--process", str(i), "--retry-failed")
+    for i in (1, 2):
+        options = ("--slice", f"{i}/2", "--retry-failed")
         assert main(arguments(folder, params_file, *options)) == 0
     capsys.readouterr()
     assert main(arguments(folder, params_file)) == 0
@@ -479,7 +481,7 @@ def test_a_file_that_is_no_journal(folder, params_file, capsys):
 def test_one_run_at_a_time(folder, params_file, capsys):
     write_manifest(folder, 4)
     first = start(folder, params_file, "--steps", "1000")
-    lock = folder / "out" / ".jaxstyle-0-of-1.lock"
+    lock = folder / "out" / ".jaxstyle-1-of-1.lock"
     for _ in range(600):
         if lock.exists():
             break
@@ -493,7 +495,12 @@ def test_one_run_at_a_time(folder, params_file, capsys):
 
 WRONG = {
     "no manifest": ([], "give a MANIFEST"),
-    "half a process": (["m.jsonl", "--process", "1"], "--processes"),
+    "slice 0": (["m.jsonl", "--slice", "0/2"], "--slice 0/2: give I/N with I from 1 to N"),
+    "half a slice": (["m.jsonl", "--slice", "2"], "--slice 2: give I/N"),
+    "a process": (
+        ["m.jsonl", "--processes", "2", "--process", "1"],
+        "unknown option --processes; did you mean --slice I/N, counted from 1?",
+    ),
     "batch size": (["m.jsonl", "--batch-size", "0"], "--batch-size"),
     "row": (["bad.jsonl"], "line 2: --size -1"),
     "recipe of a row": (["recipe.jsonl"], "gokalp-kim runs on the host"),
@@ -874,18 +881,18 @@ def test_a_row_that_was_corrected_is_painted(folder, paint):
     assert paint()[0] == 0
 
 
-SHARES = {
-    "itself": ((0, 1), (0, 1)),
-    "a share beside all": ((0, 1), (0, 2)),
-    "all beside a share": ((1, 2), (0, 1)),
-    "shares of others": ((1, 2), (0, 3)),
-    "the same share": ((1, 2), (1, 2)),
+SLICES = {
+    "itself": ((1, 1), (1, 1)),
+    "a slice beside all": ((1, 1), (1, 2)),
+    "all beside a slice": ((2, 2), (1, 1)),
+    "slices of others": ((2, 2), (1, 3)),
+    "the same slice": ((2, 2), (2, 2)),
 }
 
 
-@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("name", SLICES)
 def test_no_two_runs_paint_the_same_pairs(name, tmp_path):
-    held, wanted = SHARES[name]
+    held, wanted = SLICES[name]
     with (
         resume.lock_folder(tmp_path, *held),
         pytest.raises(jaxstyle.io.InputError, match="is in use by another run"),
@@ -904,25 +911,25 @@ def test_a_file_system_without_locks(code, tmp_path, monkeypatch, capsys):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with resume.lock_folder(tmp_path, 0, 2):
+    with resume.lock_folder(tmp_path, 1, 2):
         assert "has no locks: a file there says it is in use" in capsys.readouterr().err
-        for wanted in ((0, 2), (0, 3)):
+        for wanted in ((1, 2), (1, 3)):
             with (
                 pytest.raises(jaxstyle.io.InputError, match=r"in use.*remove that file if none"),
                 resume.lock_folder(tmp_path, *wanted),
             ):
                 pass
-        with resume.lock_folder(tmp_path, 1, 2):
+        with resume.lock_folder(tmp_path, 2, 2):
             pass
     assert not list(tmp_path.iterdir())
     jaxstyle.io.write_atomically(tmp_path / "a", b"content")
     assert (tmp_path / "a").read_bytes() == b"content"
 
 
-def test_shares_do_not_wait_for_each_other(tmp_path):
+def test_slices_do_not_wait_for_each_other(tmp_path):
     with contextlib.ExitStack() as stack:
-        for process in range(3):
-            stack.enter_context(resume.lock_folder(tmp_path, process, 3))
+        for index in (1, 2, 3):
+            stack.enter_context(resume.lock_folder(tmp_path, index, 3))
 
 
 def test_a_device_that_fails_ends_its_pairs_alone(folder, paint, monkeypatch):

@@ -9,8 +9,8 @@ from jaxstyle.io import InputError
 from jaxstyle.io.journal import Journal, journal_path, journals_in
 
 
-def open_journal(folder, process=0, processes=1):
-    return Journal(journal_path(folder, process, processes))
+def open_journal(folder, index=1, number=1):
+    return Journal(journal_path(folder, index, number))
 
 
 FOREIGN = [
@@ -30,8 +30,8 @@ def test_a_foreign_file_is_refused_and_left_alone(text, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError, match=r"journal\.jsonl' is not a journal of jaxstyle"):
         open_journal(tmp_path)
-    with pytest.raises(InputError, match="is not a journal"):  # as another process reads it
-        open_journal(tmp_path, 1, 2)
+    with pytest.raises(InputError, match="is not a journal"):  # as another slice reads it
+        open_journal(tmp_path, 2, 2)
     assert path.read_text() == text
     assert os.listdir(tmp_path) == [path.name]
 
@@ -63,11 +63,11 @@ def test_other_names_are_other_peoples(tmp_path):
     assert (tmp_path / "journal-1.jsonl").read_text() == '{"my": 1}'
 
 
-def test_processes_keep_their_own_lines(tmp_path):
-    open_journal(tmp_path, 0, 2).add({"output": "a.png"})
-    other = open_journal(tmp_path, 1, 2)
+def test_slices_keep_their_own_lines(tmp_path):
+    open_journal(tmp_path, 1, 2).add({"output": "a.png"})
+    other = open_journal(tmp_path, 2, 2)
     other.add({"output": "b.png"})
-    path = journal_path(tmp_path, 1, 2)
+    path = journal_path(tmp_path, 2, 2)
     assert len(path.read_bytes().splitlines()) == 2
     path.unlink()
     other.add({"output": "c.png"})
@@ -118,10 +118,10 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
     start = whole[:-1].rindex(b"\n") + 1
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
-        other = open_journal(tmp_path, 0, 2)  # another process does not touch it
+        other = open_journal(tmp_path, 1, 2)  # another slice does not touch it
         assert path.read_bytes() == whole[:end]
         assert set(other.entries) == {"a.png", "b.png"}
-        assert not journal_path(tmp_path, 0, 2).exists()
+        assert not journal_path(tmp_path, 1, 2).exists()
         again = open_journal(tmp_path)
         assert path.read_bytes() == whole[:start]
         again.add({"output": "c.png"})
@@ -129,7 +129,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 
 
 def test_the_latest_entry_counts_whatever_the_names(tmp_path):
-    later = [open_journal(tmp_path), open_journal(tmp_path, 1, 2), open_journal(tmp_path, 0, 2)]
+    later = [open_journal(tmp_path), open_journal(tmp_path, 2, 2), open_journal(tmp_path, 1, 2)]
     for number, journal in enumerate(later):
         journal.add({"output": "a.png", "number": number, "time": "ignored"})
         assert open_journal(tmp_path).entries["a.png"]["number"] == number

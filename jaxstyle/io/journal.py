@@ -1,7 +1,8 @@
 """The journal of a batch: one JSON object per line, appended once a picture is on disk.
 
 Every line has a checksum, so a damaged line is detected. If the program was killed while it wrote a
-line, the next start removes that line. Each process writes its own journal and reads all of them.
+line, the next start removes that line. Each slice of a batch has its own journal: lines are lost if
+several machines append to one file. A run reads the journals of all slices.
 """
 
 import contextlib
@@ -26,14 +27,14 @@ _LONGEST_HEADER = 1024  # bytes
 _LATEST = 1e11  # seconds since 1970
 
 
-def journal_path(folder: Path, process: int = 0, processes: int = 1) -> Path:
-    """Returns the journal of one of several processes that share a batch."""
-    share = "" if processes == 1 else f"-{process}-of-{processes}"
-    return folder / f"journal{share}.jsonl"
+def journal_path(folder: Path, index: int = 1, number: int = 1) -> Path:
+    """Returns the journal of slice `index` of `number`, counted from 1."""
+    name = "" if number == 1 else f"-{index}-of-{number}"
+    return folder / f"journal{name}.jsonl"
 
 
 def journals_in(folder: Path) -> list[str]:
-    """Returns the names of the journals of all processes.
+    """Returns the names of the journals of all slices.
 
     Raises:
         InputError: if the folder cannot be read.
@@ -73,24 +74,12 @@ class Journal:
         self._size = 0  # of the file after our last write
         self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
         self.entries: dict[str, Mapping[str, Any]] = {}
-        self._read_all(own=True)
-
-    def refresh(self) -> None:
-        """Reads the journals of other processes again.
-
-        Raises:
-            InputError: as when the journal was opened.
-        """
-        self._read_all(own=False)
-
-    def _read_all(self, own: bool) -> None:
-        folder, name = self._path.parent, self._path.name
+        folder = path.parent
         for each in journals_in(folder):
-            if own or each != name:
-                try:
-                    self._read(folder / each)
-                except OSError as error:
-                    raise _unreadable(folder, error) from None
+            try:
+                self._read(folder / each)
+            except OSError as error:
+                raise _unreadable(folder, error) from None
 
     def _read(self, path: Path) -> None:
         status = os.lstat(path)

@@ -36,8 +36,7 @@ class BatchJob:
     batch_size: int | None = None
     devices: int | None = None
     memory: float | None = None
-    process: int = 0
-    processes: int = 1
+    slice: tuple[int, int] = (1, 1)  # its index, from 1, and the number of slices
     force: bool = False
     retry_failed: bool = False
     overwrite: bool = False  # files that jaxstyle did not write

@@ -13,12 +13,12 @@ _NAMED = 10  # pairs that failed before
 
 
 class Progress:
-    """Counts the pairs that this process has painted, and shows them.
+    """Counts the pairs that this run has painted, and shows them.
 
     Attributes:
         painted: number of pairs that were painted.
         failed: number of pairs that failed.
-        total: number of pairs that this process has to paint.
+        total: number of pairs that this run has to paint.
         working: names of the pairs that are in work.
         show: shows a state, see `show_progress`.
     """

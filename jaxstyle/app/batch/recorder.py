@@ -31,7 +31,7 @@ class Recorder:
     Threads may call its methods at the same time.
 
     Attributes:
-        journal: the journal of this process.
+        journal: the journal of this run.
         missing: outputs that are to be painted.
         trouble: what ends the whole batch, such as a full disk, or None.
     """
@@ -51,8 +51,7 @@ class Recorder:
             mesh: of several devices, or None.
             advance: called with each new entry of the journal.
         """
-        path = journal_path(job.output_dir, job.process, job.processes)
-        self.journal = Journal(path)
+        self.journal = Journal(journal_path(job.output_dir, *job.slice))
         self.missing: set[str] = set()
         self.trouble: str | None = None
         self._job, self._weights, self._mesh, self._advance = job, weights, mesh, advance

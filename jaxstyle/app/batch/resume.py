@@ -21,7 +21,7 @@ from jaxstyle.io.json_file import read_json
 from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
 
-_SECONDS_TO_LOOK = 30  # to wait for other processes that start at the same time
+_SECONDS_TO_LOOK = 30  # to wait for other runs that start at the same time
 
 PAINTED, FAILED, MISSING = "painted", "failed", "missing"
 CHANGED = {  # why a picture is repainted only with --force
@@ -32,24 +32,24 @@ CHANGED = {  # why a picture is repainted only with --force
 }
 
 
-def lock_paths(folder: Path, process: int, processes: int) -> tuple[Path, Path]:
+def lock_paths(folder: Path, index: int, number: int) -> tuple[Path, Path]:
     """Returns the files that a run locks: one while it looks at other runs, and its own."""
-    return folder / ".jaxstyle.lock", folder / f".jaxstyle-{process}-of-{processes}.lock"
+    return folder / ".jaxstyle.lock", folder / f".jaxstyle-{index}-of-{number}.lock"
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
-    """Prevents other runs, with any number of processes, from painting the same pairs.
+def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
+    """Prevents other runs, with any number of slices, from painting the same pairs.
 
     Args:
         folder: of the outputs.
-        process: index of this process.
-        processes: number of processes that share the folder.
+        index: of the slice that is painted.
+        number: of slices, which may run at the same time.
 
     Raises:
         InputError: if another run uses the folder, or it cannot be locked.
     """
-    looking, own = lock_paths(folder, process, processes)
+    looking, own = lock_paths(folder, index, number)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
             f"--output-dir {describe_path(folder)} is not writable; change its permissions, or "
@@ -61,11 +61,11 @@ def lock_folder(folder: Path, process: int, processes: int) -> Iterator[None]:
         if not has_locks(folder):
             print_message(f"{describe_path(folder)} has no locks: a file there says it is in use")
             kind, advice = filelock.SoftFileLock, "wait for it, or remove that file if none runs"
-        # Held only while the other locks are tested, so that only one process does it at a time.
+        # Held only while the other locks are tested, so that only one run does it at a time.
         with kind(looking, timeout=_SECONDS_TO_LOOK):
             for path in sorted(folder.glob(".jaxstyle-*-of-*.lock")):
-                share = re.fullmatch(r"\.jaxstyle-\d+-of-(\d+)\.lock", path.name)
-                if share and int(share[1]) != processes:
+                other = re.fullmatch(r"\.jaxstyle-\d+-of-(\d+)\.lock", path.name)
+                if other and int(other[1]) != number:
                     with kind(path, timeout=0):
                         pass
             lock = kind(own)

@@ -53,31 +53,25 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
-    share = job.process, job.processes
     outputs.check_batch(
         pairs,
-        [journal_path(folder, *share), *resume.lock_paths(folder, *share)],
+        [journal_path(folder, *job.slice), *resume.lock_paths(folder, *job.slice)],
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
     if not journals_in(folder):  # refuse before the locks are made, which would stay there
-        resume.check_replaceable(_share(pairs, job), _name(job), job.overwrite)
+        resume.check_replaceable(pairs, _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
     if not job.quiet:
         compile_cache.announce_compilation(call)
-    with resume.lock_folder(folder, *share):
+    with resume.lock_folder(folder, *job.slice):
         return _Runner(pairs, job, call).run()
 
 
 def _name(job: BatchJob) -> str:
     """Returns the name of the manifest, for messages."""
     return str(job.manifest or job.output_dir)
-
-
-def _share(pairs: Sequence[Pair], job: BatchJob) -> Sequence[Pair]:
-    """Returns the pairs of this process, which do not depend on its batch sizes."""
-    return pairs[job.process :: job.processes]
 
 
 class _StoppedError(Exception):
@@ -194,15 +188,15 @@ class _Runner:
         else:
             resume.refuse_changes(self.job.output_dir, states)
         self.recorder.missing = {output for output, state in states.items() if state in wanted}
-        mine = [pair for pair in _share(self.pairs, self.job) if self.recorder.is_missing(pair)]
-        resume.check_replaceable(mine, _name(self.job), self.job.overwrite)
+        missing = [pair for pair in self.pairs if self.recorder.is_missing(pair)]
+        resume.check_replaceable(missing, _name(self.job), self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
-        if not any(map(self.recorder.is_missing, _share(self.pairs, self.job))):
+        if not self.recorder.missing:
             return
-        mine, shapes = self._read_shapes(threads)
+        shapes = self._read_shapes(threads)
         with self._bar("pairs") as self.progress.show:
-            batches = self._plan(mine, shapes)
+            batches = self._plan(shapes)
             loaded: Future[Any] | None = None
             try:
                 for number, batch in enumerate(batches):
@@ -259,7 +253,7 @@ class _Runner:
         return code
 
     def _report(self, folder: Path, status: str) -> int:
-        """Writes the page, with the pairs of other processes too.
+        """Writes the page.
 
         Returns:
             The exit code if the page cannot be written, or else 0.
@@ -274,7 +268,6 @@ class _Runner:
                     if time.perf_counter() - begin > _PATIENCE:
                         show(done, total, "")
 
-                self.recorder.journal.refresh()
                 html = batch_page.describe_batch(
                     folder,
                     self.job.output_dir,
@@ -293,24 +286,19 @@ class _Runner:
             return self.interrupts.code
         return 0
 
-    def _read_shapes(
-        self, threads: ThreadPoolExecutor
-    ) -> tuple[Sequence[Pair], dict[Any, Future[tuple[int, int]]]]:
-        """Returns the pairs of this process and the sizes of their pictures."""
-        mine = _share(self.pairs, self.job)
-        pictures = {picture for pair in mine for picture in pictures_of(pair)}
+    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Future[tuple[int, int]]]:
+        """Returns the sizes of all pictures."""
+        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
         shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
         with self._bar("pictures looked at") as show:
             self._wait(list(shapes.values()), show)
-        return mine, shapes
+        return shapes
 
-    def _plan(
-        self, mine: Sequence[Pair], shapes: Mapping[Any, Future[tuple[int, int]]]
-    ) -> list[Batch]:
-        """Returns the batches of this process that have a missing pair."""
+    def _plan(self, shapes: Mapping[Any, Future[tuple[int, int]]]) -> list[Batch]:
+        """Returns the batches that have a missing pair."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
-        for pair in mine:
+        for pair in self.pairs:
             try:
                 good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
             except InputError as error:
@@ -323,7 +311,7 @@ class _Runner:
             return self.job.batch_size or own
 
         batches = make_batches(good, batch_size)
-        self.progress.total = sum(self.recorder.is_missing(pair) for pair in mine)
+        self.progress.total = len(self.recorder.missing)
         for pair, problem in bad:
             if self.interrupts.requested:
                 raise _StoppedError

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from jaxstyle.app.cli.arguments import check_processes, command_line
+from jaxstyle.app.cli.arguments import command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
 from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir, check_there
 from jaxstyle.io.errors import InputError, check_positive
@@ -31,6 +32,7 @@ class Pictures:
         bits: For each color of the pictures; 16 in PNG and TIFF.
         init: Start from content, noise, mean or detail [the recipe's].
         root: Refuse pictures and recipes outside of this folder.
+        slice: Paint only slice I of N of the rows; slices may run at once.
     """
 
     manifest: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")] = None
@@ -40,6 +42,7 @@ class Pictures:
     bits: Literal[8, 16] = 8
     init: Literal["content", "noise", "mean", "detail"] | None = None
     root: str | None = None
+    slice: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,6 @@ class BatchMachine(Machine):
     Attributes:
         memory: Memory limit of a batch, such as 4GB [what is available].
         devices: Use this many devices [all].
-        processes: Number of processes that share manifest and output folder.
-        process: Index of this process, from 0.
     """
 
 
@@ -103,19 +104,18 @@ def batch(
     folder = check_output_dir(_check_given(pictures))
     check_folder_name("--report", output.report)
     # These load JAX, which --help does not need.
-    import jax  # noqa: PLC0415
-
     from jaxstyle.app.batch.pictures import check_pictures  # noqa: PLC0415
     from jaxstyle.app.batch.plan import BatchJob, plan_pairs  # noqa: PLC0415
     from jaxstyle.app.batch.runner import run_batch  # noqa: PLC0415
-    from jaxstyle.app.devices import join  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
     from jaxstyle.io.manifest_rows import ManifestErrors  # noqa: PLC0415
 
     machine = memory_and_devices
-    _check(size_and_speed, machine)
+    check_positive("--batch-size", size_and_speed.batch_size)
+    check_positive("--devices", machine.devices)
+    index, number = _parse_slice(pictures.slice)
     errors = ManifestErrors(_name(pictures))
-    rows = _rows(pictures, folder, errors)
+    rows = _rows(pictures, folder, errors)[index - 1 :: number]
     common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
     common["command"] = command
     del common["batch_size"]
@@ -125,16 +125,13 @@ def batch(
     if not options.pop("keep_going"):
         check_pictures(pairs, errors)
     errors.check()
-    join(machine.coordinator, machine.processes, machine.process)
-    together = machine.coordinator is not None
     job = BatchJob(
         output_dir=folder,
         manifest=Path(pictures.manifest) if pictures.manifest else None,
         batch_size=size_and_speed.batch_size,
         devices=machine.devices,
         memory=parse_memory(machine.memory) if machine.memory else None,
-        process=jax.process_index() if together else machine.process or 0,
-        processes=jax.process_count() if together else machine.processes or 1,
+        slice=(index, number),
         command=command,
         **vars(messages),
         **{**options, "report": Path(output.report) if output.report else None},
@@ -142,21 +139,16 @@ def batch(
     return run_batch(pairs, job)
 
 
-def _check(size: BatchSize, machine: BatchMachine) -> None:
-    """Checks options that have a range or exclude each other.
+def _parse_slice(text: str | None) -> tuple[int, int]:
+    """Returns index, from 1, and number of slices; a batch without slices is the only one.
 
     Raises:
-        InputError: if they are wrong.
+        InputError: if there is no such slice.
     """
-    check_positive("--batch-size", size.batch_size)
-    check_positive("--devices", machine.devices)
-    processes, process = machine.processes, machine.process
-    if machine.coordinator is not None:
-        check_processes(machine.coordinator, processes, process)
-    elif (processes is None) != (process is None) or (
-        processes is not None and not 0 <= (process or 0) < processes
-    ):
-        raise InputError("give --processes N together with --process I, counted from 0")
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text or "1/1")
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"--slice {text}: give I/N with I from 1 to N, such as 2/4")
+    return int(found[1]), int(found[2])
 
 
 def _check_given(pictures: Pictures) -> str:

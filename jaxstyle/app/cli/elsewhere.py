@@ -49,6 +49,7 @@ _NAMES: dict[str, str] = {
     "--seed": "random-seed manual-seed rng",
     "--overwrite": "force yes clobber replace",
     "--batch-size": "batch batchsize b",
+    "--slice I/N, counted from 1": "processes process shard coordinator num-processes",
     "--quiet": "silent",
     "--host": "listen server-name address ip bind",
     "--allow-host": "allowed-hosts share",

@@ -59,17 +59,11 @@ class Machine:
         params: Network weights in any format `weights convert` reads [cached].
         memory: Memory limit, such as 4GB [what is available].
         devices: Number of devices.
-        coordinator: Address of the first process; `auto` asks the cluster.
-        processes: Number of processes [the cluster's].
-        process: Index of this process, from 0 [the cluster's].
     """
 
     params: str | None = None
     memory: str | None = None
     devices: int | None = None
-    coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

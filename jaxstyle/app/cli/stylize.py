@@ -84,9 +84,15 @@ class StylizeMachine(Machine):
         memory: Memory limit, such as 4GB; above it, the picture is tiled.
         shard: Split the picture by rows over all devices.
         devices: Split the picture over this many devices.
+        coordinator: Address of the first process; `auto` asks the cluster.
+        processes: Number of processes [the cluster's].
+        process: Index of this process, from 0 [the cluster's].
     """
 
     shard: Literal["rows"] | None = None
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
