@@ -60,7 +60,7 @@ class Recorder:
 
     def weights_of(self, pair: Pair) -> dict[str, Any]:
         """Returns source and hash of the network weights that a pair is painted with."""
-        return self._weights[vgg_of(pair.job.recipe).preprocessing]
+        return self._weights[vgg_of(pair.settings.recipe).preprocessing]
 
     def entry(self, pair: Pair) -> Mapping[str, Any]:
         """Returns the entry of a pair in the journal, empty if it has none."""
@@ -113,7 +113,7 @@ class Recorder:
             self._check(pair)
             with timed(own := {**seconds}, "save"):
                 data = encode_image(
-                    pair.job.output,
+                    pair.output,
                     result.image,
                     alpha=lane.alpha,
                     dpi=lane.dpi,
@@ -127,8 +127,8 @@ class Recorder:
             self._write(pair, {**self._describe(pair, result, own), "batch": origin}, data)
             entry = {
                 **origin,
-                "picture": fingerprint(pair.job.output),
-                "json": fingerprint(pair.job.metadata_path),
+                "picture": fingerprint(pair.output),
+                "json": fingerprint(pair.metadata_path),
                 "status": status.name.lower(),
                 "loss": float(result.loss),
                 "seconds": round(sum(own.values()), 3),
@@ -141,8 +141,8 @@ class Recorder:
 
     def _check(self, pair: Pair) -> None:
         """Makes the folder of a picture and checks that nothing of others is replaced."""
-        pair.job.output.parent.mkdir(parents=True, exist_ok=True)
-        for path in (pair.job.output, pair.job.metadata_path):
+        pair.output.parent.mkdir(parents=True, exist_ok=True)
+        for path in (pair.output, pair.metadata_path):
             check_target(path)
             if not self._job.overwrite:  # something may have come there since the start
                 outputs.check_replaceable(path)
@@ -150,8 +150,8 @@ class Recorder:
     def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
         sha256 = hashlib.sha256(data).hexdigest()
-        write_json(pair.job.metadata_path, {**metadata, "sha256": sha256})
-        write_atomically(pair.job.output, data)
+        write_json(pair.metadata_path, {**metadata, "sha256": sha256})
+        write_atomically(pair.output, data)
 
     def _describe(
         self, pair: Pair, result: StyleResult, seconds: Mapping[str, float]

@@ -54,7 +54,7 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
     outputs.check_batch(
-        [pair.job for pair in pairs],
+        pairs,
         [journal_path(folder, *job.slice), *resume.lock_paths(folder, *job.slice)],
         manifest=job.manifest,
         page=job.report and page_path(job.report),
@@ -96,8 +96,8 @@ class _Runner:
         self.mesh = self._mesh()
         params: dict[str, Any] = {}
         weights: dict[str, dict[str, Any]] = {}
-        for each in {vgg_of(pair.job.recipe).preprocessing for pair in pairs}:
-            params[each], info = load_params_and_info(pairs[0].job.params, preprocessing=each)
+        for each in {vgg_of(pair.settings.recipe).preprocessing for pair in pairs}:
+            params[each], info = load_params_and_info(pairs[0].settings.params, preprocessing=each)
             weights[each] = {"source": info.source, "sha256": info.sha256}
         self.painter = Painter(params, self.mesh, call, self._is_stopped, self.progress.show_pairs)
         self.recorder = Recorder(job, weights, self.mesh, self.progress.add)
