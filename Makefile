@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-matrix test-examples test-web test-ray lint docs format clean
+.PHONY: demo test test-all test-matrix test-examples test-web test-ray test-urls lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -51,6 +51,14 @@ test-ray: $(VENV)/.installed
 
 $(VENV)/.installed-web: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev-web]'
+	@touch $@
+
+# What needs Parquet and object stores: an S3 server of the tests on the loopback.
+test-urls: $(VENV)/.installed-urls
+	$(BIN)/python -m pytest -m urls -n 0
+
+$(VENV)/.installed-urls: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev-urls]'
 	@touch $@
 
 lint: $(VENV)/.installed

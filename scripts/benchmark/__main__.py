@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 from batch import batch
 from common import Options, check_outputs
+from compiling import compile  # noqa: A004
 from device import device
 from evaluation import evaluation
 from iteration import iteration
@@ -27,7 +28,7 @@ from windows import windows
 from jaxstyle.io import exit_on_input_error
 
 COMMANDS = (
-    *(evaluation, iteration, batch, solver, pastiche, until, startup, precision, device),
+    *(evaluation, iteration, batch, solver, pastiche, until, startup, precision, device, compile),
     *(throughput, windows, large, one),
 )
 

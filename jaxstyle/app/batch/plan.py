@@ -6,8 +6,9 @@ Pairs of one recipe and one working size share a compiled program.
 import dataclasses
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -48,11 +49,48 @@ class BatchJob:
 
 
 class Pair(NamedTuple):
-    """A row of a manifest and all its settings."""
+    """A row of a manifest and all its settings.
+
+    There may be a million pairs, so those with equal settings share them.
+    """
 
     row: Row
-    job: Job
+    settings: Job  # its pictures and its output are those of another row
+    folder: Path  # of the outputs
     digest: str  # of the settings
+
+    @property
+    def job(self) -> Job:
+        """The job that paints the pair; it is made anew each time."""
+        row = self.row
+        return dataclasses.replace(
+            self.settings,
+            content=row.content,
+            styles=row.styles,
+            masks=row.masks,
+            output=self.output,
+        )
+
+    @property
+    def pictures(self) -> list[Path]:
+        """All pictures that are read, as `Job` has them."""
+        return [self.row.content, *self.row.styles, *self.row.masks]
+
+    @property
+    def sources(self) -> list[Path]:
+        """All files that are read, as `Job` has them."""
+        files = (self.settings.params, self.settings.recipe_file)
+        return [*self.pictures, *(path for path in files if path is not None)]
+
+    @property
+    def output(self) -> Path:
+        """The picture."""
+        return self.folder / self.row.output
+
+    @property
+    def metadata_path(self) -> Path:
+        """The JSON next to the output."""
+        return self.output.with_suffix(".json")
 
 
 class Machine(NamedTuple):
@@ -79,47 +117,69 @@ class Batch:
 
 
 def plan_pairs(
-    rows: Sequence[Row], errors: ManifestErrors, output_dir: Path, make: Callable[..., Job]
+    rows: Sequence[Row],
+    errors: ManifestErrors,
+    output_dir: Path,
+    make: Callable[..., Job],
+    size: int | str | None = None,
 ) -> list[Pair]:
-    """Makes the job of each row.
+    """Finds the settings of each row.
 
     Args:
         rows: of a manifest.
         errors: collects what is wrong with the settings of a row.
         output_dir: where outputs go.
         make: makes a job from `content`, `style`, `output` and the row's own settings.
+        size: of the rows that have none of their own, as `make` knows it.
 
     Returns:
         The pairs of the rows without errors.
     """
     pairs = []
+    made: dict[Any, tuple[Job, str]] = {}
     for row in rows:
-        try:
-            job = make(
-                content=str(row.content),
-                style=tuple(map(str, row.styles)),
-                output=str(output_dir / row.output),
-                mask=tuple(map(str, row.masks)),
-                **_settings(row.settings),
-            )
-            if job.recipe.solver.on_host:
-                raise InputError(
-                    f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
-                )
-            if job.recipe.network.wraps:
-                raise InputError(
-                    f"recipe {job.recipe.name} makes edges that fit, which a batch, where pictures "
-                    "are padded, cannot: use stylize"
-                )
-            if job.init_picture is not None:
-                raise InputError(f"init {job.init}: choose from content, noise, mean and detail")
-            check_extension(job.output, size=job.size, bits=job.bits)
-        except InputError as error:
-            errors.add(row.line, error)
-            continue
-        job = dataclasses.replace(job, multiple_of=MULTIPLE)
-        pairs.append(Pair(row, job, _digest(job)))
+        # What the settings of a row depend on, besides the size of a picture.
+        suffix = os.path.splitext(row.output)[1]
+        key = str(row.settings), len(row.styles), len(row.masks), suffix
+        own_size = str(row.settings.get("size", size)).strip().lower() == "original"
+        found = None if own_size else made.get(key)
+        if found is None:
+            try:
+                job = _make(row, output_dir, make)
+            except InputError as error:
+                errors.add(row.line, error)
+                continue
+            found = made.setdefault((*key, job.size) if own_size else key, (job, _digest(job)))
+        pairs.append(Pair(row, found[0], output_dir, found[1]))
     return pairs
+
+
+def _make(row: Row, output_dir: Path, make: Callable[..., Job]) -> Job:
+    """Makes the job of a row.
+
+    Raises:
+        InputError: if a setting is wrong, or not for a batch.
+    """
+    job = make(
+        content=row.content,
+        style=row.styles,
+        output=output_dir / row.output,
+        mask=row.masks,
+        **_settings(row.settings),
+    )
+    if job.recipe.solver.on_host:
+        raise InputError(
+            f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
+        )
+    if job.recipe.network.wraps:
+        raise InputError(
+            f"recipe {job.recipe.name} makes edges that fit, which a batch, where pictures "
+            "are padded, cannot: use stylize"
+        )
+    if job.init_picture is not None:
+        raise InputError(f"init {job.init}: choose from content, noise, mean and detail")
+    check_extension(job.output, size=job.size, bits=job.bits)
+    return dataclasses.replace(job, multiple_of=MULTIPLE)
 
 
 def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +232,7 @@ def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, machine
 
 
 def make_batches(
-    pairs: Sequence[tuple[Pair, Sequence[tuple[int, int]]]],
+    pairs: Iterable[tuple[Pair, Sequence[tuple[int, int]]]],
     batch_size: Callable[[Pair, tuple[int, int]], int],
 ) -> list[Batch]:
     """Groups pairs of one recipe and one working size, in the order of their first pair.
@@ -183,11 +243,17 @@ def make_batches(
             `(H, W)`.
     """
     groups: dict[Any, list[Pair]] = {}
+    # A recipe is slow to hash and to compare, so each is once.
+    numbers: dict[Any, int] = {}
+    common: dict[int, int] = {}
     for pair, (content, *styles) in pairs:
+        if id(pair.settings) not in common:
+            found = numbers.setdefault(_common(pair.settings), len(numbers))
+            common[id(pair.settings)] = found
         key = (
             padded_shape(content, MULTIPLE),
             tuple(cropped_shape(style, MULTIPLE) for style in styles),
-            _common(pair.job),
+            common[id(pair.settings)],
             bool(pair.row.masks),
         )
         groups.setdefault(key, []).append(pair)

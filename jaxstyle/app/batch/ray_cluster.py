@@ -11,8 +11,11 @@ import jax
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_error
 
+# Ray reads these when it is imported. Its messages would go to stdout, between lines of JSON; they
+# are in its logs, and what matters of them is said here.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 try:
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # read when it is imported
     import ray
 except ImportError:
     raise InputError(

@@ -73,7 +73,7 @@ def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
     kept = (*resume.lock_paths(folder, *job.slice), resume.ticket_path(folder, *job.slice))
     outputs.check_batch(
-        [pair.job for pair in pairs],
+        pairs,
         [journal_path(folder, *job.slice), *kept],
         manifest=job.manifest,
         page=job.report and page_path(job.report),
@@ -109,8 +109,8 @@ class _Runner:
         self.interrupts = Interrupts(again="stop at once")
         self.progress = Progress(job.progress)
         self.network = Network({}, {})
-        for each in {vgg_of(pair.job.recipe).preprocessing for pair in pairs}:
-            params, info = load_params_and_info(pairs[0].job.params, preprocessing=each)
+        for each in {vgg_of(pair.settings.recipe).preprocessing for pair in pairs}:
+            params, info = load_params_and_info(pairs[0].settings.params, preprocessing=each)
             self.network.params[each] = params
             self.network.info[each] = {"source": info.source, "sha256": info.sha256}
         self.recorder = Recorder(job, self.progress.add)

@@ -48,7 +48,7 @@ class Network(NamedTuple):
 
     def info_of(self, pair: Pair) -> Mapping[str, Any]:
         """Returns source and hash of the network weights that a pair is painted with."""
-        return self.info[vgg_of(pair.job.recipe).preprocessing]
+        return self.info[vgg_of(pair.settings.recipe).preprocessing]
 
 
 def origin_of(pair: Pair, network: Network, sources: Any = None) -> dict[str, Any]:
@@ -135,11 +135,11 @@ class Worker:
             self._check(pair)
             with timed(own := {**seconds}, "save"):
                 data = encode_image(
-                    pair.job.output,
+                    pair.output,
                     result.image,
                     alpha=lane.alpha,
                     dpi=lane.dpi,
-                    bits=pair.job.bits,
+                    bits=pair.settings.bits,
                 )
         except (InputError, OSError) as error:  # of this pair; a full disk is noticed below
             record({**self._origin(pair), "error": str(error)})
@@ -149,8 +149,8 @@ class Worker:
             self._write(pair, {**self._describe(pair, result, own), "batch": origin}, data)
             entry = {
                 **origin,
-                "picture": fingerprint(pair.job.output),
-                "json": fingerprint(pair.job.metadata_path),
+                "picture": fingerprint(pair.output),
+                "json": fingerprint(pair.metadata_path),
                 "status": status.name.lower(),
                 "loss": float(result.loss),
                 "seconds": round(sum(own.values()), 3),
@@ -161,8 +161,8 @@ class Worker:
 
     def _check(self, pair: Pair) -> None:
         """Makes the folder of a picture and checks that nothing of others is replaced."""
-        pair.job.output.parent.mkdir(parents=True, exist_ok=True)
-        for path in (pair.job.output, pair.job.metadata_path):
+        pair.output.parent.mkdir(parents=True, exist_ok=True)
+        for path in (pair.output, pair.metadata_path):
             check_target(path)
             if not self._job.overwrite:  # something may have come there since the start
                 outputs.check_replaceable(path)
@@ -170,8 +170,8 @@ class Worker:
     def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
         sha256 = hashlib.sha256(data).hexdigest()
-        write_json(pair.job.metadata_path, {**metadata, "sha256": sha256})
-        write_atomically(pair.job.output, data)
+        write_json(pair.metadata_path, {**metadata, "sha256": sha256})
+        write_atomically(pair.output, data)
 
     def _describe(
         self, pair: Pair, result: StyleResult, seconds: Mapping[str, float]
@@ -180,7 +180,7 @@ class Worker:
         trace = [
             {"step": step, "size": [*size], **describe_losses(result, step)}
             for step, size in enumerate(
-                sizes_of_steps(pair.job.recipe, len(result.trace), shape), 1
+                sizes_of_steps(pair.settings.recipe, len(result.trace), shape), 1
             )
         ]
         return describe_picture(

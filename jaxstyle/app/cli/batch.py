@@ -25,7 +25,7 @@ class Pictures:
     """What is read and written.
 
     Attributes:
-        manifest: CSV or JSON Lines: content, style and output in each row.
+        manifest: CSV, JSON Lines or Parquet: content, style, output in each row.
         contents: Instead of a manifest: photos, a folder or 'photos/*.jpg'.
         styles: Paintings, likewise; each photo is painted in each of them.
         output_dir: For pictures, their JSON files and the journal.
@@ -129,7 +129,8 @@ def batch(
     common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
     common["command"] = command
     del common["batch_size"]
-    pairs = plan_pairs(rows, errors, folder, _job_maker({**common, "params": machine.params}))
+    make = _job_maker({**common, "params": machine.params})
+    pairs = plan_pairs(rows, errors, folder, make, size_and_speed.size)
     options = {**vars(output)}
     if not options.pop("keep_going"):
         check_pictures(pairs, errors)

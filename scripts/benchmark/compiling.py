@@ -1,0 +1,201 @@
+"""What the programs of a run are compiled to, for chips that need not be there."""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from chips import RATES, Target, mesh_of
+from common import Options, load, report
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from yardstick.tables import print_table
+
+from jaxstyle import compiled
+from jaxstyle.app.vgg import vgg_of
+from jaxstyle.io import InputError
+from jaxstyle.problem import Problem
+from jaxstyle.recipe import Recipe
+from jaxstyle.recipes import RECIPES
+from jaxstyle.sharding import BATCH, run_on_mesh, splits_columns
+from jaxstyle.solvers.protocol import split_settings
+from jaxstyle.terms.protocol import split_arrays
+
+_COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?)\)?([a-z][\w-]*)\(", re.MULTILINE)
+_FREE = {"parameter", "tuple", "get-tuple-element", "while", "conditional", "bitcast", "constant"}
+_ARRAY = re.compile(r"\b(pred|[subf]+\d+)\[([\d,]+)\]")
+
+
+def compile(  # noqa: A001
+    options: Options,
+    target: Target = "tpu:v5e",
+    recipe: str = "gatys-notebook",
+    size: int = 512,
+    batch: int = 1,
+    dtype: Literal["float32", "tf32", "bfloat16"] = "bfloat16",
+    tile: int | None = None,
+    mesh: tuple[int, int] = (1, 1),
+    programs: tuple[str, ...] = ("targets", "start", "evaluation", "step"),
+) -> None:
+    """What each program of a run costs on a chip, compiled without one.
+
+    Operations and bytes are XLA's count, of one round of each loop, and the milliseconds what they
+    take at least, at the rates that the chip's maker publishes. For GPUs XLA counts none.
+
+    Args:
+        options: see the other commands. Of the pictures only the sizes are read.
+        target: the chip. `tpu` needs the package libtpu, `cuda` JAX's CUDA plugin.
+        recipe: its name.
+        size: pixels of the long edge.
+        batch: pairs in lockstep.
+        dtype: of the network; `tf32` is float32 with products of the device's middle precision.
+        tile: pixels of a window; by default none.
+        mesh: chips that share the pairs, and chips that share each picture.
+        programs: those to report.
+    """
+    if recipe not in RECIPES:
+        raise InputError(f"--recipe {recipe}: choose from {', '.join(RECIPES)}")
+    network = vgg_of(RECIPES[recipe]).clone(dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
+    changed = dataclasses.replace(RECIPES[recipe], network=network)
+    chips = mesh_of(target, mesh)
+    shapes = [image.shape for image in load(options, size)]
+    with jax.default_matmul_precision("tensorfloat32" if dtype == "tf32" else "highest"):
+        found = {
+            name: (program, seconds)
+            for name, program, seconds in _programs(changed, shapes, batch, tile, chips)
+            if name in programs
+        }
+    rows, largest = [], []
+    for name, (program, seconds) in found.items():
+        text = program.as_text()
+        rows.append({"program": name, **_costs(program, text, target, dtype), **seconds})
+        largest += [{"program": name, **row} for row in _largest_arrays(text)]
+    print_table("largest arrays", largest)
+    report("compile", rows, options, largest=largest)
+
+
+def _programs(
+    recipe: Recipe,
+    shapes: Sequence[Sequence[int]],
+    batch: int,
+    tile: int | None,
+    mesh: Mesh,
+) -> Any:
+    """Compiles one program after the other, as a run does; yields name, program and seconds."""
+    terms, arrays = split_arrays(recipe.terms)
+    batched, dtype = batch > 1, jnp.float32
+    content, style = ((batch, *shape) if batched else tuple(shape) for shape in shapes)
+    problem = Problem(recipe.network, terms, tile)
+    if mesh.size > 1:
+        turned = splits_columns(content, mesh, problem.stride)
+        problem = dataclasses.replace(problem, mesh=mesh, turned=turned)
+    whole = NamedSharding(mesh, PartitionSpec())
+    pairs = NamedSharding(mesh, PartitionSpec(BATCH)) if batched else whole
+
+    def shaped(shape: Sequence[int], sharding: Any = whole) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
+
+    params = {
+        "params": {
+            name: {"kernel": shaped(kernel), "bias": shaped(bias)}
+            for name, (kernel, bias) in vgg_of(recipe).conv_shapes.items()
+        }
+    }
+    arrays = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=whole) for a in arrays]
+    image, styles = shaped(content, pairs), (shaped(style, pairs),)
+    weights = {name: shaped(content[:-3], pairs) for name in recipe.weights}
+    stage = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
+    fixed, settings = split_settings(recipe.solver, dtype)
+    settings = jax.tree.map(lambda leaf: shaped(leaf.shape), settings)
+    pictures = params, image, styles, None, None, None, None, None, stage, arrays
+    program, seconds, targets = _compile(compiled.compute_targets, (problem, batched), pictures)
+    yield "targets", program, seconds
+    arguments = params, targets, weights, arrays
+    yield (
+        "evaluation",
+        *_compile(_evaluation, (problem, batched), (image, *arguments))[:2],
+    )
+    static = problem, fixed, batched
+    others = *arguments, settings
+    program, seconds, state = _compile(compiled.first_state, static, (image, None, *others))
+    yield "start", program, seconds
+    yield "step", *_compile(compiled.advance_in_place, static, (state, stage, *others))[:2]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluation(problem: Problem, batched: bool, image: Any, *arguments: Any) -> Any:
+    """Loss and gradient."""
+
+    def evaluate(image: Any, *arguments: Any) -> Any:
+        return jax.value_and_grad(problem, has_aux=True)(problem.turn(image), *arguments)
+
+    if batched:
+        evaluate = jax.vmap(evaluate, (0, None, 0, 0, None))
+    split = (batched, False, batched, batched, False)
+    return run_on_mesh(problem.mesh, evaluate, split)(image, *arguments)
+
+
+def _compile(
+    function: Callable[..., Any], static: tuple[Any, ...], arrays: tuple[Any, ...]
+) -> tuple[Any, dict[str, float], Any]:
+    """Returns the program, what it took, and what it returns, as shapes on devices."""
+    begin = time.perf_counter()
+    lowered = function.lower(*static, *arrays)  # type: ignore[attr-defined]
+    middle = time.perf_counter()
+    program = lowered.compile()
+    end = time.perf_counter()
+    results = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lowered.out_info,
+        program.output_shardings,
+    )
+    return program, {"trace": middle - begin, "compile": end - middle}, results
+
+
+def _costs(program: Any, text: str, target: Target, dtype: str) -> dict[str, Any]:
+    costs, memory = program.cost_analysis() or {}, program.memory_analysis()
+    flops, accessed = (costs.get(name, math.nan) for name in ("flops", "bytes accessed"))
+    names = [match[2] for match in _INSTRUCTION.finditer(text)]
+    found = collections.Counter(name for name in names if re.match(_COLLECTIVES, name))
+    row = {
+        "Gflop": "-" if math.isnan(flops) else flops / 1e9,
+        "GB accessed": "-" if math.isnan(accessed) else accessed / 1e9,
+        "GB temporary": memory.temp_size_in_bytes / 1e9,
+        "instructions": len(names),
+        "collectives": ", ".join(f"{n} {name}" for name, n in sorted(found.items())) or "-",
+    }
+    if target in RATES and costs:
+        rates = RATES[target]
+        slower = rates.slower if dtype == "float32" else rates.tf32 if dtype == "tf32" else 1
+        row["ms, arithmetic"] = flops * slower / rates.flops * 1e3
+        row["ms, memory"] = accessed / rates.bytes * 1e3
+    return row
+
+
+def _largest_arrays(text: str, number: int = 5) -> list[dict[str, Any]]:
+    """Returns the largest kinds of results that instructions outside of fusions write."""
+    entry = re.sub(r"(?ms)^%?fused_computation.*?^}", "", text)
+    kinds: collections.Counter[tuple[str, str]] = collections.Counter()
+    for match in _INSTRUCTION.finditer(entry):
+        if match[2] in _FREE:
+            continue
+        for array in _ARRAY.finditer(match[1]):
+            kinds[array[0], match[2]] += 1
+    kinds_by_size = sorted(kinds.items(), key=lambda kind: -_size(kind[0][0]))
+    return [
+        {"array": array, "GB": _size(array) / 1e9, "instruction": name, "times": times}
+        for (array, name), times in kinds_by_size[:number]
+    ]
+
+
+def _size(array: str) -> float:
+    kind, shape = _ARRAY.match(array).groups()  # type: ignore[union-attr]
+    bits = 8 if kind == "pred" else int(re.sub(r"\D", "", kind))
+    return bits / 8 * float(np.prod([int(length) for length in shape.split(",")]))
