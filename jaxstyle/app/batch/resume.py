@@ -37,6 +37,11 @@ def lock_paths(folder: Path, index: int, number: int) -> tuple[Path, Path]:
     return folder / ".jaxstyle.lock", folder / f".jaxstyle-{index}-of-{number}.lock"
 
 
+def ticket_path(folder: Path, index: int, number: int) -> Path:
+    """Returns the file by which workers on other machines know the folder of their run."""
+    return folder / f".jaxstyle-{index}-of-{number}.run"
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
     """Prevents other runs, with any number of slices, from painting the same pairs.
