@@ -128,9 +128,9 @@ class Job:
 
 def make_job(
     *,
-    content: str | None,
-    style: Sequence[str],
-    output: str,
+    content: str | Path | None,
+    style: Sequence[str | Path],
+    output: str | Path,
     recipe: str,
     settings: Sequence[str] = (),
     size: int | str | None = None,
@@ -145,8 +145,8 @@ def make_job(
     style_scale: float = 1.0,
     color: str | None = None,
     strength: float | None = None,
-    mask: Sequence[str] = (),
-    style_mask: Sequence[str] = (),
+    mask: Sequence[str | Path] = (),
+    style_mask: Sequence[str | Path] = (),
     params: str | None = None,
     **others: Any,
 ) -> Job:
@@ -194,7 +194,7 @@ def make_job(
     )
 
 
-def output_path(text: str) -> Path:
+def output_path(text: str | Path) -> Path:
     """Returns the path of an output; only `-` itself is stdout, `./-` is a file."""
     path = Path(text)
     return path.absolute() if path == Path("-") and text != "-" else path

@@ -1,12 +1,14 @@
 """The files that a run writes, validated before it starts: no file of the user is replaced."""
 
+import array
 import functools
+import itertools
 import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.job import Job
@@ -14,6 +16,7 @@ from jaxstyle.app.pages.html import check_folder, page_path
 from jaxstyle.io import InputError, check_extension, check_target
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import ForeignError, checksum, read_json
+from jaxstyle.io.manifest_paths import repeated
 from jaxstyle.io.ownership import is_ours
 
 _Location: TypeAlias = tuple[object, str]
@@ -95,8 +98,19 @@ def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
                 yield preview
 
 
+class _Painted(Protocol):
+    """What a batch paints: a `Job`, or a `Pair`, of which there may be a million."""
+
+    @property
+    def output(self) -> Path: ...
+    @property
+    def metadata_path(self) -> Path: ...
+    @property
+    def sources(self) -> Sequence[Path]: ...
+
+
 def check_batch(
-    jobs: Sequence[Job],
+    jobs: Sequence[_Painted],
     kept: Sequence[Path],
     *,
     manifest: Path | None,
@@ -118,14 +132,38 @@ def check_batch(
         InputError: if a file would be lost.
     """
     pages = [] if page is None else [page]
-    results = [path for job in jobs for path in (job.output, job.metadata_path)]
-    read = dict.fromkeys(path for job in jobs for path in job.sources)
     manifests = [] if manifest is None else [manifest]
     folders = [path.parent for path in pages]
-    check_outputs([*kept, *pages, *results], [*manifests, *read], folders=folders, overwrite=True)
+    written, read = [*kept, *pages], [*manifests]
+    if _may_meet(jobs, [*written, *folders], manifests):
+        written += [path for job in jobs for path in (job.output, job.metadata_path)]
+        read += dict.fromkeys(path for job in jobs for path in job.sources)
+    check_outputs(written, read, folders=folders, overwrite=True)
     if not overwrite:
         for path in pages:
             check_replaceable(path)
+
+
+def _may_meet(jobs: Sequence[_Painted], others: Sequence[Path], manifests: Sequence[Path]) -> bool:
+    """Whether two of all paths may be the same file; `check_outputs` tells, and takes longer.
+
+    What is kept of a million pairs is a number for each of their files.
+    """
+    locate, hashes = _Locator(), array.array("q")
+    folders, linked = set[object](), set[tuple[int, int]]()
+    for path in itertools.chain(
+        others, (path for job in jobs for path in (job.output, job.metadata_path))
+    ):
+        folder, name = locate(path)
+        folders.add(folder)
+        hashes.append(hash((folder, name)))
+        linked |= locate.links_of(path)
+    for path in {*manifests, *(path for job in jobs for path in job.sources)}:
+        if (location := locate(path))[0] in folders:
+            hashes.append(hash(location))
+        if linked and _file(path) in linked:
+            return True
+    return bool(repeated(hashes))
 
 
 def check_outputs(
@@ -262,11 +300,42 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 def _location(path: Path) -> _Location:
     """Returns a key that two names share if writing to them would write the same file."""
-    real = Path(os.path.realpath(path))
-    folder, name = real.parent, real.name
-    if _folds_case(folder):
-        name = unicodedata.normalize("NFC", name).casefold()
-    return _file(folder) or str(folder), name
+    return _Locator()(path)
+
+
+class _Locator:
+    """Finds the keys of many files, for which it looks at each of their folders once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, tuple[object, bool, bool]] = {}
+
+    def __call__(self, path: Path) -> _Location:
+        """Returns a key that two names share if writing to them would write the same file."""
+        folder, name = os.path.split(path)
+        found = self._folder(folder)
+        if name in ("", ".", "..") or (found[1] and os.path.islink(path)):
+            folder, name = os.path.split(os.path.realpath(path))
+            found = self._folder(folder)
+        key, _, folds_case = found
+        return key, unicodedata.normalize("NFC", name).casefold() if folds_case else name
+
+    def links_of(self, path: Path) -> set[tuple[int, int]]:
+        """Returns the key of a file that has several names, in a set that is empty for others."""
+        if not self._folder(os.path.dirname(path))[1]:
+            return set()
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return set()
+        return {(status.st_dev, status.st_ino)} if status.st_nlink > 1 else set()
+
+    def _folder(self, folder: str) -> tuple[object, bool, bool]:
+        """Returns the key of a folder, whether it is there, and whether it ignores case."""
+        if folder not in self._folders:
+            real = Path(os.path.realpath(folder))
+            file = _file(real)
+            self._folders[folder] = file or str(real), file is not None, _folds_case(real)
+        return self._folders[folder]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,6 +4,7 @@ Those are multiples of 32 px, so that many pictures share a compiled program.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ MULTIPLE = 32
 """Working sizes in a batch are multiples of so many pixels."""
 
 
-def size_in_pixels(size: Any, pictures: Sequence[str]) -> int:
+def size_in_pixels(size: Any, pictures: Sequence[str | Path]) -> int:
     """Returns the long edge in pixels: `size`, or that of the first picture for `original`.
 
     Raises:

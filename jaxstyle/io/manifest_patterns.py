@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxstyle.io.errors import InputError, count
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
-from jaxstyle.io.manifest import check_paths, real_folder
+from jaxstyle.io.manifest_paths import check_paths, real_folder
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.io.ownership import is_ours
 

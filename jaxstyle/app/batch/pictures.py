@@ -47,20 +47,20 @@ def check_pictures(pairs: Sequence[Pair], errors: ManifestErrors) -> None:
             return str(error)
         return None
 
-    waiting = [pair for pair in pairs if not pair.job.output.is_file()]
-    paths = list(dict.fromkeys(path for pair in waiting for path in pair.job.pictures))
+    waiting = [pair for pair in pairs if not pair.output.is_file()]
+    paths = list(dict.fromkeys(path for pair in waiting for path in pair.pictures))
     with ThreadPoolExecutor(_THREADS) as threads:
         problems = dict(zip(paths, threads.map(problem_of, paths), strict=True))
     for pair in waiting:
-        found = [problem for path in pair.job.pictures if (problem := problems[path]) is not None]
+        found = [problem for path in pair.pictures if (problem := problems[path]) is not None]
         if found:
             errors.add(pair.row.line, found[0])
 
 
 def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
     """Returns the files of a pair, the content first, and the long edge that each is read with."""
-    styles = ((path, pair.job.style_size) for path in pair.row.styles)
-    return [(pair.row.content, pair.job.size), *styles]
+    styles = ((path, pair.settings.style_size) for path in pair.row.styles)
+    return [(pair.row.content, pair.settings.size), *styles]
 
 
 def shape_of(path: Path, size: int) -> tuple[int, int]:

@@ -6,12 +6,11 @@ Pairs of one recipe and one working size share a compiled program.
 import dataclasses
 import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
-
-import jax
 
 import jaxstyle
 from jaxstyle.app.job import Job
@@ -33,6 +32,10 @@ class BatchJob:
     output_dir: Path
     manifest: Path | None = None
     batch_size: int | None = None
+    engine: str = "local"  # ray
+    address: str | None = None  # of a Ray cluster
+    gpus_per_worker: int | None = None
+    cpus_per_worker: int | None = None
     devices: int | None = None
     memory: float | None = None
     slice: tuple[int, int] = (1, 1)  # its index, from 1, and the number of slices
@@ -46,65 +49,137 @@ class BatchJob:
 
 
 class Pair(NamedTuple):
-    """A row of a manifest and all its settings."""
+    """A row of a manifest and all its settings.
+
+    There may be a million pairs, so those with equal settings share them.
+    """
 
     row: Row
-    job: Job
+    settings: Job  # its pictures and its output are those of another row
+    folder: Path  # of the outputs
     digest: str  # of the settings
+
+    @property
+    def job(self) -> Job:
+        """The job that paints the pair; it is made anew each time."""
+        row = self.row
+        return dataclasses.replace(
+            self.settings,
+            content=row.content,
+            styles=row.styles,
+            masks=row.masks,
+            output=self.output,
+        )
+
+    @property
+    def pictures(self) -> list[Path]:
+        """All pictures that are read, as `Job` has them."""
+        return [self.row.content, *self.row.styles, *self.row.masks]
+
+    @property
+    def sources(self) -> list[Path]:
+        """All files that are read, as `Job` has them."""
+        files = (self.settings.params, self.settings.recipe_file)
+        return [*self.pictures, *(path for path in files if path is not None)]
+
+    @property
+    def output(self) -> Path:
+        """The picture."""
+        return self.folder / self.row.output
+
+    @property
+    def metadata_path(self) -> Path:
+        """The JSON next to the output."""
+        return self.output.with_suffix(".json")
+
+
+class Machine(NamedTuple):
+    """What the sizes of batches depend on."""
+
+    backend: str  # of JAX
+    devices: int  # that share a batch
+    memory: float  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Pairs that are painted together, and what they have in common."""
+    """Pairs that are painted together, and what they have in common.
+
+    A lane does not affect the others. So a run that resumes, or tries again, paints the same batch
+    for those of its pairs that are wanted, and gets the same pictures.
+    """
 
     pairs: tuple[Pair, ...]
+    wanted: tuple[int, ...]  # indices of the pairs to paint
     size: int  # lanes of the compiled program
     shape: tuple[int, int]
     style_shapes: tuple[tuple[int, int], ...]
 
 
 def plan_pairs(
-    rows: Sequence[Row], errors: ManifestErrors, output_dir: Path, make: Callable[..., Job]
+    rows: Sequence[Row],
+    errors: ManifestErrors,
+    output_dir: Path,
+    make: Callable[..., Job],
+    size: int | str | None = None,
 ) -> list[Pair]:
-    """Makes the job of each row.
+    """Finds the settings of each row.
 
     Args:
         rows: of a manifest.
         errors: collects what is wrong with the settings of a row.
         output_dir: where outputs go.
         make: makes a job from `content`, `style`, `output` and the row's own settings.
+        size: of the rows that have none of their own, as `make` knows it.
 
     Returns:
         The pairs of the rows without errors.
     """
     pairs = []
+    made: dict[Any, tuple[Job, str]] = {}
     for row in rows:
-        try:
-            job = make(
-                content=str(row.content),
-                style=tuple(map(str, row.styles)),
-                output=str(output_dir / row.output),
-                mask=tuple(map(str, row.masks)),
-                **_settings(row.settings),
-            )
-            if job.recipe.solver.on_host:
-                raise InputError(
-                    f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
-                )
-            if job.recipe.network.wraps:
-                raise InputError(
-                    f"recipe {job.recipe.name} makes edges that fit, which a batch, where pictures "
-                    "are padded, cannot: use stylize"
-                )
-            if job.init_picture is not None:
-                raise InputError(f"init {job.init}: choose from content, noise, mean and detail")
-            check_extension(job.output, size=job.size, bits=job.bits)
-        except InputError as error:
-            errors.add(row.line, error)
-            continue
-        job = dataclasses.replace(job, multiple_of=MULTIPLE)
-        pairs.append(Pair(row, job, _digest(job)))
+        # What the settings of a row depend on, besides the size of a picture.
+        suffix = os.path.splitext(row.output)[1]
+        key = str(row.settings), len(row.styles), len(row.masks), suffix
+        own_size = str(row.settings.get("size", size)).strip().lower() == "original"
+        found = None if own_size else made.get(key)
+        if found is None:
+            try:
+                job = _make(row, output_dir, make)
+            except InputError as error:
+                errors.add(row.line, error)
+                continue
+            found = made.setdefault((*key, job.size) if own_size else key, (job, _digest(job)))
+        pairs.append(Pair(row, found[0], output_dir, found[1]))
     return pairs
+
+
+def _make(row: Row, output_dir: Path, make: Callable[..., Job]) -> Job:
+    """Makes the job of a row.
+
+    Raises:
+        InputError: if a setting is wrong, or not for a batch.
+    """
+    job = make(
+        content=row.content,
+        style=row.styles,
+        output=output_dir / row.output,
+        mask=row.masks,
+        **_settings(row.settings),
+    )
+    if job.recipe.solver.on_host:
+        raise InputError(
+            f"recipe {job.recipe.name} runs on the host, one pair at a time: use stylize"
+        )
+    if job.recipe.network.wraps:
+        raise InputError(
+            f"recipe {job.recipe.name} makes edges that fit, which a batch, where pictures "
+            "are padded, cannot: use stylize"
+        )
+    if job.init_picture is not None:
+        raise InputError(f"init {job.init}: choose from content, noise, mean and detail")
+    check_extension(job.output, size=job.size, bits=job.bits)
+    return dataclasses.replace(job, multiple_of=MULTIPLE)
 
 
 def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,17 +220,19 @@ def _digest(job: Job) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
-    """Returns how many pairs of one size a device paints at once within `budget` bytes."""
-    pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
+def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, machine: Machine) -> int:
+    """Returns how many pairs of one size a machine paints at once."""
+    pixels, budget = _ACCELERATOR_PIXELS, 0.8 * machine.memory
+    if machine.backend == "cpu":
+        pixels = _CPU_PIXELS
     number = max(min(pixels // (height * width), 64), 1)
-    while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
+    while number > 1 and estimate_memory(recipe, height, width, batch=number) > budget:
         number //= 2
-    return number
+    return number * machine.devices
 
 
 def make_batches(
-    pairs: Sequence[tuple[Pair, Sequence[tuple[int, int]]]],
+    pairs: Iterable[tuple[Pair, Sequence[tuple[int, int]]]],
     batch_size: Callable[[Pair, tuple[int, int]], int],
 ) -> list[Batch]:
     """Groups pairs of one recipe and one working size, in the order of their first pair.
@@ -166,11 +243,17 @@ def make_batches(
             `(H, W)`.
     """
     groups: dict[Any, list[Pair]] = {}
+    # A recipe is slow to hash and to compare, so each is once.
+    numbers: dict[Any, int] = {}
+    common: dict[int, int] = {}
     for pair, (content, *styles) in pairs:
+        if id(pair.settings) not in common:
+            found = numbers.setdefault(_common(pair.settings), len(numbers))
+            common[id(pair.settings)] = found
         key = (
             padded_shape(content, MULTIPLE),
             tuple(cropped_shape(style, MULTIPLE) for style in styles),
-            _common(pair.job),
+            common[id(pair.settings)],
             bool(pair.row.masks),
         )
         groups.setdefault(key, []).append(pair)
@@ -180,7 +263,8 @@ def make_batches(
         number = -(-len(members) // batch_size(members[0], shape))
         size = -(-len(members) // number)
         for start in range(0, len(members), size):
-            batches.append(Batch(tuple(members[start : start + size]), size, shape, style_shapes))
+            part = tuple(members[start : start + size])
+            batches.append(Batch(part, tuple(range(len(part))), size, shape, style_shapes))
     return batches
 
 

@@ -37,6 +37,11 @@ def lock_paths(folder: Path, index: int, number: int) -> tuple[Path, Path]:
     return folder / ".jaxstyle.lock", folder / f".jaxstyle-{index}-of-{number}.lock"
 
 
+def ticket_path(folder: Path, index: int, number: int) -> Path:
+    """Returns the file by which workers on other machines know the folder of their run."""
+    return folder / f".jaxstyle-{index}-of-{number}.run"
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
     """Prevents other runs, with any number of slices, from painting the same pairs.
@@ -88,7 +93,7 @@ def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
 
 def describe_sources(pair: Pair) -> list[dict[str, Any] | None]:
     """Returns the fingerprints of a pair's pictures; None for one that cannot be read."""
-    return [_describe(path) for path in pair.job.pictures]
+    return [_describe(path) for path in pair.pictures]
 
 
 def _describe(path: Path) -> dict[str, Any] | None:
@@ -114,11 +119,11 @@ def state_of(pair: Pair, entry: Mapping[str, Any], weights: str, *, retry: bool 
     changed = _changed(pair, entry, weights)
     if "error" in entry and not retry and changed is None:
         return FAILED
-    if not is_unchanged(pair.job.output, entry.get("picture")):
+    if not is_unchanged(pair.output, entry.get("picture")):
         return "picture" if _is_another(pair, weights) else MISSING
     if changed is not None:
         return changed
-    return PAINTED if is_unchanged(pair.job.metadata_path, entry.get("json")) else MISSING
+    return PAINTED if is_unchanged(pair.metadata_path, entry.get("json")) else MISSING
 
 
 def _is_another(pair: Pair, weights: str) -> bool:
@@ -126,7 +131,7 @@ def _is_another(pair: Pair, weights: str) -> bool:
 
     A picture of this row can lack an entry in the journal, if a run was killed before writing it.
     """
-    output = pair.job.output
+    output = pair.output
     if not is_ours(output):  # never replaced, see `check_replaceable`
         return False
     try:
@@ -134,7 +139,7 @@ def _is_another(pair: Pair, weights: str) -> bool:
     except InputError:  # damaged
         return False
     try:
-        metadata = read_json(pair.job.metadata_path)
+        metadata = read_json(pair.metadata_path)
         origin = metadata["batch"]
         return (
             metadata["sha256"] != sha256_of(output)
@@ -150,7 +155,7 @@ def _changed(pair: Pair, origin: Mapping[str, Any], weights: str) -> str | None:
         return "settings"
     if origin.get("weights") != weights:
         return "weights"
-    paths, before = pair.job.pictures, origin.get("sources")
+    paths, before = pair.pictures, origin.get("sources")
     if not isinstance(before, list) or len(before) != len(paths):
         return "sources"
     for path, found in zip(paths, before, strict=True):
@@ -173,9 +178,11 @@ def check_replaceable(pairs: Sequence[Pair], name: str, overwrite: bool) -> None
     """
     errors = ManifestErrors(name)
     for pair in pairs:
-        output, metadata = pair.job.output, pair.job.metadata_path
+        output, metadata = pair.output, pair.metadata_path
         # Something that is not a file cannot be replaced. It fails this pair alone, later.
         files = [path for path in (output, metadata) if path.is_file()]
+        if not files:
+            continue
         try:
             check_outputs(files, (), described={metadata: output}, overwrite=overwrite)
         except InputError as error:
