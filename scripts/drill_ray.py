@@ -67,12 +67,15 @@ class StandIn:
         for pair, lane in zip(batch.pairs, lanes, strict=True):
             if lane is None:
                 continue
-            image = lane.content[: lane.shape[0], : lane.shape[1]]
-            one, trace = np.float32(1), np.ones(1, np.float32)
+            one: Any = np.float32(1)
+            image: Any = lane.content[: lane.shape[0], : lane.shape[1]]
+            trace: Any = np.ones(1, np.float32)
+            number: Any = np.int32(0)
+            status: Any = np.int32(Status.STEP_LIMIT)
             result = StyleResult(
                 image=image, loss=one, solver_loss=one, term_losses={}, term_traces={},
-                trace=trace, num_evaluations=np.int32(0),
-                status=np.int32(Status.STEP_LIMIT),
+                trace=trace, num_evaluations=number,
+                status=status,
             )  # fmt: skip
             yield Painted(
                 pair,
@@ -90,7 +93,7 @@ def prepare(folder: Path, pairs: int) -> None:
         pixels = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     write_recipe(folder / "recipe.json", 5)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (kernel, bias) in CONV_SHAPES.items():
         scale = np.float32(np.sqrt(2 / np.prod(kernel[:3])))
         arrays[f"{name}_W"] = scale * rng.standard_normal(kernel, np.float32)

@@ -1,5 +1,6 @@
 """The JSON next to a picture, and the facts that it records."""
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,8 @@ def describe_files(job: Job) -> dict[str, Any]:
 
     def describe(path: Path) -> dict[str, Any]:
         place = STDIN if path == job.stdin else os.path.abspath(path)
-        return {"path": place, "sha256": hash_or_none(path)}
+        found = _hash_unchanged(path) if path == job.params else hash_or_none(path)
+        return {"path": place, "sha256": found}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
     several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}
@@ -156,6 +158,20 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
         yield
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _hash_unchanged(path: Path) -> str | None:
+    """Returns the hash of a large file, which is not read again for each picture of a batch."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return _hash_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(path: Path, *_: int) -> str | None:
+    return hash_or_none(path)
 
 
 def hash_or_none(path: Path) -> str | None:
