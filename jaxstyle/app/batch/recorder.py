@@ -1,6 +1,5 @@
 """Saves the pictures of a batch, and records each pair in the journal."""
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,9 +18,9 @@ from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
-from jaxstyle.io.fingerprint import fingerprint
+from jaxstyle.io.fingerprint import fingerprint, hashes_of
 from jaxstyle.io.image_writer import encode_image
-from jaxstyle.io.journal import Journal, journal_path
+from jaxstyle.io.remote_journal import open_journal
 from jaxstyle.solvers import Status
 
 
@@ -51,7 +50,7 @@ class Recorder:
             mesh: of several devices, or None.
             advance: called with each new entry of the journal.
         """
-        self.journal = Journal(journal_path(job.output_dir, *job.slice))
+        self.journal = open_journal(job.output_dir, job.slice)
         self.missing: set[str] = set()
         self.trouble: str | None = None
         self._job, self._weights, self._mesh, self._advance = job, weights, mesh, advance
@@ -149,8 +148,7 @@ class Recorder:
 
     def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
-        sha256 = hashlib.sha256(data).hexdigest()
-        write_json(pair.metadata_path, {**metadata, "sha256": sha256})
+        write_json(pair.metadata_path, {**metadata, **hashes_of(pair.output, data)})
         write_atomically(pair.output, data)
 
     def _describe(

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,6 +32,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
 from jaxstyle.io.journal import journal_path, journals_in
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 
 _THREADS = 4  # to read and write pictures
@@ -53,14 +53,17 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    locks = resume.lock_paths(folder, *job.slice)
     outputs.check_batch(
         pairs,
-        [journal_path(folder, *job.slice), *resume.lock_paths(folder, *job.slice)],
+        [] if isinstance(folder, URL) else [journal_path(folder, *job.slice), *locks],
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
-    if not journals_in(folder):  # refuse before the locks are made, which would stay there
+    if not isinstance(folder, URL) and not journals_in(
+        folder
+    ):  # refuse before the locks are made, which would stay there
         resume.check_replaceable(pairs, _name(job), job.overwrite)
     call = compile_cache.keep_compiled_programs()
     if not job.quiet:
@@ -252,7 +255,7 @@ class _Runner:
         )
         return code
 
-    def _report(self, folder: Path, status: str) -> int:
+    def _report(self, folder: Location, status: str) -> int:
         """Writes the page.
 
         Returns:
