@@ -148,17 +148,17 @@ def _may_meet(
 
     What is kept of a million pairs is a number for each of their files.
     """
-    locate, hashes = Locator(), array.array("q")
+    key_of, hashes = Locator(), array.array("q")
     folders, linked = set[object](), set[tuple[int, int]]()
     for path in itertools.chain(
         others, (path for job in jobs for path in (job.output, job.metadata_path))
     ):
-        folder, name = locate(path)
+        folder, name = key_of(path)
         folders.add(folder)
         hashes.append(hash((folder, name)))
-        linked |= locate.links_of(path)
+        linked |= key_of.links_of(path)
     for path in {*manifests, *(path for job in jobs for path in job.sources)}:
-        if (location := locate(path))[0] in folders:
+        if (location := key_of(path))[0] in folders:
             hashes.append(hash(location))
         if linked and file_of(path) in linked:
             return True

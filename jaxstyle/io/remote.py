@@ -14,7 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from jaxstyle.io.errors import InputError
-from jaxstyle.io.remote_errors import explain, is_missing, is_temporary, is_unreachable
+from jaxstyle.io.remote_errors import (
+    explain,
+    has_answered,
+    is_missing,
+    is_temporary,
+    is_unreachable,
+)
 
 _Any = TypeVar("_Any")
 
@@ -238,7 +244,7 @@ class Store:
                 if is_missing(error):
                     return None
                 passed = time.monotonic() - begin
-                known = host in self._hosts and not is_unreachable(error)
+                known = has_answered(error) or (host in self._hosts and not is_unreachable(error))
                 patience = _PATIENCE if known else _FIRST_PATIENCE
                 if not is_temporary(error) or passed + wait > patience:
                     raise InputError(f"{shown!r}: {explain(error)}") from None

@@ -50,6 +50,11 @@ def is_unreachable(error: BaseException) -> bool:
     return bool(_names(error) & _UNREACHABLE)
 
 
+def has_answered(error: BaseException) -> bool:
+    """Whether a server has answered, though not as it should."""
+    return bool([*_statuses(error)])
+
+
 def explain(error: BaseException) -> str:
     """Says what is wrong and what to do, as the rest of a sentence."""
     names, codes = _names(error), {*_statuses(error)}
