@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-import jax
-
 import jaxstyle
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import estimate_memory
@@ -34,6 +32,10 @@ class BatchJob:
     output_dir: Location
     manifest: Location | None = None
     batch_size: int | None = None
+    engine: str = "local"  # ray
+    address: str | None = None  # of a Ray cluster
+    gpus_per_worker: int | None = None
+    cpus_per_worker: int | None = None
     devices: int | None = None
     memory: float | None = None
     slice: tuple[int, int] = (1, 1)  # its index, from 1, and the number of slices
@@ -91,11 +93,24 @@ class Pair(NamedTuple):
         return self.output.with_suffix(".json")
 
 
+class Machine(NamedTuple):
+    """What the sizes of batches depend on."""
+
+    backend: str  # of JAX
+    devices: int  # that share a batch
+    memory: float  # bytes
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Pairs that are painted together, and what they have in common."""
+    """Pairs that are painted together, and what they have in common.
+
+    A lane does not affect the others. So a run that resumes, or tries again, paints the same batch
+    for those of its pairs that are wanted, and gets the same pictures.
+    """
 
     pairs: tuple[Pair, ...]
+    wanted: tuple[int, ...]  # indices of the pairs to paint
     size: int  # lanes of the compiled program
     shape: tuple[int, int]
     style_shapes: tuple[tuple[int, int], ...]
@@ -205,13 +220,15 @@ def _digest(job: Job) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
-    """Returns how many pairs of one size a device paints at once within `budget` bytes."""
-    pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
+def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, machine: Machine) -> int:
+    """Returns how many pairs of one size a machine paints at once."""
+    pixels, budget = _ACCELERATOR_PIXELS, 0.8 * machine.memory
+    if machine.backend == "cpu":
+        pixels = _CPU_PIXELS
     number = max(min(pixels // (height * width), 64), 1)
-    while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
+    while number > 1 and estimate_memory(recipe, height, width, batch=number) > budget:
         number //= 2
-    return number
+    return number * machine.devices
 
 
 def make_batches(
@@ -246,7 +263,8 @@ def make_batches(
         number = -(-len(members) // batch_size(members[0], shape))
         size = -(-len(members) // number)
         for start in range(0, len(members), size):
-            batches.append(Batch(tuple(members[start : start + size]), size, shape, style_shapes))
+            part = tuple(members[start : start + size])
+            batches.append(Batch(part, tuple(range(len(part))), size, shape, style_shapes))
     return batches
 
 

@@ -33,9 +33,14 @@ CHANGED = {  # why a picture is repainted only with --force
 }
 
 
-def lock_paths(folder: Location, index: int, number: int) -> tuple[Location, Location]:
+def lock_paths(folder: Path, index: int, number: int) -> tuple[Path, Path]:
     """Returns the files that a run locks: one while it looks at other runs, and its own."""
     return folder / ".jaxstyle.lock", folder / f".jaxstyle-{index}-of-{number}.lock"
+
+
+def ticket_path(folder: Path, index: int, number: int) -> Path:
+    """Returns the file by which workers on other machines know the folder of their run."""
+    return folder / f".jaxstyle-{index}-of-{number}.run"
 
 
 @contextlib.contextmanager

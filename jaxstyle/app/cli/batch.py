@@ -63,7 +63,16 @@ class BatchMachine(Machine):
     Attributes:
         memory: Memory limit of a batch, such as 4GB [what is available].
         devices: Use this many devices [all].
+        engine: local: this machine; ray: a Ray cluster, see the guide.
+        address: Of the Ray cluster's head [RAY_ADDRESS, or this machine's].
+        gpus_per_worker: GPUs of each process of Ray [1, if there are any].
+        cpus_per_worker: CPUs of each process of Ray [those of a node].
     """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    gpus_per_worker: int | None = None
+    cpus_per_worker: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +122,7 @@ def batch(
     machine = memory_and_devices
     check_positive("--batch-size", size_and_speed.batch_size)
     check_positive("--devices", machine.devices)
+    ray = _ray_options(machine)
     index, number = _parse_slice(pictures.slice)
     errors = ManifestErrors(_name(pictures))
     rows = _rows(pictures, folder, errors)[index - 1 :: number]
@@ -132,11 +142,29 @@ def batch(
         devices=machine.devices,
         memory=parse_memory(machine.memory) if machine.memory else None,
         slice=(index, number),
+        **ray,
         command=command,
         **vars(messages),
         **{**options, "report": locate(output.report) if output.report else None},
     )
     return run_batch(pairs, job)
+
+
+def _ray_options(machine: BatchMachine) -> dict[str, Any]:
+    """Returns the options of the engine.
+
+    Raises:
+        InputError: if they are wrong, or another engine has none.
+    """
+    names = ("address", "gpus_per_worker", "cpus_per_worker")
+    options = {name: getattr(machine, name) for name in names}
+    for name, value in options.items():
+        if value is not None and machine.engine != "ray":
+            raise InputError(f"--{name.replace('_', '-')} needs --engine ray")
+    check_positive("--cpus-per-worker", machine.cpus_per_worker)
+    if machine.gpus_per_worker is not None and machine.gpus_per_worker < 0:
+        raise InputError(f"--gpus-per-worker {machine.gpus_per_worker}: give 0 or more")
+    return {"engine": machine.engine, **options}
 
 
 def _parse_slice(text: str | None) -> tuple[int, int]:
