@@ -15,6 +15,7 @@ from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.solvers import Status
 
 STDIN = "-"
@@ -73,7 +74,7 @@ def describe_picture(
     }
 
 
-def text_of(path: Path, job: Job) -> str:
+def text_of(path: Location, job: Job) -> str:
     """Returns a path for the JSON; `-` for the temporary file of what stdin held."""
     return STDIN if path == job.stdin else str(path)
 
@@ -88,8 +89,10 @@ def _working_directory() -> str | None:
 def describe_files(job: Job) -> dict[str, Any]:
     """Returns path and hash of each file that `job` reads, by its role."""
 
-    def describe(path: Path) -> dict[str, Any]:
-        place = STDIN if path == job.stdin else os.path.abspath(path)
+    def describe(path: Location) -> dict[str, Any]:
+        place = STDIN if path == job.stdin else str(path)
+        if path != job.stdin and not isinstance(path, URL):
+            place = os.path.abspath(path)
         return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
@@ -158,7 +161,7 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def hash_or_none(path: Path) -> str | None:
+def hash_or_none(path: Location) -> str | None:
     """Returns the hash of a file; None if it cannot be read, so that the JSON is still written."""
     try:
         return sha256_of(path)
