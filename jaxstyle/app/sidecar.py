@@ -16,6 +16,7 @@ from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.solvers import Status
 
 STDIN = "-"
@@ -74,7 +75,7 @@ def describe_picture(
     }
 
 
-def text_of(path: Path, job: Job) -> str:
+def text_of(path: Location, job: Job) -> str:
     """Returns a path for the JSON; `-` for the temporary file of what stdin held."""
     return STDIN if path == job.stdin else str(path)
 
@@ -89,10 +90,13 @@ def _working_directory() -> str | None:
 def describe_files(job: Job) -> dict[str, Any]:
     """Returns path and hash of each file that `job` reads, by its role."""
 
-    def describe(path: Path) -> dict[str, Any]:
-        place = STDIN if path == job.stdin else os.path.abspath(path)
-        found = _hash_unchanged(path) if path == job.params else hash_or_none(path)
-        return {"path": place, "sha256": found}
+    def describe(path: Location) -> dict[str, Any]:
+        place = STDIN if path == job.stdin else str(path)
+        if path != job.stdin and not isinstance(path, URL):
+            place = os.path.abspath(path)
+        if path == job.params and isinstance(path, Path):
+            return {"path": place, "sha256": _hash_unchanged(path)}
+        return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
     several = {"styles": job.styles, "masks": job.masks, "style_masks": job.style_masks}
@@ -174,7 +178,7 @@ def _hash_of(path: Path, *_: int) -> str | None:
     return hash_or_none(path)
 
 
-def hash_or_none(path: Path) -> str | None:
+def hash_or_none(path: Location) -> str | None:
     """Returns the hash of a file; None if it cannot be read, so that the JSON is still written."""
     try:
         return sha256_of(path)

@@ -33,6 +33,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
 from jaxstyle.io.journal import journal_path, journals_in
+from jaxstyle.io.locations import Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 
 _AT_ONCE = 256  # pairs or pictures that a thread looks at
@@ -72,15 +73,22 @@ def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
-    kept = (*resume.lock_paths(folder, *job.slice), resume.ticket_path(folder, *job.slice))
+    kept: list[Path] = []
+    if isinstance(folder, Path):
+        kept = [
+            journal_path(folder, *job.slice),
+            *resume.lock_paths(folder, *job.slice),
+            resume.ticket_path(folder, *job.slice),
+        ]
     outputs.check_batch(
         pairs,
-        [journal_path(folder, *job.slice), *kept],
+        kept,
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
-    if not journals_in(folder):  # refuse before the locks are made, which would stay there
+    # Refuse before the locks are made, which would stay there.
+    if isinstance(folder, Path) and not journals_in(folder):
         resume.check_replaceable(pairs, _name(job), job.overwrite)
 
 
@@ -267,7 +275,7 @@ class _Runner:
         )
         return code
 
-    def _report(self, folder: Path, status: str) -> int:
+    def _report(self, folder: Location, status: str) -> int:
         """Writes the page.
 
         Returns:
