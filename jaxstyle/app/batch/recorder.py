@@ -7,7 +7,7 @@ from typing import Any
 from jaxstyle.app.batch.plan import BatchJob, Pair
 from jaxstyle.app.console import print_message
 from jaxstyle.io import InputError
-from jaxstyle.io.journal import Journal, journal_path
+from jaxstyle.io.remote_journal import open_journal
 
 
 class Recorder:
@@ -23,7 +23,7 @@ class Recorder:
 
     def __init__(self, job: BatchJob, advance: Callable[..., None]) -> None:
         """Opens the journal of `job`; `advance` is called with each new entry."""
-        self.journal = Journal(journal_path(job.output_dir, *job.slice))
+        self.journal = open_journal(job.output_dir, job.slice)
         self.missing: dict[str, Pair] = {}
         self.trouble: str | None = None
         self._advance = advance

@@ -33,8 +33,10 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
 from jaxstyle.io.journal import journal_path, journals_in
+from jaxstyle.io.locations import Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 
+_AT_ONCE = 256  # pairs or pictures that a thread looks at
 _PATIENCE = 1.0  # seconds until progress is shown
 
 
@@ -71,15 +73,22 @@ def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
-    kept = (*resume.lock_paths(folder, *job.slice), resume.ticket_path(folder, *job.slice))
+    kept: list[Path] = []
+    if isinstance(folder, Path):
+        kept = [
+            journal_path(folder, *job.slice),
+            *resume.lock_paths(folder, *job.slice),
+            resume.ticket_path(folder, *job.slice),
+        ]
     outputs.check_batch(
         pairs,
-        [journal_path(folder, *job.slice), *kept],
+        kept,
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
-    if not journals_in(folder):  # refuse before the locks are made, which would stay there
+    # Refuse before the locks are made, which would stay there.
+    if isinstance(folder, Path) and not journals_in(folder):
         resume.check_replaceable(pairs, _name(job), job.overwrite)
 
 
@@ -177,6 +186,28 @@ class _Runner:
             if time.perf_counter() - begin > _PATIENCE:
                 show(done, len(waiting), "")
 
+    def _map(
+        self,
+        threads: ThreadPoolExecutor,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        unit: str,
+    ) -> list[Any]:
+        """Calls a function in threads, with some items at a time: there may be a million.
+
+        Raises:
+            _StoppedError: when a signal has arrived.
+        """
+        size = min(max(len(items) // (8 * THREADS), 1), _AT_ONCE)
+        calls = [
+            threads.submit(lambda part: [*map(function, part)], items[start : start + size])
+            for start in range(0, len(items), size)
+        ]
+        with self._bar(unit) as show:
+            total = len(items)
+            self._wait(calls, lambda done, _, text: show(min(done * size, total), total, text))
+        return [each for call in calls for each in call.result()]
+
     def _bar(self, unit: str) -> contextlib.AbstractContextManager[Callable[..., None]]:
         return show_progress(self.job.progress, self.job.quiet, unit)
 
@@ -186,19 +217,14 @@ class _Runner:
         Raises:
             InputError: see `run_batch`.
         """
-        looking = {
-            pair.row.output: threads.submit(
-                resume.state_of,
-                pair,
-                self.recorder.entry(pair),
-                self.network.info_of(pair)["sha256"],
-                retry=self.job.retry_failed,
-            )
-            for pair in self.pairs
-        }
-        with self._bar("pairs checked") as show:
-            self._wait(list(looking.values()), show)
-        states = {output: future.result() for output, future in looking.items()}
+
+        def state(pair: Pair) -> str:
+            sha256 = self.network.info_of(pair)["sha256"]
+            entry = self.recorder.entry(pair)
+            return resume.state_of(pair, entry, sha256, retry=self.job.retry_failed)
+
+        found = self._map(threads, state, self.pairs, "pairs checked")
+        states = {pair.row.output: each for pair, each in zip(self.pairs, found, strict=True)}
         wanted = {resume.MISSING}
         if self.job.force:
             wanted.update(resume.CHANGED)
@@ -249,7 +275,7 @@ class _Runner:
         )
         return code
 
-    def _report(self, folder: Path, status: str) -> int:
+    def _report(self, folder: Location, status: str) -> int:
         """Writes the page.
 
         Returns:
@@ -283,23 +309,30 @@ class _Runner:
             return self.interrupts.code
         return 0
 
-    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Future[tuple[int, int]]]:
-        """Returns the sizes of all pictures."""
-        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
-        shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
-        with self._bar("pictures looked at") as show:
-            self._wait(list(shapes.values()), show)
-        return shapes
+    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Any]:
+        """Returns the size of each picture, or the error of one that cannot be read."""
 
-    def _plan(self, shapes: Mapping[Any, Future[tuple[int, int]]]) -> list[Batch]:
+        def shape(picture: tuple[Any, int]) -> tuple[int, int] | InputError:
+            try:
+                return shape_of(*picture)
+            except InputError as error:
+                return error
+
+        pictures = [*{picture for pair in self.pairs for picture in pictures_of(pair)}]
+        found = self._map(threads, shape, pictures, "pictures looked at")
+        return dict(zip(pictures, found, strict=True))
+
+    def _plan(self, shapes: Mapping[Any, Any]) -> list[Batch]:
         """Returns the batches that have a missing pair."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
         for pair in self.pairs:
-            try:
-                good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
-            except InputError as error:
-                bad.append((pair, error))
+            own = [shapes[each] for each in pictures_of(pair)]
+            problem = next((each for each in own if isinstance(each, InputError)), None)
+            if problem is None:
+                good.append((pair, own))
+            else:
+                bad.append((pair, problem))
         machine = self.engine.machine()
 
         def batch_size(pair: Pair, shape: tuple[int, int]) -> int:

@@ -3,7 +3,6 @@
 Nothing here knows of the journal. What is to be added to it is passed to `record`.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, TypeAlias
@@ -27,7 +26,7 @@ from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
 from jaxstyle.io.files import check_target
-from jaxstyle.io.fingerprint import fingerprint
+from jaxstyle.io.fingerprint import fingerprint, hashes_of
 from jaxstyle.io.image_writer import encode_image
 from jaxstyle.solvers import Status
 
@@ -169,8 +168,7 @@ class Worker:
 
     def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
-        sha256 = hashlib.sha256(data).hexdigest()
-        write_json(pair.metadata_path, {**metadata, "sha256": sha256})
+        write_json(pair.metadata_path, {**metadata, **hashes_of(pair.output, data)})
         write_atomically(pair.output, data)
 
     def _describe(

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -15,6 +14,7 @@ from jaxstyle.app.cli.options import Look, Machine, Messages, Size
 from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir, check_there
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
+from jaxstyle.io.locations import Location, locate, redact
 
 if TYPE_CHECKING:
     from jaxstyle.io.manifest_rows import ManifestErrors, Row
@@ -137,7 +137,7 @@ def batch(
     errors.check()
     job = BatchJob(
         output_dir=folder,
-        manifest=Path(pictures.manifest) if pictures.manifest else None,
+        manifest=locate(pictures.manifest) if pictures.manifest else None,
         batch_size=size_and_speed.batch_size,
         devices=machine.devices,
         memory=parse_memory(machine.memory) if machine.memory else None,
@@ -145,7 +145,7 @@ def batch(
         **ray,
         command=command,
         **vars(messages),
-        **{**options, "report": Path(output.report) if output.report else None},
+        **{**options, "report": locate(output.report) if output.report else None},
     )
     return run_batch(pairs, job)
 
@@ -218,10 +218,13 @@ def _check_given(pictures: Pictures) -> str:
 
 def _name(pictures: Pictures) -> str:
     """Returns the name of the manifest, or of what is in its place, for messages."""
-    return pictures.manifest or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+    return (
+        redact(pictures.manifest or "")
+        or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+    )
 
 
-def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequence[Row]":
+def _rows(pictures: Pictures, folder: Location, errors: "ManifestErrors") -> "Sequence[Row]":
     """Returns the rows of the manifest, or of the pictures; adds what is wrong to `errors`.
 
     Raises:
@@ -234,7 +237,7 @@ def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequen
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
     if manifest is not None:
-        return read_manifest(manifest, output_dir=folder, root=pictures.root, errors=errors)
+        return read_manifest(locate(manifest), output_dir=folder, root=pictures.root, errors=errors)
     return cross_product(contents, styles, output_dir=folder)
 
 
