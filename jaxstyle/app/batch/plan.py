@@ -47,6 +47,11 @@ class BatchJob:
     progress: str = "auto"  # plain, json
     quiet: bool = False
 
+    @property
+    def name(self) -> str:
+        """The name of the manifest, for messages."""
+        return str(self.manifest or self.output_dir)
+
 
 class Pair(NamedTuple):
     """A row of a manifest and all its settings.
@@ -264,6 +269,15 @@ def make_batches(
             part = tuple(members[start : start + size])
             batches.append(Batch(part, tuple(range(len(part))), size, shape, style_shapes))
     return batches
+
+
+def missing_parts(batches: Iterable[Batch], is_missing: Callable[[Pair], bool]) -> list[Batch]:
+    """Returns the batches that have a missing pair; only such pairs are wanted of them."""
+    parts = []
+    for batch in batches:
+        if wanted := tuple(n for n, pair in enumerate(batch.pairs) if is_missing(pair)):
+            parts.append(dataclasses.replace(batch, wanted=wanted))
+    return parts
 
 
 def _even_size(number: int, most: int) -> int:

@@ -7,7 +7,6 @@ batches, and saves what is missing.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -21,7 +20,14 @@ from jaxstyle.app.batch.engine import Engine
 from jaxstyle.app.batch.local_engine import LocalEngine
 from jaxstyle.app.batch.painter import Painter
 from jaxstyle.app.batch.pictures import pictures_of, shape_of
-from jaxstyle.app.batch.plan import Batch, BatchJob, Pair, default_batch_size, make_batches
+from jaxstyle.app.batch.plan import (
+    Batch,
+    BatchJob,
+    Pair,
+    default_batch_size,
+    make_batches,
+    missing_parts,
+)
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.worker import THREADS, Network, Worker, origin_of
@@ -89,12 +95,7 @@ def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
     )
     # Refuse before the locks are made, which would stay there.
     if isinstance(folder, Path) and not journals_in(folder):
-        resume.check_replaceable(pairs, _name(job), job.overwrite)
-
-
-def _name(job: BatchJob) -> str:
-    """Returns the name of the manifest, for messages."""
-    return str(job.manifest or job.output_dir)
+        resume.check_replaceable(pairs, job.name, job.overwrite)
 
 
 class _StoppedError(Exception):
@@ -232,7 +233,7 @@ class _Runner:
             resume.refuse_changes(self.job.output_dir, states)
         missing = [pair for pair in self.pairs if states[pair.row.output] in wanted]
         self.recorder.missing = {pair.row.output: pair for pair in missing}
-        resume.check_replaceable(missing, _name(self.job), self.job.overwrite)
+        resume.check_replaceable(missing, self.job.name, self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
         if not self.recorder.missing:
@@ -346,9 +347,4 @@ class _Runner:
                 raise _StoppedError
             if self.recorder.is_missing(pair):
                 self.recorder.add({**origin_of(pair, self.network), "error": str(problem)})
-        batches = []
-        for batch in planned:
-            missing = map(self.recorder.is_missing, batch.pairs)
-            if wanted := tuple(index for index, each in enumerate(missing) if each):
-                batches.append(dataclasses.replace(batch, wanted=wanted))
-        return batches
+        return missing_parts(planned, self.recorder.is_missing)
