@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-matrix test-examples test-web test-urls lint docs format clean
+.PHONY: demo test test-all test-matrix test-examples test-web test-ray test-urls lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -42,6 +42,12 @@ test-web: $(VENV)/.installed-web
 		else echo "error: no chromium or no nginx; install both" \
 			"(on Debian: apt-get install chromium nginx-light)" >&2; exit 2; fi
 	$(BIN)/python -m pytest -m web -n 0
+
+# A Ray cluster of several nodes on this machine, on loopback only where that is possible.
+test-ray: $(VENV)/.installed
+	@unshare=; ! unshare --map-root-user --net ip link set lo up 2>/dev/null \
+		|| unshare='unshare --map-root-user --net'; \
+	$$unshare sh -c 'ip link set lo up 2>/dev/null; exec $(BIN)/python -m pytest -m ray -n 0'
 
 $(VENV)/.installed-web: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev-web]'

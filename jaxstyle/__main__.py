@@ -1,7 +1,5 @@
 """The program: `python -m jaxstyle`, and the command `jaxstyle`."""
 
-import importlib.util
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,20 +9,16 @@ from collections.abc import Sequence
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-# For each matrix product on a GPU, XLA compiles many Triton kernels and takes one. Without them,
-# programs compile in a fifth of the time, and are as fast. The user's own flags come last, and win.
-if importlib.util.find_spec("jax_plugins"):
-    _FLAGS = ["--xla_gpu_enable_triton_gemm=false", os.environ.get("XLA_FLAGS", "")]
-    os.environ["XLA_FLAGS"] = " ".join(filter(None, _FLAGS))
-
 from jaxstyle.app.backend_problems import report_in_one_line
 from jaxstyle.app.cli.main import main as run
+from jaxstyle.app.xla_flags import set_flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, see `jaxstyle.app.cli.main`; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     report_in_one_line()
+    set_flags()
     # The other commands clean up after a KeyboardInterrupt.
     runs = [*arguments[:1]] in (["stylize"], ["repeat"], ["batch"])
     if not runs and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

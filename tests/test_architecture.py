@@ -191,6 +191,10 @@ def test_import_loads_nothing_heavy():
     assert not {"h5py", "tyro", "matplotlib"} & loaded_by("import jaxstyle; jaxstyle.io.load_image")
 
 
+def test_ray_is_loaded_by_its_engine_only():
+    assert "ray" not in loaded_by("import jaxstyle.app.cli.main, jaxstyle.app.batch.runner")
+
+
 # Module -> its public names, as of the first edition of the house, and those of the design.
 PROMISED = {
     "": [

@@ -27,7 +27,7 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app.batch import recorder, resume, runner
+from jaxstyle.app.batch import recorder, resume, runner, worker
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page
 from jaxstyle.app.painting import paint as paint_one
@@ -672,14 +672,14 @@ def test_a_picture_that_the_journal_does_not_vouch_for_stays(folder, params_file
 def test_a_picture_is_never_there_before_its_json(folder, paint, monkeypatch):
     """A run that is killed leaves nothing that the next one does not know."""
     (output,) = write_manifest(folder, 1)
-    picture, write = folder / "out" / output, recorder.write_atomically
+    picture, write = folder / "out" / output, worker.write_atomically
 
     def killed(path, data):
         write(path, data)
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "write_atomically", killed)
+        patch.setattr(worker, "write_atomically", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint()
     assert picture.is_file()
@@ -698,8 +698,8 @@ def test_what_comes_during_the_run_is_not_replaced(folder, paint, monkeypatch):
         shutil.copy(folder / "c0.png", foreign)
         return load_lane(pair, lanes)
 
-    load_lane = runner.load_lane
-    monkeypatch.setattr(runner, "load_lane", load)
+    load_lane = worker.load_lane
+    monkeypatch.setattr(worker, "load_lane", load)
     assert paint()[0] == 1
     assert foreign.read_bytes() == (folder / "c0.png").read_bytes()
     entries = {entry["output"]: entry for entry in journal_of(folder)}
@@ -1044,11 +1044,16 @@ def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monk
 
     monkeypatch.setattr(batch_page, "read_picture", interrupted)
     if times == 2:  # the first one has come before: what is painted is on disk
-        save = runner._Runner._save
+        add, runners = recorder.Recorder.add, []
+        make = runner._Runner._engine
 
-        def stop(self, painted):
-            save(self, painted)
-            self.interrupts.first = signal.SIGINT
+        def note_runner(self, painter):
+            runners.append(self)
+            return make(self, painter)
+
+        def stop(self, entry):
+            add(self, entry)
+            runners[0].interrupts.first = signal.SIGINT
 
         end = runner._Runner._end
 
@@ -1056,7 +1061,8 @@ def test_ctrl_c_while_the_report_is_made(times, folder, params_file, paint, monk
             self.interrupts.count = 1
             return end(self)
 
-        monkeypatch.setattr(runner._Runner, "_save", stop)
+        monkeypatch.setattr(runner._Runner, "_engine", note_runner)
+        monkeypatch.setattr(recorder.Recorder, "add", stop)
         monkeypatch.setattr(runner._Runner, "_end", note)
     code, said = paint("--report", str(folder / "page"))
     assert code == 130

@@ -425,7 +425,7 @@ BAD_CALLS = {
     "network weights again": (["--loss-weights", "style=1", "b/c.PTH"], "use --params b/c.PTH"),
     "a folder of photos": (["folder.png", "GOOD"], "batch --contents folder.png --styles"),
     "an output as a painting": (["GOOD", "GOOD", "out.png"], "use --output out.png"),
-    "an address": (["https://a.org/b.jpg", "GOOD"], "is an address; download the picture"),
+    "an address": (["ftp://a.org/b.jpg", "GOOD"], "cannot be read; give a path or an address of"),
     "commas": (["GOOD", "good.png,one.png"], "separate several pictures by spaces"),
     "comma of an option": (["--content", "GOOD", "--style", "good.png,one.png"], "--style "),
     "misspelt file": (["godo.png", "GOOD"], "'godo.png' does not exist; did you mean good.png?"),

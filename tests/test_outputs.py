@@ -12,7 +12,7 @@ import pytest
 from conftest import SHALLOW
 from PIL import Image
 
-from jaxstyle.app import outputs
+from jaxstyle.app import outputs, same_file
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.job import Job, make_job
 from jaxstyle.app.outputs import check_job, check_outputs
@@ -81,7 +81,7 @@ def test_outputs_are_different_files(here):
 
 def test_file_systems_without_case(here, monkeypatch):
     check_outputs([Path("x.png"), Path("X.png")], [])
-    monkeypatch.setattr(outputs, "_folds_case", lambda folder: True)
+    monkeypatch.setattr(same_file, "folds_case", lambda folder: True)
     with pytest.raises(InputError, match="the same file"):
         check_outputs([Path("x.png"), Path("X.png")], [])
     with pytest.raises(InputError, match="is read"):

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jaxstyle.io.locations import redact
+
 if TYPE_CHECKING:  # the command line says what is wrong before JAX is loaded
     from jaxstyle.recipe import Recipe
 
@@ -18,9 +20,9 @@ _SHORTEST_BAR = 6
 
 
 def print_message(text: str) -> None:
-    """Prints a message on stderr. A closed stderr does not stop the program."""
+    """Prints a message on stderr, without passwords in it. A closed stderr is no problem."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(redact(text), file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 
@@ -100,7 +102,7 @@ def print_json(mode: str, entry: Mapping[str, Any]) -> None:
     if mode != "json":
         return
     try:
-        print(json.dumps(_finite(entry), allow_nan=False), flush=True)
+        print(redact(json.dumps(_finite(entry), allow_nan=False)), flush=True)
     except OSError:
         # The reader is gone, or a disk is full; the picture must not be lost for this.
         discard(sys.stdout)

@@ -1,7 +1,6 @@
 """The inputs of a run: pictures, masks and network weights, and whether they fit into memory."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxstyle.app.working_size import crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.images import Picture, read_picture
+from jaxstyle.io.locations import Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.problem import Problem
 from jaxstyle.sharding import splits_columns
@@ -149,7 +149,7 @@ def load_masks(
     return masks, None if all(mask is None for mask in of_styles) else of_styles
 
 
-def read_source(job: Job, path: Path, source: str, size: int) -> Picture:
+def read_source(job: Job, path: Location, source: str, size: int) -> Picture:
     """Reads a content or a style, named by `source`, with a long edge of `size`.
 
     Raises:

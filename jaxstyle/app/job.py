@@ -16,6 +16,7 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.app.working_size import size_in_pixels
 from jaxstyle.io import InputError, describe_recipe, read_recipe
 from jaxstyle.io.errors import check_positive, closest, count
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.recipe_codec import override
 from jaxstyle.pyramid import Pyramid
 from jaxstyle.recipe import MOST, Recipe
@@ -28,20 +29,20 @@ MAXIMUM_STEPS = 10**6  # at each size; the JSON has a line for each, and its tra
 class Job:
     """The settings of a run. Its paths are not validated yet."""
 
-    content: Path | None
-    styles: tuple[Path, ...]
-    output: Path
+    content: Location | None
+    styles: tuple[Location, ...]
+    output: Location
     recipe: Recipe
     size: int
     init: str  # content, noise, mean, detail or a path
     seed: int
     style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
     style_scale: float
-    masks: tuple[Path, ...]
-    style_masks: tuple[Path, ...]
+    masks: tuple[Location, ...]
+    style_masks: tuple[Location, ...]
     params: Path | None
     precision: str  # float32, tf32 or bfloat16
-    recipe_file: Path | None = None  # the recipe was read from it
+    recipe_file: Location | None = None  # the recipe was read from it
     multiple_of: int = 1  # pixels, see `working_size`
     tile: int | None = None
     memory: float | None = None  # bytes
@@ -51,7 +52,7 @@ class Job:
     preview_every: int | None = None
     checkpoint: Path | None = None
     plot: bool = False
-    report: Path | None = None  # a folder
+    report: Location | None = None  # a folder
     bits: int = 8  # of each color of the picture
     overwrite: bool = False  # files that jaxstyle did not write
     command: str = ""  # makes the picture again
@@ -95,13 +96,13 @@ class Job:
         return None if self.init in ("content", "noise", "mean", "detail") else Path(self.init)
 
     @property
-    def pictures(self) -> list[Path]:
+    def pictures(self) -> list[Location]:
         """All pictures that are read."""
         paths = [self.content, *self.styles, *self.masks, *self.style_masks, self.init_picture]
         return [path for path in paths if path is not None]
 
     @property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Location]:
         """All files that are read."""
         files = (self.params, self.recipe_file)
         return [*self.pictures, *(path for path in files if path is not None)]
@@ -112,26 +113,26 @@ class Job:
         return str(self.output) == "-"
 
     @property
-    def metadata_path(self) -> Path:
+    def metadata_path(self) -> Location:
         """The JSON next to the output."""
         return self.output.with_suffix(".json")
 
     @property
-    def plot_path(self) -> Path:
+    def plot_path(self) -> Location:
         """The loss curve next to the output."""
         return self.output.with_name(f"{self.output.stem}-loss.png")
 
-    def preview_path(self, step: int) -> Path:
+    def preview_path(self, step: int) -> Location:
         """A preview next to the output."""
         return self.output.with_name(f"{self.output.stem}-{step:04d}{self.output.suffix}")
 
 
 def make_job(
     *,
-    content: str | Path | None,
-    style: Sequence[str | Path],
-    output: str | Path,
-    recipe: str,
+    content: str | Location | None,
+    style: Sequence[str | Location],
+    output: str | Location,
+    recipe: str | URL,
     settings: Sequence[str] = (),
     size: int | str | None = None,
     steps: int | None = None,
@@ -145,8 +146,8 @@ def make_job(
     style_scale: float = 1.0,
     color: str | None = None,
     strength: float | None = None,
-    mask: Sequence[str | Path] = (),
-    style_mask: Sequence[str | Path] = (),
+    mask: Sequence[str | Location] = (),
+    style_mask: Sequence[str | Location] = (),
     params: str | None = None,
     **others: Any,
 ) -> Job:
@@ -176,8 +177,8 @@ def make_job(
     if mask and isinstance(shares, Mapping):
         raise InputError("--layer-style-weights mix styles, which --mask keeps apart: give one")
     return Job(
-        content=Path(content) if content else None,
-        styles=tuple(Path(each) for each in style),
+        content=_location(content) if content else None,
+        styles=tuple(map(_location, style)),
         output=output_path(output),
         recipe=chosen,
         size=size_in_pixels(size or chosen.size, [*([content] if content else []), *style]),
@@ -185,24 +186,31 @@ def make_job(
         seed=seed,
         style_weights=shares,
         style_scale=style_scale,
-        masks=tuple(Path(each) for each in mask),
-        style_masks=tuple(Path(each) for each in style_mask),
+        masks=tuple(map(_location, mask)),
+        style_masks=tuple(map(_location, style_mask)),
         params=Path(params) if params else None,
         precision=precision,
-        recipe_file=Path(recipe) if is_file_name(recipe) else None,
+        recipe_file=_location(recipe) if is_file_name(str(recipe)) else None,
         **others,
     )
 
 
-def output_path(text: str | Path) -> Path:
+def _location(text: str | Location) -> Location:
+    """Returns where a file is. A text is a path, whatever it says: only `locate` makes a `URL`."""
+    return text if isinstance(text, URL) else Path(text)
+
+
+def output_path(text: str | Location) -> Location:
     """Returns the path of an output; only `-` itself is stdout, `./-` is a file."""
+    if isinstance(text, URL):
+        return text
     path = Path(text)
     return path.absolute() if path == Path("-") and text != "-" else path
 
 
-def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
+def _recipe(name: str | URL, settings: tuple[str, ...]) -> Recipe:
     version = None  # of a file: it may be replaced by another one with the same name
-    if is_file_name(name):
+    if is_file_name(str(name)):
         with contextlib.suppress(OSError, ValueError):
             status = os.stat(name)
             version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
@@ -211,7 +219,7 @@ def _recipe(name: str, settings: tuple[str, ...]) -> Recipe:
 
 # Ten thousand rows of a manifest name only a few recipes.
 @functools.lru_cache(maxsize=256)
-def _read_recipe(name: str, settings: tuple[str, ...], version: object) -> Recipe:
+def _read_recipe(name: str | URL, settings: tuple[str, ...], version: object) -> Recipe:
     del version
     recipe = find_recipe(name)
     return override(recipe, settings) if settings else recipe
@@ -222,13 +230,13 @@ def is_file_name(recipe: str) -> bool:
     return recipe.lower().endswith((".json", ".toml"))
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str | URL) -> Recipe:
     """Returns a recipe by its name, or reads it from a file.
 
     Raises:
         InputError: if there is no such recipe.
     """
-    if is_file_name(name):
+    if isinstance(name, URL) or is_file_name(name):
         return read_recipe(name)
     if name not in RECIPES:
         raise InputError(

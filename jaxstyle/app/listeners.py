@@ -5,7 +5,6 @@ a batch and the live page share this loop.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from jaxstyle.io import InputError, save_image, write_atomically, write_json
 from jaxstyle.io.errors import count
 from jaxstyle.io.files import describe_error, show_path
 from jaxstyle.io.image_alpha import on_white
+from jaxstyle.io.locations import Location
 
 _ENDINGS = {
     "converged": "it ended early, since the picture no longer changed",
@@ -276,7 +276,7 @@ class Report(Listener):
 
     name = "report"
 
-    def __init__(self, folder: Path, snapshots: dict[int, str]) -> None:
+    def __init__(self, folder: Location, snapshots: dict[int, str]) -> None:
         """Writes the page into `folder`; `snapshots` are those of the run that is resumed."""
         self._folder, self._snapshots = folder, snapshots
 
@@ -315,7 +315,7 @@ class Checkpoints(Listener):
             self._file.print_advice()
 
 
-def _check(job: Job, path: Path) -> None:
+def _check(job: Job, path: Location) -> None:
     """Refuses to replace a file of others that has come there since the run began."""
     if not job.overwrite:
         check_replaceable(path)

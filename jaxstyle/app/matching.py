@@ -1,7 +1,6 @@
 """Pictures that belong to another one and have its shape: masks, and the picture to start from."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -9,11 +8,12 @@ from jaxstyle.app.console import print_message
 from jaxstyle.io import InputError, read_shape
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.images import Picture, read_picture
+from jaxstyle.io.locations import Location
 
 _FLAT = 0.02  # what JPEG makes of a flat mask differs by less
 
 
-def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
+def load_mask(option: str, path: Location, image: np.ndarray) -> np.ndarray:
     """Reads a mask, `(H, W)` in [0, 1], for an image `(H, W, 3)`; transparency counts as black.
 
     Raises:
@@ -38,7 +38,7 @@ def load_mask(option: str, path: Path, image: np.ndarray) -> np.ndarray:
     return mask
 
 
-def load_start(path: Path, content: Picture) -> np.ndarray:
+def load_start(path: Location, content: Picture) -> np.ndarray:
     """Reads the picture to start from, `(H, W, 3)`; where it is transparent, it is the content.
 
     Raises:
@@ -52,7 +52,7 @@ def load_start(path: Path, content: Picture) -> np.ndarray:
     return content.image + alpha[..., None] * (image - content.image)
 
 
-def check_fits(option: str, path: Path, shape: Sequence[int]) -> None:
+def check_fits(option: str, path: Location, shape: Sequence[int]) -> None:
     """Checks that a picture has the aspect ratio of another one, of a `shape` `(H, W, ...)`.
 
     Raises:

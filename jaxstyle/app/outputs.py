@@ -1,28 +1,25 @@
 """The files that a run writes, validated before it starts: no file of the user is replaced."""
 
 import array
-import functools
 import itertools
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from jaxstyle.app.checkpoint import check_checkpoint
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import check_folder, page_path
+from jaxstyle.app.same_file import FileKey, Locator, file_of, location_of
 from jaxstyle.io import InputError, check_extension, check_target
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import ForeignError, checksum, read_json
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.manifest_paths import repeated
 from jaxstyle.io.ownership import is_ours
 
-_Location: TypeAlias = tuple[object, str]
 
-
-def check_job(job: Job, read: Iterable[Path] = ()) -> None:
+def check_job(job: Job, read: Iterable[Location] = ()) -> None:
     """Validates all paths that a single run will write against all that it reads.
 
     Args:
@@ -41,7 +38,7 @@ def check_job(job: Job, read: Iterable[Path] = ()) -> None:
     if job.plot:
         written.append(job.plot_path)
     # Like the other folders that options name, it is made if only its own folder is there.
-    for path in written if job.output.parent.exists() else [job.output.parent]:
+    for path in written if job.output.parent.is_dir() else [job.output.parent]:
         check_target(path)
     if job.report is not None:
         check_folder(job.report)
@@ -80,7 +77,7 @@ def _check_stdout(job: Job) -> None:
         )
 
 
-def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
+def _previews(job: Job, folders: Sequence[Location]) -> Iterator[Location]:
     """Yields those previews of this run that have the name of an existing file or of a folder."""
     if not job.preview_every:
         return
@@ -89,7 +86,7 @@ def _previews(job: Job, folders: Sequence[Path]) -> Iterator[Path]:
     if recipe.pyramid is not None:
         steps += sum(each for _, each in recipe.pyramid.scales(job.size, job.size))
         steps += recipe.pyramid.finish
-    there = job.output.parent.iterdir() if job.output.parent.exists() else ()
+    there = job.output.parent.iterdir() if job.output.parent.is_dir() else ()
     for path in (*there, *folders):
         number = path.stem.rpartition("-")[2]
         if number.isascii() and number.isdecimal() and int(number) <= steps:
@@ -102,19 +99,19 @@ class _Painted(Protocol):
     """What a batch paints: a `Job`, or a `Pair`, of which there may be a million."""
 
     @property
-    def output(self) -> Path: ...
+    def output(self) -> Location: ...
     @property
-    def metadata_path(self) -> Path: ...
+    def metadata_path(self) -> Location: ...
     @property
-    def sources(self) -> Sequence[Path]: ...
+    def sources(self) -> Sequence[Location]: ...
 
 
 def check_batch(
     jobs: Sequence[_Painted],
-    kept: Sequence[Path],
+    kept: Sequence[Location],
     *,
-    manifest: Path | None,
-    page: Path | None,
+    manifest: Location | None,
+    page: Location | None,
     overwrite: bool,
 ) -> None:
     """Validates all paths that a batch will write against all that it reads.
@@ -144,34 +141,36 @@ def check_batch(
             check_replaceable(path)
 
 
-def _may_meet(jobs: Sequence[_Painted], others: Sequence[Path], manifests: Sequence[Path]) -> bool:
+def _may_meet(
+    jobs: Sequence[_Painted], others: Sequence[Location], manifests: Sequence[Location]
+) -> bool:
     """Whether two of all paths may be the same file; `check_outputs` tells, and takes longer.
 
     What is kept of a million pairs is a number for each of their files.
     """
-    locate, hashes = _Locator(), array.array("q")
+    key_of, hashes = Locator(), array.array("q")
     folders, linked = set[object](), set[tuple[int, int]]()
     for path in itertools.chain(
         others, (path for job in jobs for path in (job.output, job.metadata_path))
     ):
-        folder, name = locate(path)
+        folder, name = key_of(path)
         folders.add(folder)
         hashes.append(hash((folder, name)))
-        linked |= locate.links_of(path)
+        linked |= key_of.links_of(path)
     for path in {*manifests, *(path for job in jobs for path in job.sources)}:
-        if (location := locate(path))[0] in folders:
+        if (location := key_of(path))[0] in folders:
             hashes.append(hash(location))
-        if linked and _file(path) in linked:
+        if linked and file_of(path) in linked:
             return True
     return bool(repeated(hashes))
 
 
 def check_outputs(
-    written: Iterable[Path],
-    read: Iterable[Path],
+    written: Iterable[Location],
+    read: Iterable[Location],
     *,
-    folders: Iterable[Path] = (),
-    described: Mapping[Path, Path] | None = None,
+    folders: Iterable[Location] = (),
+    described: Mapping[Location, Location] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Refuses outputs that would replace an input, each other, or a file of somebody else.
@@ -186,15 +185,15 @@ def check_outputs(
     Raises:
         InputError: if there is such an output. No file has been changed.
     """
-    inputs: dict[object, Path] = {}
+    inputs: dict[object, Location] = {}
     for path in read:
-        inputs[_location(path)] = path
-        if (file := _file(path)) is not None:
+        inputs[location_of(path)] = path
+        if (file := file_of(path)) is not None:
             inputs[file] = path
-    outputs: dict[_Location, Path] = {}
+    outputs: dict[FileKey, Location] = {}
     for path in written:
-        location = _location(path)
-        if location in inputs or _file(path) in inputs:
+        location = location_of(path)
+        if location in inputs or file_of(path) in inputs:
             raise InputError(
                 f"{describe_path(path)} is read and would be replaced: name another output"
             )
@@ -207,7 +206,7 @@ def check_outputs(
         if not overwrite:
             check_replaceable(path)
     for path in folders:
-        if _location(path) in outputs:
+        if location_of(path) in outputs:
             raise InputError(
                 f"{describe_path(path)} would be both a file and a folder: name another"
             )
@@ -215,13 +214,15 @@ def check_outputs(
         return
     for path in outputs.values():
         # A preview or a loss curve: only the picture itself has its JSON among the outputs.
-        if _location(path.with_suffix(".json")) not in outputs:
+        if location_of(path.with_suffix(".json")) not in outputs:
             _check_not_described(path)
     for path, picture in (described or {}).items():
         _check_description(path, picture)
 
 
-def check_replaceable(path: Path, advice: str = "name another output, or use --overwrite") -> None:
+def check_replaceable(
+    path: Location, advice: str = "name another output, or use --overwrite"
+) -> None:
     """Checks that `path` does not exist, is empty, or is as jaxstyle wrote it.
 
     Args:
@@ -231,7 +232,8 @@ def check_replaceable(path: Path, advice: str = "name another output, or use --o
     Raises:
         InputError: if it has other content.
     """
-    if not os.path.exists(path) or _is_empty(path):
+    there = path.exists() if isinstance(path, URL) else os.path.exists(path)
+    if not there or _is_empty(path):
         return
     if not is_ours(path):
         raise InputError(f"{describe_path(path)} exists, and jaxstyle did not write it: {advice}")
@@ -239,27 +241,27 @@ def check_replaceable(path: Path, advice: str = "name another output, or use --o
         raise InputError(f"{describe_path(path)} was edited since jaxstyle wrote it: {advice}")
 
 
-def _check_description(path: Path, picture: Path) -> None:
+def _check_description(path: Location, picture: Location) -> None:
     """Checks that a JSON file does not describe another picture that still exists."""
     other = _described(path)
-    if other is not None and _location(other) != _location(picture):
+    if other is not None and location_of(other) != location_of(picture):
         raise InputError(
             f"{describe_path(path)} describes {describe_path(other)}, which exists: name another "
             "output, or use --overwrite"
         )
 
 
-def _check_not_described(path: Path) -> None:
+def _check_not_described(path: Location) -> None:
     """Checks that `path` is not a finished picture with its own JSON file."""
     other = _described(path.with_suffix(".json"))
-    if other is not None and _location(other) == _location(path):
+    if other is not None and location_of(other) == location_of(path):
         raise InputError(
             f"{describe_path(path)} is a finished picture with its own JSON next to it: name "
             "another output, or use --overwrite"
         )
 
 
-def _described(path: Path) -> Path | None:
+def _described(path: Location) -> Location | None:
     """Returns the picture that a JSON file describes, if both exist and the JSON is not damaged."""
     try:
         name = read_json(path, checked=False).get("output")
@@ -271,7 +273,7 @@ def _described(path: Path) -> Path | None:
     return picture if picture.is_file() else None
 
 
-def _is_edited(path: Path) -> bool:
+def _is_edited(path: Location) -> bool:
     """Whether jaxstyle wrote this JSON and somebody changed it. Text that is no JSON is damage."""
     try:
         content = read_json(path, checked=False)
@@ -282,67 +284,11 @@ def _is_edited(path: Path) -> bool:
         return False
 
 
-def _is_empty(path: Path) -> bool:
+def _is_empty(path: Location) -> bool:
+    if isinstance(path, URL):
+        status = path.status()
+        return status is not None and status.size == 0
     try:
         return path.is_file() and path.stat().st_size == 0
     except OSError:
         return False
-
-
-def _file(path: Path) -> tuple[int, int] | None:
-    """Returns a key that two names of one file share; None for a file that does not exist."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _location(path: Path) -> _Location:
-    """Returns a key that two names share if writing to them would write the same file."""
-    return _Locator()(path)
-
-
-class _Locator:
-    """Finds the keys of many files, for which it looks at each of their folders once."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, tuple[object, bool, bool]] = {}
-
-    def __call__(self, path: Path) -> _Location:
-        """Returns a key that two names share if writing to them would write the same file."""
-        folder, name = os.path.split(path)
-        found = self._folder(folder)
-        if name in ("", ".", "..") or (found[1] and os.path.islink(path)):
-            folder, name = os.path.split(os.path.realpath(path))
-            found = self._folder(folder)
-        key, _, folds_case = found
-        return key, unicodedata.normalize("NFC", name).casefold() if folds_case else name
-
-    def links_of(self, path: Path) -> set[tuple[int, int]]:
-        """Returns the key of a file that has several names, in a set that is empty for others."""
-        if not self._folder(os.path.dirname(path))[1]:
-            return set()
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
-            return set()
-        return {(status.st_dev, status.st_ino)} if status.st_nlink > 1 else set()
-
-    def _folder(self, folder: str) -> tuple[object, bool, bool]:
-        """Returns the key of a folder, whether it is there, and whether it ignores case."""
-        if folder not in self._folders:
-            real = Path(os.path.realpath(folder))
-            file = _file(real)
-            self._folders[folder] = file or str(real), file is not None, _folds_case(real)
-        return self._folders[folder]
-
-
-@functools.lru_cache(maxsize=1024)
-def _folds_case(folder: Path) -> bool:
-    """Whether the file system treats `A` and `a` as the same name; tested on a folder above."""
-    for existing in (folder, *folder.parents):
-        swapped = existing.with_name(existing.name.swapcase()) if existing.name else existing
-        if swapped != existing and existing.exists():
-            return swapped.exists() and swapped.samefile(existing)
-    return False

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,6 +40,7 @@ from jaxstyle.app.sidecar import (
 )
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.locations import Location
 from jaxstyle.solvers import Status
 
 _CPU_CHUNK = 2**18  # pixels times steps, between two looks at the result
@@ -314,5 +314,5 @@ def _size_of(step: int, sizes: Sequence[tuple[int, int]]) -> list[int]:
     return [*sizes[max(step - 1, 0)]]
 
 
-def _names(paths: Sequence[Path]) -> str:
+def _names(paths: Sequence[Location]) -> str:
     return " + ".join(path.name for path in paths)

@@ -15,11 +15,12 @@ from jaxstyle.app.console import print_message
 from jaxstyle.app.outputs import check_replaceable
 from jaxstyle.io import InputError, save_image
 from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.locations import URL, Location
 
 
 def save_picture(
-    path: Path, image: np.ndarray, *, overwrite: bool = False, **options: Any
-) -> Path | None:
+    path: Location, image: np.ndarray, *, overwrite: bool = False, **options: Any
+) -> Location | None:
     """Saves a picture; if that fails, saves it under a new name in another folder.
 
     Args:
@@ -44,7 +45,8 @@ def save_picture(
         except (InputError, OSError, MemoryError) as error:
             problem = str(error) or describe_error(error)
         name = f"{path.stem.strip('-') or 'out'}-{secrets.token_hex(4)}.png"
-        for folder in (path.parent, *_other_folders()):
+        near: list[Location] = [] if isinstance(path, URL) else [path.parent]
+        for folder in (*near, *_other_folders()):
             try:
                 save_image(folder / name, image, **options)
             except (InputError, OSError, MemoryError):
@@ -56,7 +58,7 @@ def save_picture(
             return None
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Location) -> None:
     """Makes the folder of a picture, unless it is there.
 
     Raises:
@@ -71,7 +73,7 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:
+def announce_transparency(path: Location, alpha: np.ndarray | None) -> None:
     """Says before a run if its picture will be transparent in a format that cannot be.
 
     Args:
@@ -85,7 +87,7 @@ def announce_transparency(path: Path, alpha: np.ndarray | None) -> None:
         )
 
 
-def _other_folders() -> Iterator[Path]:
+def _other_folders() -> Iterator[Location]:
     for find in (Path.cwd, lambda: Path(tempfile.gettempdir()), Path.home):
         with contextlib.suppress(OSError, RuntimeError):
             yield find()

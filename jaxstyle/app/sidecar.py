@@ -1,5 +1,6 @@
 """The JSON next to a picture, and the facts that it records."""
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from jaxstyle.app.compile_cache import LOADED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.solvers import Status
 
 STDIN = "-"
@@ -73,7 +75,7 @@ def describe_picture(
     }
 
 
-def text_of(path: Path, job: Job) -> str:
+def text_of(path: Location, job: Job) -> str:
     """Returns a path for the JSON; `-` for the temporary file of what stdin held."""
     return STDIN if path == job.stdin else str(path)
 
@@ -88,8 +90,12 @@ def _working_directory() -> str | None:
 def describe_files(job: Job) -> dict[str, Any]:
     """Returns path and hash of each file that `job` reads, by its role."""
 
-    def describe(path: Path) -> dict[str, Any]:
-        place = STDIN if path == job.stdin else os.path.abspath(path)
+    def describe(path: Location) -> dict[str, Any]:
+        place = STDIN if path == job.stdin else str(path)
+        if path != job.stdin and not isinstance(path, URL):
+            place = os.path.abspath(path)
+        if path == job.params and isinstance(path, Path):
+            return {"path": place, "sha256": _hash_unchanged(path)}
         return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
@@ -158,7 +164,21 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def hash_or_none(path: Path) -> str | None:
+def _hash_unchanged(path: Path) -> str | None:
+    """Returns the hash of a large file, which is not read again for each picture of a batch."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return _hash_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(path: Path, *_: int) -> str | None:
+    return hash_or_none(path)
+
+
+def hash_or_none(path: Location) -> str | None:
     """Returns the hash of a file; None if it cannot be read, so that the JSON is still written."""
     try:
         return sha256_of(path)

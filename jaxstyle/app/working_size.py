@@ -4,18 +4,18 @@ Those are multiples of 32 px, so that many pictures share a compiled program.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxstyle.io import InputError, read_shape
+from jaxstyle.io.locations import Location
 
 MULTIPLE = 32
 """Working sizes in a batch are multiples of so many pixels."""
 
 
-def size_in_pixels(size: Any, pictures: Sequence[str | Path]) -> int:
+def size_in_pixels(size: Any, pictures: Sequence[str | Location]) -> int:
     """Returns the long edge in pixels: `size`, or that of the first picture for `original`.
 
     Raises:

@@ -10,6 +10,7 @@ import stat
 from typing import BinaryIO, TypeAlias
 
 from jaxstyle.io.errors import InputError
+from jaxstyle.io.locations import URL
 
 _TEMPORARY = re.compile(r"\.jaxstyle-[0-9a-f]{16}\.tmp")
 
@@ -73,6 +74,9 @@ def check_source(path: PathType) -> None:
     Raises:
         InputError: it is missing, not accessible, empty, a folder, a pipe or a device.
     """
+    if isinstance(path, URL):
+        path.check_source()
+        return
     name = describe_path(path)
     try:
         status = os.stat(path)
@@ -100,6 +104,8 @@ def open_source(path: PathType) -> BinaryIO:
     Raises:
         InputError: as `check_source`.
     """
+    if isinstance(path, URL):
+        return path.open()
     check_source(path)
     # If a pipe has replaced the file, opening it must not wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -139,7 +145,10 @@ def check_target(path: PathType) -> None:
         InputError: the folder is missing or not writable, or `path` is a folder, a device or a
             write-protected file.
     """
-    _resolve_target(path)
+    if isinstance(path, URL):
+        path.check_target()
+    else:
+        _resolve_target(path)
 
 
 def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> None:
@@ -151,6 +160,8 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
     an existing file keeps its permissions. Missing folders are not created: a mistyped path should
     not leave folders behind.
 
+    An object store gets it by a single put.
+
     Args:
         path: The file to write.
         data: All of its content.
@@ -158,6 +169,9 @@ def write_atomically(path: PathType, data: bytes | bytearray | memoryview) -> No
     Raises:
         InputError: `check_target(path)` raises it, or the write failed (a full disk).
     """
+    if isinstance(path, URL):
+        path.put(data)
+        return
     target = _resolve_target(path)
     folder = os.path.dirname(target)
     _remove_leftovers_once(folder)

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from jaxstyle.io.errors import InputError, closest
 from jaxstyle.io.files import describe_error, describe_path, open_source
+from jaxstyle.io.locations import URL, locate
 from jaxstyle.io.manifest_paths import check_paths
 from jaxstyle.io.manifest_rows import COLUMNS, ManifestErrors, Row, RowMaker
 from jaxstyle.io.manifest_text import Values, read_csv, read_jsonl
@@ -57,12 +58,13 @@ def read_manifest(
     found = ManifestErrors(name) if errors is None else errors
     rows, unknown = [], dict[str, None]()
     with open_source(path) as file:
-        make = RowMaker(Path(path).parent, found).make
-        for line, values in _values(file, Path(path).suffix.lower(), name, found, unknown):
+        place = path if isinstance(path, URL) else Path(path)
+        make = RowMaker(place.parent, found).make
+        for line, values in _values(file, place.suffix.lower(), name, found, unknown):
             if (row := make(line, values)) is not None:
                 rows.append(row)
     _warn_of(unknown, name)
-    check_paths(rows, Path(output_dir), None if root is None else Path(root), found)
+    check_paths(rows, locate(output_dir), None if root is None else locate(root), found)
     if errors is None:
         found.check()
     if not rows and not found.found:

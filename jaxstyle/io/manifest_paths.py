@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import describe_error, describe_path
+from jaxstyle.io.locations import URL, Location, is_url, locate
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 
 _MAXIMUM_PATH, _MAXIMUM_NAME = 4095, 255  # bytes, on Linux; other systems have no larger limits
@@ -20,7 +21,7 @@ _MAXIMUM_DEPTH = 256  # each folder is looked at
 
 
 def check_paths(
-    rows: Sequence[Row], output_dir: Path, root: Path | None, errors: ManifestErrors
+    rows: Sequence[Row], output_dir: Location, root: Location | None, errors: ManifestErrors
 ) -> None:
     """Checks where the files of rows are, and adds what is wrong to `errors`.
 
@@ -44,7 +45,7 @@ def check_paths(
                     errors.add(row.line, f"{describe_path(path)} is not below {root}")
 
 
-def _is_long(row: Row, inside: str, long: dict[Path, str], errors: ManifestErrors) -> bool:
+def _is_long(row: Row, inside: str, long: dict[Location, str], errors: ManifestErrors) -> bool:
     """Whether a path of a row is too long, of which the last one is told."""
     problems = [_problem_of(f"{inside}/{row.output}")]
     if long:
@@ -59,7 +60,7 @@ def _check_outputs(
     rows: Iterable[Row],
     inside: str,
     places: "Places",
-    files: Iterable[Path],
+    files: Iterable[Location],
     errors: ManifestErrors,
 ) -> list[Row]:
     """Returns the rows whose outputs stay below `inside` and do not replace an input."""
@@ -146,7 +147,9 @@ class Places:
         self._there: dict[str, bool] = {}
 
     def __call__(self, path: str) -> list[str]:
-        """Returns the locations of a path."""
+        """Returns the locations of a path, or of an address, which has no links."""
+        if is_url(path):
+            return [str(locate(path))]
         folder, name = os.path.split(path)
         if name in ("", "."):
             folder, name = os.path.split(str(Path(path)))
@@ -169,7 +172,7 @@ def _places_of(row: Row, inside: str, places: Places) -> list[list[str]]:
     stem, dot, suffix = output.rpartition(".")
     if dot and suffix.isalnum() and stem[-1:].isalnum():  # as nearly all are
         return [places(output), places(f"{stem}.json")]
-    path = Path(output)
+    path = locate(output)
     return [places(output), places(str(path.with_suffix(".json"))) if path.name else []]
 
 
@@ -178,12 +181,14 @@ def _keys(found: Sequence[Sequence[str]]) -> dict[str, str]:
     return {place.casefold(): place for each in found for place in each}
 
 
-def real_folder(path: str | os.PathLike[str]) -> Path:
+def real_folder(path: str | os.PathLike[str]) -> Location:
     """Returns the location of a folder, after links.
 
     Raises:
         InputError: the current folder was removed.
     """
+    if isinstance(path, URL):
+        return path
     try:
         return Path(os.path.realpath(path))
     except OSError as error:  # of a relative path: the current folder was removed
@@ -206,7 +211,8 @@ def _real_path(path: str) -> str:
 
 
 def _with_separator(folder: str) -> str:
-    return folder.rstrip(os.sep) + os.sep
+    separator = "/" if is_url(folder) else os.sep
+    return folder.rstrip(separator) + separator
 
 
 def _are_below(places: Sequence[str], folder: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jaxstyle.io.errors import InputError, count
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
+from jaxstyle.io.locations import is_url, redact
 from jaxstyle.io.manifest_paths import check_paths, real_folder
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.io.ownership import is_ours
@@ -134,8 +135,8 @@ def _nothing(text: str, folder: Path | None) -> str:
     name = describe_path(text)
     if folder is not None:
         return f"there is no picture in the folder {name}; name another"
-    if text.startswith(("http://", "https://", "ftp://")):
-        return f"{name} is an address; download the picture first"
+    if is_url(text):
+        return f"{redact(name)} is an address; download the picture first, or name it in a manifest"
     if "," in text and os.path.exists(text.partition(",")[0]):
         return f"no file matches {name}; separate several by spaces, not by commas"
     near = _left_out(text, [])

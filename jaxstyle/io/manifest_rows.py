@@ -3,10 +3,10 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxstyle.io.errors import InputError
+from jaxstyle.io.locations import URL, Location, is_url, locate
 
 COLUMNS: Mapping[str, str] = {
     "content": "the photo",
@@ -48,17 +48,17 @@ class Row:
     """
 
     line: int
-    content: Path
-    styles: tuple[Path, ...]
+    content: Location
+    styles: tuple[Location, ...]
     output: str  # relative to the output folder
-    masks: tuple[Path, ...]
+    masks: tuple[Location, ...]
     settings: Mapping[str, Any]  # column -> text, or a list of texts
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[Location]:
         """All files that the row reads: pictures, and the recipe if it is a file."""
         recipe = self.settings.get("recipe", "")
-        recipes = [Path(recipe)] if is_recipe_file(recipe) else []
+        recipes = [locate(recipe)] if is_recipe_file(str(recipe)) else []
         return [self.content, *self.styles, *self.masks, *recipes]
 
 
@@ -110,9 +110,9 @@ class RowMaker:
         errors: collects what is wrong with single rows.
     """
 
-    def __init__(self, folder: Path, errors: ManifestErrors) -> None:
+    def __init__(self, folder: Location, errors: ManifestErrors) -> None:
         self._folder, self._errors = folder, errors
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, Location] = {}
         self._shared: dict[Any, Any] = {}
 
     def make(self, line: int, values: Mapping[str, Any]) -> Row | None:
@@ -125,33 +125,38 @@ class RowMaker:
         if (problem := _problem_of(values)) is not None:
             self._errors.add(line, problem)
             return None
-        settings = {
+        settings: dict[str, Any] = {
             column: [str(each).strip() for each in value] if column in LISTS else str(value)
             for column, value in values.items()
             if column not in _FILES
         }
-        if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
-            settings["recipe"] = str(self._file(recipe))
         output = str(values["output"])
-        return Row(
-            line,
-            self._file(str(values["content"])),
-            self._all_files(values["style"]),
-            output.replace("\\", "/") if os.sep == "/" else output,
-            self._all_files(values.get("mask", ())),
-            self._share(str(settings), settings) if settings else {},
-        )
+        try:
+            if is_recipe_file(recipe := str(values.get("recipe", "")).strip()):
+                file = self._file(recipe)
+                settings["recipe"] = file if isinstance(file, URL) else str(file)
+            return Row(
+                line,
+                self._file(str(values["content"])),
+                self._all_files(values["style"]),
+                output.replace("\\", "/") if os.sep == "/" else output,
+                self._all_files(values.get("mask", ())),
+                self._share(str(settings), settings) if settings else {},
+            )
+        except InputError as error:  # an address that cannot be read
+            self._errors.add(line, error)
+            return None
 
     def _share(self, key: Any, value: _Any) -> _Any:
         """Returns the first value that was given with a key."""
         found: _Any = self._shared.setdefault(key, value)
         return found
 
-    def _all_files(self, texts: Iterable[Any]) -> tuple[Path, ...]:
+    def _all_files(self, texts: Iterable[Any]) -> tuple[Location, ...]:
         files = tuple(self._file(str(each).strip()) for each in texts)
         return self._share(files, files)
 
-    def _file(self, text: str) -> Path:
+    def _file(self, text: str) -> Location:
         """Returns the path of a file that a row reads."""
         if text not in self._files:
             self._files[text] = _file(self._folder, text)
@@ -195,8 +200,10 @@ def _problem_of_value(column: str, value: Any) -> str | None:
     return None
 
 
-def _file(folder: Path, text: str) -> Path:
+def _file(folder: Location, text: str) -> Location:
     """Returns the path of a file that a row reads; a backslash of Windows separates folders."""
+    if is_url(text) or isinstance(folder, URL):
+        return locate(text, folder)
     path = folder / text
     is_relative = not text.startswith("\\")  # otherwise it would be below the root
     if os.sep == "/" and is_relative and "\\" in text and not os.path.lexists(path):

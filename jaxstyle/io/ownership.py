@@ -54,8 +54,9 @@ def _is_picture_of_ours(path: PathType) -> bool:
 def _is_safetensors_of_ours(file: BinaryIO) -> bool:
     file.seek(0)
     (length,) = struct.unpack("<Q", file.read(8))
-    if not 2 <= length <= min(_HEADER, os.fstat(file.fileno()).st_size):
+    if not 2 <= length <= min(_HEADER, file.seek(0, os.SEEK_END)):
         return False
+    file.seek(8)
     header = json.loads(file.read(length))
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
     mark = metadata.get("generator") if isinstance(metadata, dict) else None

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias, TypeGuard
 
 from jaxstyle.io.errors import InputError
 from jaxstyle.io.files import PathType, describe_path, open_source
+from jaxstyle.io.locations import URL
 
 SourceType: TypeAlias = PathType | bytearray | memoryview | BinaryIO
 TargetType: TypeAlias = PathType | BinaryIO
@@ -49,7 +50,7 @@ def find_source(file: SourceType) -> Source:
     else:
         path: Any = file
         name = describe_path(path)
-        extension = os.path.splitext(os.fsdecode(path))[1]
+        extension = path.suffix if isinstance(path, URL) else _extension(path)
         return Source(name, extension, functools.partial(open_source, path))
     name, extension = describe_object(file)
     if not content:
@@ -67,7 +68,11 @@ def describe_object(file: object) -> tuple[str, str]:
     name = getattr(file, "name", None)  # of a pipe or a socket it is a number
     if not isinstance(name, str | bytes) or not name:
         return f"the {type(file).__name__} object", ""
-    return describe_path(name), os.path.splitext(os.fsdecode(name))[1]
+    return describe_path(name), _extension(name)
+
+
+def _extension(path: PathType) -> str:
+    return os.path.splitext(os.fsdecode(path))[1]
 
 
 def write_object(file: Any, data: bytes) -> None:

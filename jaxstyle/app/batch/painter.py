@@ -60,15 +60,12 @@ class Painter:
         self.limits: dict[Any, int] = {}  # shape -> lanes that fit, after memory ran out
         self.failing = False  # whether the device failed in the last part
 
-    def paint(
-        self, batch: Batch, lanes: Sequence[Lane | None], missing: set[str]
-    ) -> Iterator[Painted]:
-        """Yields the missing pairs of a batch, painted; fewer if it is stopped.
+    def paint(self, batch: Batch, lanes: Sequence[Lane | None]) -> Iterator[Painted]:
+        """Yields the pairs that have pictures, painted; fewer if it is stopped.
 
         Args:
             batch: the pairs.
-            lanes: their pictures, None for a pair whose pictures cannot be read.
-            missing: outputs to paint.
+            lanes: their pictures, None for a pair that is not wanted or cannot be read.
 
         Raises:
             DeviceError: if the device keeps failing.
@@ -78,15 +75,11 @@ class Painter:
             return
         # A lane without pictures repeats another one. Lanes do not affect each other.
         filled = [lane or whole for lane in lanes]
-        wanted = [
-            lane is not None and pair.row.output in missing
-            for pair, lane in zip(batch.pairs, lanes, strict=True)
-        ]
         size = min(batch.size, self.limits.get(batch.shape, batch.size))
         start = 0
         while start < len(batch.pairs):
             here = range(start, min(start + size, len(batch.pairs)))
-            chosen = [index for index in here if wanted[index]]
+            chosen = [index for index in here if lanes[index] is not None]
             if not chosen:
                 start += size
                 continue

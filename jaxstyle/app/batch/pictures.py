@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,11 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.saving import announce_transparency
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, read_shape
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.manifest_rows import ManifestErrors
 
 _THREADS = 4  # to look at pictures
+_THREADS_FAR = 32  # that wait for servers
 
 
 class Lane(NamedTuple):
@@ -40,16 +41,19 @@ def check_pictures(pairs: Sequence[Pair], errors: ManifestErrors) -> None:
         errors: collects the first picture of each row that is missing or no picture.
     """
 
-    def problem_of(path: Path) -> str | None:
+    def problem_of(path: Location) -> str | None:
         try:
             read_shape(path)
         except InputError as error:
             return str(error)
         return None
 
+    if pairs and isinstance(pairs[0].folder, URL):
+        pairs[0].folder.list()  # rather than to ask for each picture
     waiting = [pair for pair in pairs if not pair.output.is_file()]
     paths = list(dict.fromkeys(path for pair in waiting for path in pair.pictures))
-    with ThreadPoolExecutor(_THREADS) as threads:
+    far = any(isinstance(path, URL) for path in paths)
+    with ThreadPoolExecutor(_THREADS_FAR if far else _THREADS) as threads:
         problems = dict(zip(paths, threads.map(problem_of, paths), strict=True))
     for pair in waiting:
         found = [problem for path in pair.pictures if (problem := problems[path]) is not None]
@@ -57,13 +61,13 @@ def check_pictures(pairs: Sequence[Pair], errors: ManifestErrors) -> None:
             errors.add(pair.row.line, found[0])
 
 
-def pictures_of(pair: Pair) -> list[tuple[Path, int]]:
+def pictures_of(pair: Pair) -> list[tuple[Location, int]]:
     """Returns the files of a pair, the content first, and the long edge that each is read with."""
     styles = ((path, pair.settings.style_size) for path in pair.row.styles)
     return [(pair.row.content, pair.settings.size), *styles]
 
 
-def shape_of(path: Path, size: int) -> tuple[int, int]:
+def shape_of(path: Location, size: int) -> tuple[int, int]:
     """Returns the `(H, W)` that a picture has when it is read with a long edge of `size`."""
     return read_shape(path, size=size)
 

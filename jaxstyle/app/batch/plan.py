@@ -9,16 +9,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, get_args
-
-import jax
 
 import jaxstyle
 from jaxstyle.app.job import Job
 from jaxstyle.app.memory_estimate import estimate_memory
 from jaxstyle.app.working_size import MULTIPLE, cropped_shape, padded_shape
 from jaxstyle.io import InputError, check_extension
+from jaxstyle.io.locations import Location
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.recipe import Color
 
@@ -31,19 +29,28 @@ _ACCELERATOR_PIXELS = 16 * 512 * 512
 class BatchJob:
     """The settings of a batch that do not belong to single pairs."""
 
-    output_dir: Path
-    manifest: Path | None = None
+    output_dir: Location
+    manifest: Location | None = None
     batch_size: int | None = None
+    engine: str = "local"  # ray
+    address: str | None = None  # of a Ray cluster
+    gpus_per_worker: int | None = None
+    cpus_per_worker: int | None = None
     devices: int | None = None
     memory: float | None = None
     slice: tuple[int, int] = (1, 1)  # its index, from 1, and the number of slices
     force: bool = False
     retry_failed: bool = False
     overwrite: bool = False  # files that jaxstyle did not write
-    report: Path | None = None  # a folder
+    report: Location | None = None  # a folder
     command: str = ""  # resumes it
     progress: str = "auto"  # plain, json
     quiet: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the manifest, for messages."""
+        return str(self.manifest or self.output_dir)
 
 
 class Pair(NamedTuple):
@@ -54,7 +61,7 @@ class Pair(NamedTuple):
 
     row: Row
     settings: Job  # its pictures and its output are those of another row
-    folder: Path  # of the outputs
+    folder: Location  # of the outputs
     digest: str  # of the settings
 
     @property
@@ -70,32 +77,45 @@ class Pair(NamedTuple):
         )
 
     @property
-    def pictures(self) -> list[Path]:
+    def pictures(self) -> list[Location]:
         """All pictures that are read, as `Job` has them."""
         return [self.row.content, *self.row.styles, *self.row.masks]
 
     @property
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Location]:
         """All files that are read, as `Job` has them."""
         files = (self.settings.params, self.settings.recipe_file)
         return [*self.pictures, *(path for path in files if path is not None)]
 
     @property
-    def output(self) -> Path:
+    def output(self) -> Location:
         """The picture."""
         return self.folder / self.row.output
 
     @property
-    def metadata_path(self) -> Path:
+    def metadata_path(self) -> Location:
         """The JSON next to the output."""
         return self.output.with_suffix(".json")
 
 
+class Machine(NamedTuple):
+    """What the sizes of batches depend on."""
+
+    backend: str  # of JAX
+    devices: int  # that share a batch
+    memory: float  # bytes
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Pairs that are painted together, and what they have in common."""
+    """Pairs that are painted together, and what they have in common.
+
+    A lane does not affect the others. So a run that resumes, or tries again, paints the same batch
+    for those of its pairs that are wanted, and gets the same pictures.
+    """
 
     pairs: tuple[Pair, ...]
+    wanted: tuple[int, ...]  # indices of the pairs to paint
     size: int  # lanes of the compiled program
     shape: tuple[int, int]
     style_shapes: tuple[tuple[int, int], ...]
@@ -104,7 +124,7 @@ class Batch:
 def plan_pairs(
     rows: Sequence[Row],
     errors: ManifestErrors,
-    output_dir: Path,
+    output_dir: Location,
     make: Callable[..., Job],
     size: int | str | None = None,
 ) -> list[Pair]:
@@ -139,7 +159,7 @@ def plan_pairs(
     return pairs
 
 
-def _make(row: Row, output_dir: Path, make: Callable[..., Job]) -> Job:
+def _make(row: Row, output_dir: Location, make: Callable[..., Job]) -> Job:
     """Makes the job of a row.
 
     Raises:
@@ -205,13 +225,15 @@ def _digest(job: Job) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, budget: float) -> int:
-    """Returns how many pairs of one size a device paints at once within `budget` bytes."""
-    pixels = _CPU_PIXELS if jax.default_backend() == "cpu" else _ACCELERATOR_PIXELS
+def default_batch_size(recipe: jaxstyle.Recipe, height: int, width: int, machine: Machine) -> int:
+    """Returns how many pairs of one size a machine paints at once."""
+    pixels, budget = _ACCELERATOR_PIXELS, 0.8 * machine.memory
+    if machine.backend == "cpu":
+        pixels = _CPU_PIXELS
     number = max(min(pixels // (height * width), 64), 1)
-    while number > 1 and estimate_memory(recipe, height, width, batch=number) > 0.8 * budget:
+    while number > 1 and estimate_memory(recipe, height, width, batch=number) > budget:
         number //= 2
-    return number
+    return number * machine.devices
 
 
 def make_batches(
@@ -242,12 +264,30 @@ def make_batches(
         groups.setdefault(key, []).append(pair)
     batches = []
     for (shape, style_shapes, *_), members in groups.items():
-        # As few batches as possible, of equal size, so that the last one has few unused lanes.
-        number = -(-len(members) // batch_size(members[0], shape))
-        size = -(-len(members) // number)
+        size = _even_size(len(members), batch_size(members[0], shape))
         for start in range(0, len(members), size):
-            batches.append(Batch(tuple(members[start : start + size]), size, shape, style_shapes))
+            part = tuple(members[start : start + size])
+            batches.append(Batch(part, tuple(range(len(part))), size, shape, style_shapes))
     return batches
+
+
+def missing_parts(batches: Iterable[Batch], is_missing: Callable[[Pair], bool]) -> list[Batch]:
+    """Returns the batches that have a missing pair; only such pairs are wanted of them."""
+    parts = []
+    for batch in batches:
+        if wanted := tuple(n for n, pair in enumerate(batch.pairs) if is_missing(pair)):
+            parts.append(dataclasses.replace(batch, wanted=wanted))
+    return parts
+
+
+def _even_size(number: int, most: int) -> int:
+    """Returns the size of equal batches of `number` pairs, which leaves few lanes unused.
+
+    A batch costs as much as its lanes and one more, so that few large batches are preferred. In
+    manifests of 2,000 pairs with 20 sizes and 5 recipes, less than 5 % of the lanes are unused.
+    """
+    sizes = range(min(number, most), 0, -1)
+    return min(sizes, key=lambda size: -(-number // size) * (size + 1))
 
 
 def _common(job: Job) -> Any:

@@ -20,6 +20,7 @@ class Progress:
         failed: number of pairs that failed.
         total: number of pairs that this run has to paint.
         working: names of the pairs that are in work.
+        nodes: name of a node of a cluster -> how many pairs it has painted, and how many failed.
         show: shows a state, see `show_progress`.
     """
 
@@ -27,6 +28,7 @@ class Progress:
         """Starts the clock; `mode` is `json` for scripts, see `print_json`."""
         self.painted = self.failed = self.total = 0
         self.working: list[str] = []
+        self.nodes: dict[str, dict[str, int]] = {}
         self.show: Callable[..., None] = lambda *_: None
         self._mode = mode
         self._begin = time.perf_counter()
@@ -36,16 +38,27 @@ class Progress:
         """Seconds since the start."""
         return time.perf_counter() - self._begin
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Counts and shows a pair that is now in the journal."""
-        if "error" in entry:
-            self.failed += 1
-        else:
-            self.painted += 1
+    def add(self, entry: Mapping[str, Any], node: str | None = None) -> None:
+        """Counts and shows a pair that is now in the journal; `node` has painted it."""
+        self.painted += "error" not in entry
+        self.failed += "error" in entry
         self.show_pairs()
         known = {key: entry[key] for key in _REPORTED if key in entry}
-        counts = {"painted": self.painted, "failed": self.failed, "total": self.total}
-        print_json(self._mode, {**known, **counts, "elapsed": round(self.seconds, 3)})
+        number, seconds = self.painted + self.failed, self.seconds
+        counts = {
+            "painted": self.painted,
+            "failed": self.failed,
+            "total": self.total,
+            "elapsed": round(seconds, 3),
+            "pairs_per_second": round(number / seconds, 3),
+            "seconds_left": round(seconds / number * max(self.total - number, 0), 1),
+        }
+        if node is not None:
+            own = self.nodes.setdefault(node, {"painted": 0, "failed": 0})
+            own["failed" if "error" in entry else "painted"] += 1
+            pace = round(sum(own.values()) / seconds, 3)
+            known["node"] = {"name": node, **own, "pairs_per_second": pace}
+        print_json(self._mode, {**known, **counts})
 
     def show_pairs(self, begun: float = 0.0) -> None:
         """Shows what is done; `begun` is the painted part of the pairs that are in work."""

@@ -18,6 +18,7 @@ from jaxstyle.io.files import describe_error, describe_path, has_locks, sha256_o
 from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.images import load_image
 from jaxstyle.io.json_file import read_json
+from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
 
@@ -37,8 +38,13 @@ def lock_paths(folder: Path, index: int, number: int) -> tuple[Path, Path]:
     return folder / ".jaxstyle.lock", folder / f".jaxstyle-{index}-of-{number}.lock"
 
 
+def ticket_path(folder: Path, index: int, number: int) -> Path:
+    """Returns the file by which workers on other machines know the folder of their run."""
+    return folder / f".jaxstyle-{index}-of-{number}.run"
+
+
 @contextlib.contextmanager
-def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
+def lock_folder(folder: Location, index: int, number: int) -> Iterator[None]:
     """Prevents other runs, with any number of slices, from painting the same pairs.
 
     Args:
@@ -49,6 +55,9 @@ def lock_folder(folder: Path, index: int, number: int) -> Iterator[None]:
     Raises:
         InputError: if another run uses the folder, or it cannot be locked.
     """
+    if isinstance(folder, URL):  # has no locks: two runs there write the same pictures
+        yield
+        return
     looking, own = lock_paths(folder, index, number)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(
@@ -91,7 +100,7 @@ def describe_sources(pair: Pair) -> list[dict[str, Any] | None]:
     return [_describe(path) for path in pair.pictures]
 
 
-def _describe(path: Path) -> dict[str, Any] | None:
+def _describe(path: Location) -> dict[str, Any] | None:
     try:
         return fingerprint(path)
     except (InputError, OSError):
@@ -185,7 +194,7 @@ def check_replaceable(pairs: Sequence[Pair], name: str, overwrite: bool) -> None
     errors.check()
 
 
-def refuse_changes(folder: Path, states: Mapping[str, str]) -> None:
+def refuse_changes(folder: Location, states: Mapping[str, str]) -> None:
     """Refuses to repaint pictures that were made otherwise.
 
     Args:

@@ -1,7 +1,9 @@
-"""Runs a batch: finds the missing pairs, paints some at a time, and records each in the journal.
+"""Runs a batch: finds the missing pairs, plans batches of them, and lets an engine paint those.
 
-Which pairs are painted together does not depend on which are painted already. A run that resumes
-a killed one paints the same batches, and saves what is missing.
+An engine takes planned batches and passes the entry of each pair, once its picture is on disk, to
+the recorder, which alone writes the journal. Which pairs are painted together does not depend on
+which are painted already, nor on the engine. A run that resumes a killed one paints the same
+batches, and saves what is missing.
 """
 
 import contextlib
@@ -12,20 +14,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
-from jax.sharding import Mesh
-
-import jaxstyle
 from jaxstyle.app import compile_cache, outputs
-from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.batch import resume
-from jaxstyle.app.batch.painter import DeviceError, Painted, Painter
-from jaxstyle.app.batch.pictures import Lane, load_lane, pictures_of, shape_of
-from jaxstyle.app.batch.plan import Batch, BatchJob, Pair, default_batch_size, make_batches
+from jaxstyle.app.batch.engine import Engine
+from jaxstyle.app.batch.local_engine import LocalEngine
+from jaxstyle.app.batch.painter import Painter
+from jaxstyle.app.batch.pictures import pictures_of, shape_of
+from jaxstyle.app.batch.plan import (
+    Batch,
+    BatchJob,
+    Pair,
+    default_batch_size,
+    make_batches,
+    missing_parts,
+)
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
+from jaxstyle.app.batch.worker import THREADS, Network, Worker, origin_of
 from jaxstyle.app.console import print_json, print_message, show_progress
-from jaxstyle.app.devices import take_devices
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.pages import batch_page
 from jaxstyle.app.pages.html import check_folder, page_path, write_page
@@ -33,19 +39,39 @@ from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import count
 from jaxstyle.io.journal import journal_path, journals_in
+from jaxstyle.io.locations import Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 
-_THREADS = 4  # to read and write pictures
+_AT_ONCE = 256  # pairs or pictures that a thread looks at
 _PATIENCE = 1.0  # seconds until progress is shown
 
 
-def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
+def run_batch(
+    pairs: Sequence[Pair], job: BatchJob, painter: Callable[..., Painter] = Painter
+) -> int:
     """Paints the missing pairs; returns the exit code: 0, 1 if a pair failed, 128 + a signal.
+
+    Args:
+        pairs: all of them.
+        job: settings of the batch.
+        painter: makes what paints a batch.
 
     Raises:
         InputError: before painting starts: if a folder cannot be written or is in use, files
             would be lost, or pictures were made with other settings, weights or photos.
     """
+    with contextlib.ExitStack() as stack:
+        if job.engine == "ray":
+            from jaxstyle.app.batch.ray_cluster import connect  # noqa: PLC0415  an extra
+
+            stack.enter_context(connect(job.address))
+        _check(pairs, job)
+        stack.enter_context(resume.lock_folder(job.output_dir, *job.slice))
+        return _Runner(pairs, job, painter).run()
+
+
+def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
+    """Makes the folder, and refuses to lose files."""
     folder = job.output_dir
     if job.report is not None:
         check_folder(job.report)
@@ -53,25 +79,23 @@ def run_batch(pairs: Sequence[Pair], job: BatchJob) -> int:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make --output-dir {folder}: {error.strerror}") from None
+    kept: list[Path] = []
+    if isinstance(folder, Path):
+        kept = [
+            journal_path(folder, *job.slice),
+            *resume.lock_paths(folder, *job.slice),
+            resume.ticket_path(folder, *job.slice),
+        ]
     outputs.check_batch(
         pairs,
-        [journal_path(folder, *job.slice), *resume.lock_paths(folder, *job.slice)],
+        kept,
         manifest=job.manifest,
         page=job.report and page_path(job.report),
         overwrite=job.overwrite,
     )
-    if not journals_in(folder):  # refuse before the locks are made, which would stay there
-        resume.check_replaceable(pairs, _name(job), job.overwrite)
-    call = compile_cache.keep_compiled_programs()
-    if not job.quiet:
-        compile_cache.announce_compilation(call)
-    with resume.lock_folder(folder, *job.slice):
-        return _Runner(pairs, job, call).run()
-
-
-def _name(job: BatchJob) -> str:
-    """Returns the name of the manifest, for messages."""
-    return str(job.manifest or job.output_dir)
+    # Refuse before the locks are made, which would stay there.
+    if isinstance(folder, Path) and not journals_in(folder):
+        resume.check_replaceable(pairs, job.name, job.overwrite)
 
 
 class _StoppedError(Exception):
@@ -84,32 +108,40 @@ class _Runner:
     Args:
         pairs: all of them.
         job: settings of the batch.
-        call: calls compiled programs, see `stylize_steps`.
+        painter: makes what paints a batch.
     """
 
-    def __init__(self, pairs: Sequence[Pair], job: BatchJob, call: Callable[..., Any]) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], job: BatchJob, painter: Callable[..., Painter]
+    ) -> None:
         self.pairs = pairs
         self.job = job
         self.interrupts = Interrupts(again="stop at once")
-        self.saving: list[Future[None]] = []
         self.progress = Progress(job.progress)
-        self.mesh = self._mesh()
-        params: dict[str, Any] = {}
-        weights: dict[str, dict[str, Any]] = {}
+        self.network = Network({}, {})
         for each in {vgg_of(pair.settings.recipe).preprocessing for pair in pairs}:
-            params[each], info = load_params_and_info(pairs[0].settings.params, preprocessing=each)
-            weights[each] = {"source": info.source, "sha256": info.sha256}
-        self.painter = Painter(params, self.mesh, call, self._is_stopped, self.progress.show_pairs)
-        self.recorder = Recorder(job, weights, self.mesh, self.progress.add)
+            params, info = load_params_and_info(pairs[0].settings.params, preprocessing=each)
+            self.network.params[each] = params
+            self.network.info[each] = {"source": info.source, "sha256": info.sha256}
+        self.recorder = Recorder(job, self.progress.add)
+        self.engine = self._engine(painter)
 
-    def _mesh(self) -> Mesh | None:
-        devices = take_devices(jax.local_devices(), self.job.devices)
-        return None if len(devices) == 1 else jaxstyle.make_mesh(devices=devices)
+    def _engine(self, painter: Callable[..., Painter]) -> Engine:
+        if self.job.engine == "ray":
+            from jaxstyle.app.batch.ray_engine import RayEngine  # noqa: PLC0415  an extra
+
+            return RayEngine(self.job, self.network, painter)
+        call = compile_cache.keep_compiled_programs()
+        if not self.job.quiet:
+            compile_cache.announce_compilation(call)
+        show = self.progress.show_pairs
+        worker = Worker(self.job, self.network, painter, call, self._is_stopped, show)
+        return LocalEngine(worker, self._wait)
 
     def run(self) -> int:
         """Paints in another thread, see `Interrupts`, and then writes the report."""
         with self.interrupts:
-            problem = self.interrupts.watch(self._work, self._is_saving)
+            problem = self.interrupts.watch(self._work, self.engine.is_busy)
             if problem is not None and not isinstance(problem, _StoppedError):
                 raise problem
             code = self._end()
@@ -119,22 +151,17 @@ class _Runner:
 
     def _work(self) -> None:
         """Paints batch after batch, while threads read and write pictures of others."""
-        threads = ThreadPoolExecutor(_THREADS)
+        threads = ThreadPoolExecutor(THREADS)
         try:
             self._find_missing(threads)
-            devices = 1 if self.mesh is None else self.mesh.size
             number = len(self.pairs)
             self._say(
                 f"{count(number, 'pair')}, {number - len(self.recorder.missing)} of them in the "
-                f"journal, on {count(devices, 'device')}"
+                f"journal, on {self.engine.place}"
             )
             self._paint_missing(threads)
         finally:
             threads.shutdown(cancel_futures=True)
-
-    def _is_saving(self) -> bool:
-        """Whether a painted picture is not on disk yet."""
-        return not all(future.done() for future in self.saving)
 
     def _is_stopped(self) -> bool:
         return self.interrupts.requested or self.recorder.trouble is not None
@@ -160,6 +187,28 @@ class _Runner:
             if time.perf_counter() - begin > _PATIENCE:
                 show(done, len(waiting), "")
 
+    def _map(
+        self,
+        threads: ThreadPoolExecutor,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        unit: str,
+    ) -> list[Any]:
+        """Calls a function in threads, with some items at a time: there may be a million.
+
+        Raises:
+            _StoppedError: when a signal has arrived.
+        """
+        size = min(max(len(items) // (8 * THREADS), 1), _AT_ONCE)
+        calls = [
+            threads.submit(lambda part: [*map(function, part)], items[start : start + size])
+            for start in range(0, len(items), size)
+        ]
+        with self._bar(unit) as show:
+            total = len(items)
+            self._wait(calls, lambda done, _, text: show(min(done * size, total), total, text))
+        return [each for call in calls for each in call.result()]
+
     def _bar(self, unit: str) -> contextlib.AbstractContextManager[Callable[..., None]]:
         return show_progress(self.job.progress, self.job.quiet, unit)
 
@@ -169,27 +218,22 @@ class _Runner:
         Raises:
             InputError: see `run_batch`.
         """
-        looking = {
-            pair.row.output: threads.submit(
-                resume.state_of,
-                pair,
-                self.recorder.entry(pair),
-                self.recorder.weights_of(pair)["sha256"],
-                retry=self.job.retry_failed,
-            )
-            for pair in self.pairs
-        }
-        with self._bar("pairs checked") as show:
-            self._wait(list(looking.values()), show)
-        states = {output: future.result() for output, future in looking.items()}
+
+        def state(pair: Pair) -> str:
+            sha256 = self.network.info_of(pair)["sha256"]
+            entry = self.recorder.entry(pair)
+            return resume.state_of(pair, entry, sha256, retry=self.job.retry_failed)
+
+        found = self._map(threads, state, self.pairs, "pairs checked")
+        states = {pair.row.output: each for pair, each in zip(self.pairs, found, strict=True)}
         wanted = {resume.MISSING}
         if self.job.force:
             wanted.update(resume.CHANGED)
         else:
             resume.refuse_changes(self.job.output_dir, states)
-        self.recorder.missing = {output for output, state in states.items() if state in wanted}
-        missing = [pair for pair in self.pairs if self.recorder.is_missing(pair)]
-        resume.check_replaceable(missing, _name(self.job), self.job.overwrite)
+        missing = [pair for pair in self.pairs if states[pair.row.output] in wanted]
+        self.recorder.missing = {pair.row.output: pair for pair in missing}
+        resume.check_replaceable(missing, self.job.name, self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
         if not self.recorder.missing:
@@ -197,27 +241,7 @@ class _Runner:
         shapes = self._read_shapes(threads)
         with self._bar("pairs") as self.progress.show:
             batches = self._plan(shapes)
-            loaded: Future[Any] | None = None
-            try:
-                for number, batch in enumerate(batches):
-                    loading = loaded or threads.submit(self._load, batch)
-                    following = batches[number + 1 : number + 2]
-                    self._wait([loading])
-                    lanes = loading.result()
-                    loaded = threads.submit(self._load, following[0]) if following else None
-                    for future in self.saving:  # so that only one batch waits to be written
-                        future.result()
-                    self.saving = []
-                    self.progress.begin(filter(self.recorder.is_missing, batch.pairs))
-                    for painted in self.painter.paint(batch, lanes, self.recorder.missing):
-                        self.saving.append(threads.submit(self._save, painted))
-                    if self._is_stopped():
-                        break
-            except DeviceError as error:
-                self.recorder.trouble = str(error)
-            finally:
-                for future in self.saving:
-                    future.result()
+            self.engine.paint(batches, self.recorder, self.progress, self._is_stopped)
 
     def _end(self) -> int:
         """Prints a summary and writes the report; returns the exit code."""
@@ -252,7 +276,7 @@ class _Runner:
         )
         return code
 
-    def _report(self, folder: Path, status: str) -> int:
+    def _report(self, folder: Location, status: str) -> int:
         """Writes the page.
 
         Returns:
@@ -286,52 +310,41 @@ class _Runner:
             return self.interrupts.code
         return 0
 
-    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Future[tuple[int, int]]]:
-        """Returns the sizes of all pictures."""
-        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
-        shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
-        with self._bar("pictures looked at") as show:
-            self._wait(list(shapes.values()), show)
-        return shapes
+    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Any]:
+        """Returns the size of each picture, or the error of one that cannot be read."""
 
-    def _plan(self, shapes: Mapping[Any, Future[tuple[int, int]]]) -> list[Batch]:
+        def shape(picture: tuple[Any, int]) -> tuple[int, int] | InputError:
+            try:
+                return shape_of(*picture)
+            except InputError as error:
+                return error
+
+        pictures = [*{picture for pair in self.pairs for picture in pictures_of(pair)}]
+        found = self._map(threads, shape, pictures, "pictures looked at")
+        return dict(zip(pictures, found, strict=True))
+
+    def _plan(self, shapes: Mapping[Any, Any]) -> list[Batch]:
         """Returns the batches that have a missing pair."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
         for pair in self.pairs:
-            try:
-                good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
-            except InputError as error:
-                bad.append((pair, error))
-        budget = available_memory() if self.job.memory is None else self.job.memory
-        devices = 1 if self.mesh is None else self.mesh.size
+            own = [shapes[each] for each in pictures_of(pair)]
+            problem = next((each for each in own if isinstance(each, InputError)), None)
+            if problem is None:
+                good.append((pair, own))
+            else:
+                bad.append((pair, problem))
+        machine = self.engine.machine()
 
         def batch_size(pair: Pair, shape: tuple[int, int]) -> int:
-            own = default_batch_size(pair.job.recipe, *shape, budget) * devices
+            own = default_batch_size(pair.job.recipe, *shape, machine)
             return self.job.batch_size or own
 
-        batches = make_batches(good, batch_size)
+        planned = make_batches(good, batch_size)
         self.progress.total = len(self.recorder.missing)
         for pair, problem in bad:
             if self.interrupts.requested:
                 raise _StoppedError
-            self.recorder.fail(pair, problem)
-        return [batch for batch in batches if any(map(self.recorder.is_missing, batch.pairs))]
-
-    def _load(self, batch: Batch) -> list[Lane | None]:
-        """Reads the pictures of a batch; None for a pair that fails."""
-        lanes: list[Lane | None] = []
-        for pair in batch.pairs:
-            try:
-                if self.recorder.is_missing(pair):
-                    # Before it is read, so that the next run sees what is replaced meanwhile.
-                    self.recorder.note_sources(pair)
-                lanes.append(load_lane(pair, batch))
-            except (InputError, MemoryError) as error:
-                problem = str(error) or "there is not enough memory to read its pictures"
-                self.recorder.fail(pair, problem)
-                lanes.append(None)
-        return lanes
-
-    def _save(self, painted: Painted) -> None:
-        self.recorder.save(painted)
+            if self.recorder.is_missing(pair):
+                self.recorder.add({**origin_of(pair, self.network), "error": str(problem)})
+        return missing_parts(planned, self.recorder.is_missing)

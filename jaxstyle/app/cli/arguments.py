@@ -14,6 +14,7 @@ import tyro
 
 from jaxstyle.app.cli.elsewhere import ADVICE, ELSEWHERE
 from jaxstyle.io.errors import InputError, closest
+from jaxstyle.io.locations import redact
 
 Command = Callable[..., int]
 
@@ -282,7 +283,8 @@ def command_line(command: Command, values: Mapping[str, Any]) -> str:
 
     Args:
         command: of the command line.
-        values: of its parameters; options that have their default are left out.
+        values: of its parameters; options that have their default are left out, and passwords and
+            queries of addresses.
     """
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -292,7 +294,8 @@ def command_line(command: Command, values: Mapping[str, Any]) -> str:
         value = given[option.name]
         if value == option.default:
             continue
-        texts = [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+        values_of = value if isinstance(value, tuple) else (value,)
+        texts = [redact(str(each)) for each in values_of]
         if option.is_positional:
             words += texts
         elif value is True:

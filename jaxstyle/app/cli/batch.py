@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -15,6 +14,7 @@ from jaxstyle.app.cli.options import Look, Machine, Messages, Size
 from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir, check_there
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
+from jaxstyle.io.locations import Location, locate, redact
 
 if TYPE_CHECKING:
     from jaxstyle.io.manifest_rows import ManifestErrors, Row
@@ -63,7 +63,16 @@ class BatchMachine(Machine):
     Attributes:
         memory: Memory limit of a batch, such as 4GB [what is available].
         devices: Use this many devices [all].
+        engine: local: this machine; ray: a Ray cluster, see the guide.
+        address: Of the Ray cluster's head [RAY_ADDRESS, or this machine's].
+        gpus_per_worker: GPUs of each process of Ray [1, if there are any].
+        cpus_per_worker: CPUs of each process of Ray [those of a node].
     """
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    gpus_per_worker: int | None = None
+    cpus_per_worker: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,6 +122,7 @@ def batch(
     machine = memory_and_devices
     check_positive("--batch-size", size_and_speed.batch_size)
     check_positive("--devices", machine.devices)
+    ray = _ray_options(machine)
     index, number = _parse_slice(pictures.slice)
     errors = ManifestErrors(_name(pictures))
     rows = _rows(pictures, folder, errors)[index - 1 :: number]
@@ -127,16 +137,34 @@ def batch(
     errors.check()
     job = BatchJob(
         output_dir=folder,
-        manifest=Path(pictures.manifest) if pictures.manifest else None,
+        manifest=locate(pictures.manifest) if pictures.manifest else None,
         batch_size=size_and_speed.batch_size,
         devices=machine.devices,
         memory=parse_memory(machine.memory) if machine.memory else None,
         slice=(index, number),
+        **ray,
         command=command,
         **vars(messages),
-        **{**options, "report": Path(output.report) if output.report else None},
+        **{**options, "report": locate(output.report) if output.report else None},
     )
     return run_batch(pairs, job)
+
+
+def _ray_options(machine: BatchMachine) -> dict[str, Any]:
+    """Returns the options of the engine.
+
+    Raises:
+        InputError: if they are wrong, or another engine has none.
+    """
+    names = ("address", "gpus_per_worker", "cpus_per_worker")
+    options = {name: getattr(machine, name) for name in names}
+    for name, value in options.items():
+        if value is not None and machine.engine != "ray":
+            raise InputError(f"--{name.replace('_', '-')} needs --engine ray")
+    check_positive("--cpus-per-worker", machine.cpus_per_worker)
+    if machine.gpus_per_worker is not None and machine.gpus_per_worker < 0:
+        raise InputError(f"--gpus-per-worker {machine.gpus_per_worker}: give 0 or more")
+    return {"engine": machine.engine, **options}
 
 
 def _parse_slice(text: str | None) -> tuple[int, int]:
@@ -190,10 +218,13 @@ def _check_given(pictures: Pictures) -> str:
 
 def _name(pictures: Pictures) -> str:
     """Returns the name of the manifest, or of what is in its place, for messages."""
-    return pictures.manifest or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+    return (
+        redact(pictures.manifest or "")
+        or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+    )
 
 
-def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequence[Row]":
+def _rows(pictures: Pictures, folder: Location, errors: "ManifestErrors") -> "Sequence[Row]":
     """Returns the rows of the manifest, or of the pictures; adds what is wrong to `errors`.
 
     Raises:
@@ -206,7 +237,7 @@ def _rows(pictures: Pictures, folder: Path, errors: "ManifestErrors") -> "Sequen
     if not folder.parent.is_dir():
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
     if manifest is not None:
-        return read_manifest(manifest, output_dir=folder, root=pictures.root, errors=errors)
+        return read_manifest(locate(manifest), output_dir=folder, root=pictures.root, errors=errors)
     return cross_product(contents, styles, output_dir=folder)
 
 

@@ -11,8 +11,8 @@ _SHOWN = {"--output": "-o, --output", "--output-dir": "-o, --output-dir", "--qui
 _PLACES = {
     "settings": "SETTING=VALUE", "weights": "TERM=X", "layer_style_weights": "LAYER=X",
     "memory": "SIZE", "coordinator": "HOST:PORT", "recipe": "NAME|FILE", "host": "ADDRESS",
-    "slice": "I/N", "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER",
-    "contents": "PICTURES", "styles": "PICTURES", "init": "START", "sheet": "CELLS",
+    "allow_host": "NAME", "root_path": "PATH", "layers": "LAYER", "contents": "PICTURES",
+    "styles": "PICTURES", "init": "START", "sheet": "CELLS", "slice": "I/N", "address": "HOST:PORT",
     **dict.fromkeys(("output_dir", "report", "root", "checkpoint"), "FOLDER"),
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from jaxstyle.io.errors import InputError, closest
 from jaxstyle.io.files import describe_path, why_missing
+from jaxstyle.io.locations import URL, Location, is_url, locate
 
 _Options = TypeVar("_Options", bound=Any)
 
@@ -28,6 +29,9 @@ def check_picture(option: str, text: str) -> None:
     Raises:
         InputError: if there is no such file.
     """
+    if is_url(text):
+        locate(text)
+        return
     name = f"{option} {describe_path(text)}".strip()
     if text == "-" or (os.path.lexists(text) and not os.path.isdir(text)):
         return
@@ -53,6 +57,9 @@ def check_there(name: str, text: str, kind: str) -> None:
     Raises:
         InputError: if there is no such file.
     """
+    if is_url(text):
+        locate(text)
+        return
     if os.path.lexists(text):
         return
     folder, own = os.path.split(text)
@@ -72,14 +79,17 @@ def check_folder_name(option: str, text: str | None) -> None:
         raise InputError(f"{option} - is no folder, and stdout takes one picture: name a folder")
 
 
-def check_output_dir(text: str) -> Path:
+def check_output_dir(text: str) -> Location:
     """Returns the folder that `--output-dir` names; it may not be there yet.
 
     Raises:
         InputError: if it is a file, or `-`.
     """
     check_folder_name("--output-dir", text)
-    folder = Path(text)
+    folder = locate(text)
+    if isinstance(folder, URL):
+        (folder / "journal.jsonl").check_target()
+        return folder
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output-dir {text} is a file; name a folder")
     return folder

@@ -16,6 +16,7 @@ from jaxstyle.app.cli.pictures import check_folder_name, check_picture, stdin_as
 from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import describe_path
+from jaxstyle.io.locations import URL, is_url, locate
 
 if TYPE_CHECKING:  # it loads JAX, which --help does not need
     from jaxstyle.app.job import Job
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # it loads JAX, which --help does not need
 _SAMPLE_SIZE = 288
 _SAMPLE_STEPS = 60
 _SHEET_SIZE = 256
+
+_FILES = ("content", "style", "mask", "style_mask")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,10 +177,11 @@ def job_of_options(
     settings = {**vars(options["look"]), **vars(size), **vars(output), **vars(options["messages"])}
     settings |= {
         "checkpoint": Path(output.checkpoint) if output.checkpoint else None,
-        "report": Path(output.report) if output.report else None,
-        "output": options["pictures"].output,
+        "report": locate(output.report) if output.report else None,
+        "output": _place(options["pictures"].output),
     }
-    given = {**vars(read), **settings}
+    files = {name: _located(value) for name, value in vars(read).items() if name in _FILES}
+    given = {**vars(read), **files, **settings}
     return make_job(
         **{name: value for name, value in given.items() if name not in ("pictures", "sheet")},
         params=machine.params,
@@ -187,6 +191,19 @@ def job_of_options(
         command=command_line(stylize, options),
         stdin=stdin,
     )
+
+
+def _located(value: Any) -> Any:
+    """Returns the addresses among texts as such."""
+    if isinstance(value, tuple):
+        return tuple(map(_place, value))
+    return value and _place(value)
+
+
+def _place(text: str) -> "str | URL":
+    """Returns a text, or the address that it is; `./-` stays what it is, see `output_path`."""
+    place = locate(text)
+    return place if isinstance(place, URL) else text
 
 
 def make_sheet(
@@ -205,7 +222,7 @@ def make_sheet(
     _check_sheet(look, options["memory_and_devices"], output)
     if size.size is None:
         size = dataclasses.replace(size, size=_SHEET_SIZE)
-    path = output_path("out.png" if pictures.output == "-" else pictures.output)
+    path = output_path("out.png" if pictures.output == "-" else _place(pictures.output))
     alone = dataclasses.replace(output, sheet=(), report=None)
 
     def make(label: str, **changes: Any) -> "Job":
@@ -225,8 +242,8 @@ def make_sheet(
     first = next(cell.job for cell in cells if cell.job is not None)
     whole = dataclasses.replace(
         first,
-        output=output_path(pictures.output),
-        report=Path(output.report) if output.report else None,
+        output=output_path(_place(pictures.output)),
+        report=locate(output.report) if output.report else None,
         command=command_line(stylize, options),
     )
     return paint_sheet(cells, whole)
@@ -268,6 +285,8 @@ def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) ->
         raise InputError("--tile is for one device, --shard and --devices for several: give one")
     check_folder_name("--checkpoint", output.checkpoint)
     check_folder_name("--report", output.report)
+    if output.checkpoint is not None and is_url(output.checkpoint):
+        raise InputError("--checkpoint is a folder on this machine: name a path")
     if output.checkpoint is not None and machine.coordinator is not None:
         raise InputError("--checkpoint is for a single process: leave out --coordinator")
 

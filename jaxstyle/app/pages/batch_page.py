@@ -11,6 +11,7 @@ from jaxstyle.app.pages.html import embed, flatten, render, split_settings
 from jaxstyle.io import InputError, read_shape
 from jaxstyle.io.images import read_picture
 from jaxstyle.io.json_file import read_json
+from jaxstyle.io.locations import URL, Location
 
 # Pixels of all pictures of a gallery together, some ten megabytes; and the limits of their long
 # edges.
@@ -23,7 +24,7 @@ Look = Callable[[int, int], None]
 class _Source(NamedTuple):
     """A content or a style of a gallery."""
 
-    path: Path
+    path: Location
     picture: str | None  # a data URI; None if it cannot be read
     id: str = ""
 
@@ -43,8 +44,8 @@ class _Cell(NamedTuple):
 
 
 def describe_batch(
-    folder: Path,
-    output_dir: Path,
+    folder: Location,
+    output_dir: Location,
     pairs: Sequence[Pair],
     entries: Mapping[str, Mapping[str, Any]],
     *,
@@ -126,7 +127,7 @@ def _add_up(
 
 
 def _gallery(
-    folder: Path,
+    folder: Location,
     pairs: Sequence[Pair],
     entries: Mapping[str, Mapping[str, Any]],
     notes: Sequence[str],
@@ -146,7 +147,7 @@ def _gallery(
 
     read = _Thumbnails(edge, number, look)
     sources = {content: _source(content, read, f"c{i}") for i, content in enumerate(contents)}
-    cells: dict[Path, dict[tuple[Path, ...], list[_Cell]]] = {each: {} for each in contents}
+    cells: dict[Location, dict[tuple[Location, ...], list[_Cell]]] = {each: {} for each in contents}
     for pair, note in zip(pairs, notes, strict=True):
         entry = entries.get(pair.row.output, {})
         cell = _cell(folder, pair, entry, note, read, sources[pair.row.content].id)
@@ -169,11 +170,11 @@ def _gallery(
 
 
 def _cell(
-    folder: Path,
+    folder: Location,
     pair: Pair,
     entry: Mapping[str, Any],
     note: str,
-    read: Callable[[Path], str],
+    read: Callable[[Location], str],
     content_id: str,
 ) -> _Cell:
     """Returns a pair's picture, or what happened instead."""
@@ -207,7 +208,7 @@ def _number(entry: Mapping[str, Any], key: str, text: str) -> str:
     return text.format(value) if isinstance(value, int | float) else ""
 
 
-def _source(path: Path, read: Callable[[Path], str], identity: str = "") -> _Source:
+def _source(path: Location, read: Callable[[Location], str], identity: str = "") -> _Source:
     try:
         return _Source(path, read(path), identity)
     except InputError:
@@ -221,14 +222,14 @@ class _Thumbnails:
         self.edge, self.total, self.look = edge, total, look
         self.done = 0
 
-    def __call__(self, path: Path) -> str:
+    def __call__(self, path: Location) -> str:
         self.done += 1
         self.look(min(self.done, self.total), self.total)
         size = min(self.edge, max(read_shape(path)))
         return embed(read_picture(path, size=size).shown, self.edge)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Location) -> dict[str, Any]:
     """Reads the JSON next to a picture; a missing or damaged one must not prevent the page."""
     try:
         return read_json(path)
@@ -236,7 +237,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _link(path: Path, folder: Path) -> str:
+def _link(path: Location, folder: Location) -> str:
+    if isinstance(path, URL):
+        relative = path.relative_to(folder) if isinstance(folder, URL) else None
+        return str(path) if relative is None else urllib.parse.quote(relative)
     try:
         relative = os.path.relpath(path.resolve(), folder.resolve())
     except ValueError:  # on another drive

@@ -16,17 +16,18 @@ from PIL import Image
 
 from jaxstyle.io import InputError
 from jaxstyle.io.files import check_target, describe_error, describe_path, write_atomically
+from jaxstyle.io.locations import Location
 from jaxstyle.io.ownership import GENERATOR
 
 THUMBNAIL = 384  # long edge in pixels of a small picture
 
 
-def page_path(folder: Path) -> Path:
+def page_path(folder: Location) -> Location:
     """Returns the path of the page in a folder."""
     return folder / "index.html"
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Location) -> None:
     """Checks before a run that its page can be written, without writing anything.
 
     Raises:
@@ -64,7 +65,7 @@ def _environment() -> Any:
     )
 
 
-def write_page(folder: Path, page: str) -> None:
+def write_page(folder: Location, page: str) -> None:
     """Writes a page, whole or not at all, and creates its folder if necessary.
 
     Args:

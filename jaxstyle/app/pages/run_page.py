@@ -11,6 +11,7 @@ from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import THUMBNAIL, embed, flatten, render, split_settings
 from jaxstyle.app.pages.loss_plot import plot_losses
+from jaxstyle.io.locations import Location
 
 _LARGE = 1600  # long edge in pixels of the content and the result
 _SNAPSHOTS = 7  # pictures of iterations, besides that of the start
@@ -79,10 +80,12 @@ def describe_run(
     )
 
 
-def _inputs(job: Job, pictures: Pictures) -> Iterator[tuple[str, str, Path]]:
+def _inputs(job: Job, pictures: Pictures) -> Iterator[tuple[str, str, Location]]:
     """Yields each input picture as a data URI, what it is, and its path."""
 
-    def embedded(kind: str, paths: Sequence[Path], images: Any) -> Iterator[tuple[str, str, Path]]:
+    def embedded(
+        kind: str, paths: Sequence[Location], images: Any
+    ) -> Iterator[tuple[str, str, Location]]:
         for path, image in zip(paths, () if images is None else images, strict=False):
             yield embed(image, THUMBNAIL), kind, path
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxstyle.app import inputs
 from jaxstyle.app.available_memory import available_memory
-from jaxstyle.app.batch.plan import default_batch_size
+from jaxstyle.app.batch.plan import Machine, default_batch_size
 from jaxstyle.app.console import print_json, print_message, sizes_of_steps, time_left
 from jaxstyle.app.job import Job, find_recipe, is_file_name
 from jaxstyle.app.loss_weights import parse_number
@@ -247,9 +247,10 @@ def _load(cells: list[Cell]) -> Group:
     job = cells[0].accepted
     loaded = inputs.load(job)._replace(params=None)
     tile = inputs.fit_memory(job, loaded.pictures.content, loaded.pictures.styles, None)
-    budget = available_memory() if job.memory is None else job.memory
+    memory = available_memory() if job.memory is None else job.memory
+    machine = Machine(jax.default_backend(), 1, memory)
     height, width, _ = loaded.pictures.content.shape
-    most = default_batch_size(job.recipe, height, width, budget)
+    most = default_batch_size(job.recipe, height, width, machine)
     alone = tile is not None or job.recipe.solver.on_host
     parts = -(-len(cells) // (1 if alone else most))
     return Group(cells, loaded, -(-len(cells) // parts), tile)

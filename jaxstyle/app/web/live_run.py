@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -127,12 +128,12 @@ async def _finish(session: Session, run: Run) -> dict[str, Any]:
         return {"status": "Cancelled before there was a picture."}
     shown = await _draw(run, curve=True)
     # The visitor may know the names of the files, but not the server's folders.
-    metadata = without_folders(json.loads(job.metadata_path.read_text()))
+    metadata = without_folders(json.loads(Path(job.metadata_path).read_text()))
     write_json(job.metadata_path, metadata)
     caption = f"{job.recipe.name}, {'x'.join(map(str, metadata['size']))} px"
     if not run.recorded:
         run.recorded = True
-        add_result(session, job.output, caption)
+        add_result(session, Path(job.output), caption)
     ended = {"interrupted": "Cancelled", "failed": "Failed"}.get(metadata["status"], "Done")
     run.ended = {
         **shown,

@@ -123,7 +123,7 @@ def draw(job: Job, step: Step, *, curve: bool) -> tuple[Path, Path | None]:
     Returns:
         The files.
     """
-    folder = job.output.parent / "shown"
+    folder = Path(job.output).parent / "shown"
     folder.mkdir(exist_ok=True)
     preview = folder / f"preview-{step.number:05d}.jpg"
     plot = folder / f"loss-{step.number:05d}.png"

@@ -148,7 +148,7 @@ def _make_room(session: Session, folder: Path) -> None:
     session.chosen.append(folder)
     used = [session.content, session.style]
     if session.run is not None:
-        used += [session.run.job.content, *session.run.job.styles]
+        used += [Path(each) for each in session.run.job.pictures]
     for old in session.chosen[:-_PICTURES]:
         if not any(path is not None and old in Path(path).parents for path in used):
             session.chosen.remove(old)

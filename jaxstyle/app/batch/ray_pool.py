@@ -1,0 +1,181 @@
+"""The actors of a run on a Ray cluster: as many as the cluster has room for, and one more."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jaxstyle
+from jaxstyle.app.batch.plan import Batch, BatchJob
+from jaxstyle.app.batch.ray_cluster import ray
+from jaxstyle.app.batch.ray_worker import Description, RayWorker
+from jaxstyle.app.console import print_message
+from jaxstyle.io import InputError
+from jaxstyle.io.files import describe_path
+
+_AT_ONCE = 2  # batches of an actor: one is painted, and one is read or written
+_SECONDS = 2.0  # between two looks at the nodes
+_PATIENCE = 20.0  # seconds until it is an error that no actor can paint
+_PAUSE = 5.0  # seconds after an actor that did not start
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A batch, and how many workers were lost while they had it."""
+
+    batch: Batch
+    deaths: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """An actor."""
+
+    actor: Any
+    starting: Any  # refers to its `Description`; None once that is there
+    node: str = ""
+    name: str = ""  # of the node, for messages
+    idle: bool = True  # it is never given work: it only holds its place, which is of no use
+    tasks: dict[Any, Task] = dataclasses.field(default_factory=dict)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another batch. What has cost a worker is painted alone."""
+        alone = any(task.deaths for task in self.tasks.values())
+        return not self.idle and not alone and len(self.tasks) < _AT_ONCE
+
+
+class Pool:
+    """Starts actors, and forgets those that are lost.
+
+    Attributes:
+        members: all actors.
+        arguments: of `RayWorker`.
+    """
+
+    def __init__(self, job: BatchJob) -> None:
+        """Takes the settings of the batch."""
+        self.members: list[Member] = []
+        self.arguments: tuple[Any, ...] = ()
+        self._job = job
+        self._options: dict[str, Any] = {}  # of an actor; empty until they are known
+        self._room = 0  # actors for which the nodes have resources
+        self._looked = self._failed = -_PATIENCE
+        self._changed = time.monotonic()
+        self._problem = ""
+
+    def usable(self) -> list[Member]:
+        """Returns the actors that can paint."""
+        return [member for member in self.members if not member.idle]
+
+    def hire(self, batches: int) -> None:
+        """Starts actors for so many batches, as far as there is room, and some that wait for it.
+
+        Raises:
+            InputError: if no actor can work.
+        """
+        now = time.monotonic()
+        usable = len(self.usable())
+        if not usable and self._problem and now - self._changed > _PATIENCE:
+            raise InputError(self._problem)
+        if now - self._looked > _SECONDS:
+            self._looked = now
+            self._look()
+        if not self._options or now - self._failed < _PAUSE:
+            return
+        useless = sum(member.idle and member.starting is None for member in self.members)
+        number = min(self._room + max(usable, 1), batches + useless)
+        for _ in range(number - len(self.members)):
+            actor = ray.remote(RayWorker).options(**self._options).remote(*self.arguments)
+            self.members.append(Member(actor, actor.describe.remote()))
+            self._changed = now
+
+    def _look(self) -> None:
+        """Finds what an actor needs, and how many the nodes have room for."""
+        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        for member in self.usable():
+            if member.node not in alive and not member.tasks:
+                self.members.remove(member)
+        nodes = [*alive.values()]
+        if not self._options:
+            self._choose(nodes)
+        needed = {"CPU": self._options.get("num_cpus", 0), "GPU": self._options.get("num_gpus", 0)}
+        needed |= self._options.get("resources", {})
+        needed = {name: number for name, number in needed.items() if number}
+        self._room = sum(
+            int(min(node.get(name, 0) // number for name, number in needed.items()))
+            for node in nodes
+            if needed
+        )
+
+    def _choose(self, nodes: Sequence[Mapping[str, float]]) -> None:
+        """Chooses what an actor needs: a GPU, all TPUs of a host, or else the CPUs of a node."""
+
+        def least(name: str) -> int:
+            return int(min((node[name] for node in nodes if node.get(name, 0) >= 1), default=0))
+
+        cpus, gpus, tpus = self._job.cpus_per_worker, self._job.gpus_per_worker, least("TPU")
+        options: dict[str, Any] = {"max_concurrency": _AT_ONCE + 1, "max_restarts": 0}
+        if gpus is None:
+            gpus = min(least("GPU"), 1)
+        if gpus:
+            options |= {"num_gpus": gpus, "num_cpus": cpus or 1}
+        elif tpus and self._job.gpus_per_worker is None:
+            options |= {"resources": {"TPU": tpus}, "num_cpus": cpus or 1}
+        elif number := cpus or least("CPU"):
+            options["num_cpus"] = number
+            # So that several workers of a node do not all use all of its CPUs. XLA reads it.
+            options["runtime_env"] = {"env_vars": {"PJRT_NPROC": str(number)}}
+        else:
+            self._problem = "no node has a CPU yet: give --cpus-per-worker or --gpus-per-worker"
+            return
+        self._options, self._problem = options, ""
+
+    def start(self, member: Member) -> Description | None:
+        """Takes what a started actor says of itself; None if it cannot be used."""
+        try:
+            found: Description = ray.get(member.starting)
+        except ray.exceptions.RayError as error:
+            self.members.remove(member)
+            self._failed = time.monotonic()
+            reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
+            self._complain(f"a worker does not start: {reason}")
+            return None
+        member.starting, member.node, member.name = None, found.node, found.name
+        if found.version != jaxstyle.__version__:
+            self._complain(
+                f"{found.name} has jaxstyle {found.version}, and this machine has "
+                f"{jaxstyle.__version__}: install the same there"
+            )
+        elif found.machine is None:
+            folder = describe_path(self._job.output_dir)
+            self._complain(
+                f"{found.name} does not see --output-dir {folder} of this machine: mount it on "
+                "all nodes under the same path"
+            )
+        else:
+            member.idle = False
+            return found
+        return None
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._problem:
+            print_message(problem)
+        self._problem = problem
+
+    def retire(self, member: Member) -> list[Task]:
+        """Gives an actor no more work; it keeps its broken device. Returns what it had."""
+        member.idle, tasks = True, [*member.tasks.values()]
+        member.tasks.clear()
+        return tasks
+
+    def lose(self, member: Member) -> tuple[list[Task], bool]:
+        """Forgets an actor; returns what it had, and whether its node is still there."""
+        tasks = self.retire(member)
+        self.members.remove(member)
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.kill(member.actor)
+        self._looked = -_PATIENCE
+        alive = any(each["NodeID"] == member.node and each["Alive"] for each in ray.nodes())
+        return tasks, alive

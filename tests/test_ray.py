@@ -1,0 +1,280 @@
+"""Batches on Ray: a real cluster of several nodes on this machine, whose nodes and workers die."""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from test_batch import (  # noqa: F401  `folder` is a fixture
+    arguments,
+    contents_of,
+    folder,
+    journal_of,
+    write_manifest,
+)
+
+import jaxstyle
+from jaxstyle.app.batch.painter import Painter
+from jaxstyle.app.cli.main import main
+
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("no Ray: pip install 'jaxstyle[ray]'", allow_module_level=True)
+
+from jaxstyle.app.batch import ray_cluster, ray_engine, ray_pool, runner
+
+ray = ray_cluster.ray  # it reads its settings when it is imported
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+# Ray leaves files and sockets open.
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+
+NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head without CPUs, and two nodes; a test that kills one adds another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSTYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        head = {**NODE, "num_cpus": 0, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for _ in range(2):
+            cluster.add_node(**NODE)
+        yield cluster
+        cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(folder, params_file, cluster):  # noqa: F811
+    """The arguments of a batch on the cluster."""
+
+    def make(*options, output="out"):
+        engine = ("--engine", "ray", "--address", cluster.address, *options)
+        return arguments(folder, params_file, *engine, output=output)
+
+    return make
+
+
+@pytest.fixture
+def during():
+    """Calls a function in another thread, once a condition holds."""
+    threads = []
+
+    def begin(condition, call):
+        def run():
+            while not condition():
+                time.sleep(0.02)
+            call()
+
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def lines(folder, output="out"):  # noqa: F811
+    path = folder / output / "journal.jsonl"
+    return path.read_bytes().count(b"\n") - 1 if path.exists() else 0
+
+
+def assert_all_once(folder, outputs):  # noqa: F811
+    assert sorted(entry["output"] for entry in journal_of(folder)) == sorted(outputs)
+    left = {path.name for path in (folder / "out").iterdir() if path.is_file()}
+    assert not [name for name in left if name.endswith((".tmp", ".run"))]
+
+
+def test_pictures_are_those_of_the_local_engine(folder, params_file, on_ray, capsys):  # noqa: F811
+    outputs = write_manifest(folder, 20)
+    (folder / "c3.png").write_bytes((folder / "c3.png").read_bytes()[:-40])  # three pairs fail
+    capsys.readouterr()
+    assert main(on_ray("--keep-going", "--progress", "json")) == 1
+    said = capsys.readouterr()
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [entry["painted"] + entry["failed"] for entry in found[:-1]] == [*range(1, 21)]
+    nodes = {entry["node"]["name"]: entry["node"] for entry in found[:-1] if "node" in entry}
+    assert sum(node["painted"] for node in nodes.values()) == 17
+    assert found[-1]["painted"] == 17
+    assert "line 4: " in said.err
+    assert_all_once(folder, outputs)
+    assert main(arguments(folder, params_file, "--keep-going", output="local")) == 1
+    assert contents_of(folder / "out") == contents_of(folder / "local")
+    assert main(on_ray("--keep-going")) == 1
+    assert "20 of them in the journal, on the Ray cluster at" in capsys.readouterr().err
+
+
+def test_a_node_is_lost_and_one_is_added(
+    folder, params_file, on_ray, cluster, capsys, monkeypatch  # noqa: F811
+):  # fmt: skip
+    outputs = write_manifest(folder, 72)
+    node = next(each for each in cluster.list_all_nodes() if not each.is_head())
+    codes, names = [], set()
+    add = runner.Recorder.add
+
+    def spy(self, entry, name=""):
+        add(self, entry, name)
+        names.add(name)
+        if len(names) < 3 and lines(folder) > 4:
+            time.sleep(0.4)  # the new worker starts meanwhile
+
+    monkeypatch.setattr(runner.Recorder, "add", spy)
+    steps = ("--steps", "10")
+    call = on_ray(*steps)
+    capsys.readouterr()
+    # Ray's nodes are managed by the main thread.
+    run = threading.Thread(target=lambda: codes.append(main(call)))
+    run.start()
+    while not any(name.endswith(node.node_id[:4]) for name in names) and run.is_alive():
+        time.sleep(0.02)
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(**NODE)
+    run.join()
+    assert codes == [0]
+    assert_all_once(folder, outputs)
+    assert len(names) == 3
+    assert "others go on" in capsys.readouterr().err
+    assert main(arguments(folder, params_file, *steps, output="local")) == 0
+    assert contents_of(folder / "out") == contents_of(folder / "local")
+
+
+def test_the_driver_is_killed_and_started_again(folder, on_ray):  # noqa: F811
+    outputs = write_manifest(folder, 24)
+    call = on_ray("--steps", "40")
+    driver = subprocess.Popen([sys.executable, "-m", "jaxstyle", *call])
+    while lines(folder) < 5 and driver.poll() is None:
+        time.sleep(0.02)
+    assert driver.poll() is None
+    driver.kill()
+    driver.wait()
+    done = [entry["output"] for entry in journal_of(folder)]
+    times = {name: (folder / "out" / name).stat().st_mtime_ns for name in done}
+    assert main(call) == 0
+    assert_all_once(folder, outputs)
+    assert times == {name: (folder / "out" / name).stat().st_mtime_ns for name in done}
+
+
+def test_ctrl_c_stops_and_the_next_start_goes_on(folder, on_ray, during, capsys):  # noqa: F811
+    outputs = write_manifest(folder, 24)
+    call = on_ray("--steps", "60")
+    during(lambda: lines(folder) > 0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert main(call) == 130
+    assert "run the same command to resume" in capsys.readouterr().err
+    assert 0 < lines(folder) < 24
+    assert main(call) == 0
+    assert_all_once(folder, outputs)
+
+
+class Deadly(Painter):
+    """Dies of one pair."""
+
+    def paint(self, batch, lanes):
+        names = [batch.pairs[index].row.output for index in batch.wanted]
+        if "1/7.png" in names:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from super().paint(batch, lanes)
+
+
+def test_a_pair_that_three_workers_die_of_fails_alone(
+    folder, on_ray, capsys, monkeypatch  # noqa: F811
+):  # fmt: skip
+    outputs = write_manifest(folder, 12)
+    module = sys.modules[__name__]
+    ray.cloudpickle.register_pickle_by_value(module)
+    monkeypatch.setattr(runner.run_batch, "__defaults__", (Deadly,))
+    assert main(on_ray()) == 1
+    ray.cloudpickle.unregister_pickle_by_value(module)
+    said = capsys.readouterr().err
+    assert "11 painted" in said
+    assert "1/7.png: 3 workers died while they painted it" in said
+    assert_all_once(folder, outputs)
+    assert [entry["output"] for entry in journal_of(folder) if "error" in entry] == ["1/7.png"]
+
+
+def test_a_worker_that_does_not_see_the_folder(folder, on_ray, capsys, monkeypatch):  # noqa: F811
+    write_manifest(folder, 4)
+    monkeypatch.setattr(ray_pool, "_PATIENCE", 1.0)
+    monkeypatch.setattr(ray_engine, "write_atomically", lambda *_: None)
+    assert main(on_ray()) == 2
+    said = capsys.readouterr().err
+    assert "does not see --output-dir" in said
+    assert "mount it on all nodes" in said.splitlines()[-1]
+    assert not list((folder / "out").rglob("*.png"))
+
+
+def test_less_memory_takes_fewer_lanes():
+    engine = object.__new__(ray_engine.RayEngine)
+    engine._waiting = ray_engine.deque()
+    batch = jaxstyle.app.batch.plan.Batch((None,) * 5, (0, 2, 4), 5, (32, 32), ((32, 32),))
+
+    def lose(deaths, **reason):
+        engine._waiting.clear()
+        engine._try_again(ray_pool.Task(batch, deaths), None, "", **reason)
+        return [(task.batch.size, task.batch.wanted) for task in engine._waiting]
+
+    assert lose(0, starved=True, alive=True) == [(3, (0, 2, 4))]
+    assert lose(0, starved=False, alive=True) == [(5, (0, 2, 4))]
+    alone = [(1, (4,)), (1, (2,)), (1, (0,))]
+    assert lose(1, starved=False, alive=True) == lose(1, starved=True, alive=True) == alone
+    assert lose(1, starved=False, alive=False) == [(5, each) for _, each in alone]
+
+
+@pytest.mark.parametrize("what", ["closed", "silent", "other", "a name", "a client"])
+def test_an_address_that_is_none(what, folder, params_file, capsys, monkeypatch):  # noqa: F811
+    write_manifest(folder, 2)
+    monkeypatch.setattr(ray_cluster, "_SECONDS", 0.3)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if what != "closed":
+            server.listen()
+        if what == "other":
+
+            def answer():
+                connection, _ = server.accept()
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.close()
+
+            threading.Thread(target=answer, daemon=True).start()
+        address = {"a name": "head", "a client": f"ray://{address}"}.get(what, address)
+        call = arguments(folder, params_file, "--engine", "ray", "--address", address)
+        assert main(call) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --address {address}: ")
+    assert "give HOST:PORT of the cluster's head" in said
+    assert len(said.splitlines()) == 1
+    assert not (folder / "out").exists()
+
+
+def test_no_cluster_and_no_ray(folder, params_file, capsys, monkeypatch):  # noqa: F811
+    write_manifest(folder, 2)
+    call = arguments(folder, params_file, "--engine", "ray")
+
+    def refuse(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", refuse)
+    assert main(call) == 2
+    assert "no Ray cluster runs on this machine: start one" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "jaxstyle.app.batch.ray_cluster")
+    assert main(call) == 2
+    assert "--engine ray needs Ray: pip install 'jaxstyle[ray]'" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_options_of_another_engine(folder, params_file, capsys):  # noqa: F811
+    write_manifest(folder, 2)
+    for option in ("--address", "--gpus-per-worker", "--cpus-per-worker"):
+        assert main(arguments(folder, params_file, option, "1")) == 2
+        assert f"{option} needs --engine ray" in capsys.readouterr().err
