@@ -61,6 +61,7 @@ class RayEngine:
         arrays = self._network._replace(params=jax.device_get(self._network.params))
         # Put once, and read from there by all workers of a node.
         put = [ray.put(each) for each in (job, arrays, self._painter)]
+        self._network.params.clear()
         self._pool.arguments = (*put, os.getcwd(), self._ticket)
         while self._machine is None:
             self._pool.hire(1)
