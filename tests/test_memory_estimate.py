@@ -63,6 +63,21 @@ def test_the_estimate_is_near_what_the_compiler_says(name, height, width, tile):
     assert 0.9 < found / compiled_bytes(recipe, height, width, tile) < 1.3
 
 
+def test_the_hypercolumns_that_a_step_compares_with_are_counted():
+    def needed(rotations, style):
+        match, *others = recipes.NNST.terms
+        match = dataclasses.replace(match, rotations=rotations)
+        recipe = dataclasses.replace(recipes.NNST, terms=(match, *others))
+        return memory_estimate.estimate_memory(recipe, 2048, 2048, style_shapes=[style])
+
+    one_style = 128 * 96 * (2 * 64 + 2 * 128 + 3 * 256 + 3 * 512) * 4  # float32
+    saved = needed(True, (512, 384, 3)) - needed(False, (512, 384, 3))
+    assert saved == pytest.approx(3 * one_style)
+    # Of a large style the search needs most, which has them twice; positions are thinned out.
+    saved = needed(True, (4096, 4096, 3)) - needed(False, (4096, 4096, 3))
+    assert saved == pytest.approx(2 * 3 * one_style * 16384 / (128 * 96))
+
+
 def test_windows_are_as_large_as_the_budget_allows():
     recipe = recipes.DEFAULT
     assert memory_estimate.choose_tile(recipe, 384, 512, 16e9) is None

@@ -137,6 +137,7 @@ def test_settings_are_checked():
         ({"groups": ("relu1_1",)}, "tuples of layers in a tuple"),
         ({"groups": ()}, "tuples of layers in a tuple"),
         ({"groups": ((1,),)}, "names of layers"),
+        ({"groups": (("relu1_1", "relu1_1"),)}, "name each layer once only"),
         ({"group_weights": (1.0, 2.0)}, "2 group_weights, 1 groups"),
         ({"group_weights": ("much",)}, "group_weights must be a finite number"),
         ({"center": 1}, "center must be True or False"),

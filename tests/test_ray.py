@@ -118,14 +118,21 @@ def test_a_node_is_lost_and_one_is_added(
 ):  # fmt: skip
     outputs = write_manifest(folder, 72)
     node = next(each for each in cluster.list_all_nodes() if not each.is_head())
-    codes, names = [], set()
-    add = runner.Recorder.add
+    codes, names, pools = [], set(), []
+    add, look = runner.Recorder.add, ray_pool.Pool._look
+
+    def note(self):
+        pools.append(self)
+        look(self)
+
+    monkeypatch.setattr(ray_pool.Pool, "_look", note)
 
     def spy(self, entry, name=""):
         add(self, entry, name)
         names.add(name)
-        if len(names) < 3 and lines(folder) > 4:
-            time.sleep(0.4)  # the new worker starts meanwhile
+        if len(names) < 3 and lines(folder) == 30:  # the rest waits for the new worker
+            starting = [each.starting for each in pools[0].members if each.starting is not None]
+            ray.wait(starting, timeout=60)
 
     monkeypatch.setattr(runner.Recorder, "add", spy)
     steps = ("--steps", "10")

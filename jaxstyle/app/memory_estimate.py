@@ -16,6 +16,7 @@ from jaxstyle.io.errors import InputError
 from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipe import Recipe
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB
+from jaxstyle.terms.matched import MatchedStyle
 from jaxstyle.terms.protocol import layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import make_tiling
@@ -77,14 +78,27 @@ def estimate_memory(
         if term.target_image == "content" and not (in_windows and isinstance(term, SampledTerm))
         for layer in term.layers
     )
+    shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
+    candidates = batch * item * sum(_candidates(recipe, shape) for shape in shapes)
     state = pixels * (3 * (item * _VECTORS + _bytes_of_history(recipe, item)) + item * content)
     scale = 0.5 if vgg_of(recipe).dtype == jnp.bfloat16 else item / 4
     step = seen * _BYTES_PER_SEEN_PIXEL * scale + pixels * _BYTES_PER_PIXEL
-    shapes = [shape[:2] for shape in style_shapes] or [(height, width)]
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)
     # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
-    return _PROGRAM + _WEIGHTS + _KERNELS + max(state + step, targets)
+    # Matching needs them as they are and scaled; a step only scaled.
+    return _PROGRAM + _WEIGHTS + _KERNELS + max(state + step + candidates, targets + 2 * candidates)
+
+
+def _candidates(recipe: Recipe, shape: Sequence[int]) -> int:
+    """Returns the number of values in the hypercolumns of a style that `MatchedStyle` keeps."""
+    total = 0
+    for term in recipe.terms:
+        if isinstance(term, MatchedStyle):
+            positions = math.prod(shape) // recipe.network.stride(term.grid) ** 2
+            rows = min(positions, term.style_samples) * (4 if term.rotations else 1)
+            total += rows * sum(map(_channels, term.layers))
+    return total
 
 
 def _seen_pixels(recipe: Recipe, shape: Sequence[int], tile: int | None) -> int:

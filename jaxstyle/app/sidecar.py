@@ -1,5 +1,6 @@
 """The JSON next to a picture, and the facts that it records."""
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,8 @@ def describe_files(job: Job) -> dict[str, Any]:
         place = STDIN if path == job.stdin else str(path)
         if path != job.stdin and not isinstance(path, URL):
             place = os.path.abspath(path)
+        if path == job.params and isinstance(path, Path):
+            return {"path": place, "sha256": _hash_unchanged(path)}
         return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
@@ -159,6 +162,20 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
         yield
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def _hash_unchanged(path: Path) -> str | None:
+    """Returns the hash of a large file, which is not read again for each picture of a batch."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return _hash_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_of(path: Path, *_: int) -> str | None:
+    return hash_or_none(path)
 
 
 def hash_or_none(path: Location) -> str | None:

@@ -1,11 +1,17 @@
 """The versions that a result depends on."""
 
+import functools
 import importlib.metadata
 import platform
 
 
 def describe_versions() -> dict[str, str]:
     """Returns the versions that a result depends on, by package."""
+    return {**_versions()}
+
+
+@functools.cache  # once: a batch of ten thousand pictures needs them for each
+def _versions() -> dict[str, str]:
     packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}

@@ -6,6 +6,7 @@ its preprocessing. One image at a time: batch with `jax.vmap`.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
@@ -260,13 +261,16 @@ class VGG(nn.Module, Network):
 
         features = {"image": image}
         x = self._preprocess(image)
-        for name in passed[1:]:
+        for name, following in itertools.pairwise((*passed[1:], "")):
+            # The maximum of ReLUs is the ReLU of the maximum, a quarter as large.
+            is_late = self.pooling == "max" and following.startswith("pool") and name not in layers
             if name.startswith("conv"):
                 x = self._convolve(x, name)
             elif name.startswith("relu"):
-                x = nn.relu(x)
+                x = x if is_late else nn.relu(x)
             else:
                 x = in_auto_mode(partial(pool, pooling=self.pooling), x)
+                x = nn.relu(x) if self.pooling == "max" else x
                 x = x if self.pooling_scale == 1 else x * self.pooling_scale
             if name in layers:
                 features[name] = x

@@ -65,6 +65,8 @@ class NearestStyle(SampledTerm):
             raise ValueError(f"{len(self.group_weights)} group_weights, {len(self.groups)} groups")
         if any(not isinstance(layer, str) for group in self.groups for layer in group):
             raise ValueError(f"groups must be of names of layers, not {self.groups!r}")
+        if any(len(set(group)) < len(group) for group in self.groups):
+            raise ValueError(f"groups {self.groups!r}: a group can name each layer once only")
         weights = tuple(as_number(each, "each of group_weights") for each in self.group_weights)
         object.__setattr__(self, "groups", tuple(map(tuple, self.groups)))
         object.__setattr__(self, "group_weights", weights)

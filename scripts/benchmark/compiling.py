@@ -27,6 +27,8 @@ from jaxstyle.sharding import BATCH, run_on_mesh, splits_columns
 from jaxstyle.solvers.protocol import split_settings
 from jaxstyle.terms.protocol import split_arrays
 
+Program = Literal["targets", "start", "evaluation", "step"]
+
 _COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?)\)?([a-z][\w-]*)\(", re.MULTILINE)
 _FREE = {"parameter", "tuple", "get-tuple-element", "while", "conditional", "bitcast", "constant"}
@@ -42,7 +44,7 @@ def compile(  # noqa: A001
     dtype: Literal["float32", "tf32", "bfloat16"] = "bfloat16",
     tile: int | None = None,
     mesh: tuple[int, int] = (1, 1),
-    programs: tuple[str, ...] = ("targets", "start", "evaluation", "step"),
+    programs: tuple[Program, ...] = ("targets", "start", "evaluation", "step"),
 ) -> None:
     """What each program of a run costs on a chip, compiled without one.
 
@@ -67,11 +69,7 @@ def compile(  # noqa: A001
     chips = mesh_of(target, mesh)
     shapes = [image.shape for image in load(options, size)]
     with jax.default_matmul_precision("tensorfloat32" if dtype == "tf32" else "highest"):
-        found = {
-            name: (program, seconds)
-            for name, program, seconds in _programs(changed, shapes, batch, tile, chips)
-            if name in programs
-        }
+        found = _programs(changed, shapes, batch, tile, chips, programs)
     rows, largest = [], []
     for name, (program, seconds) in found.items():
         text = program.as_text()
@@ -87,8 +85,9 @@ def _programs(
     batch: int,
     tile: int | None,
     mesh: Mesh,
-) -> Any:
-    """Compiles one program after the other, as a run does; yields name, program and seconds."""
+    wanted: Sequence[str],
+) -> dict[str, tuple[Any, dict[str, float]]]:
+    """Compiles one program after the other, as a run does; returns name -> program, seconds."""
     terms, arrays = split_arrays(recipe.terms)
     batched, dtype = batch > 1, jnp.float32
     content, style = ((batch, *shape) if batched else tuple(shape) for shape in shapes)
@@ -114,19 +113,27 @@ def _programs(
     stage = jax.ShapeDtypeStruct((), np.int32, sharding=whole)
     fixed, settings = split_settings(recipe.solver, dtype)
     settings = jax.tree.map(lambda leaf: shaped(leaf.shape), settings)
-    pictures = params, image, styles, None, None, None, None, None, stage, arrays
-    program, seconds, targets = _compile(compiled.compute_targets, (problem, batched), pictures)
-    yield "targets", program, seconds
+    found = {}
+
+    def build(name: str, function: Any, static: tuple[Any, ...], *arrays: Any) -> Any:
+        """Returns what the next programs take; only the compiler knows how a mesh splits it."""
+        if name not in wanted and (mesh.size == 1 or name in ("evaluation", "step")):
+            shapes = jax.eval_shape(functools.partial(function, *static), *arrays)
+            return jax.tree.map(lambda leaf: leaf.update(sharding=whole), shapes)
+        program, seconds, results = _compile(function, static, arrays)
+        if name in wanted:
+            found[name] = program, seconds
+        return results
+
+    static = problem, batched
+    pictures = image, styles, None, None, None, None, None, stage, arrays
+    targets = build("targets", compiled.compute_targets, static, params, *pictures)
     arguments = params, targets, weights, arrays
-    yield (
-        "evaluation",
-        *_compile(_evaluation, (problem, batched), (image, *arguments))[:2],
-    )
-    static = problem, fixed, batched
-    others = *arguments, settings
-    program, seconds, state = _compile(compiled.first_state, static, (image, None, *others))
-    yield "start", program, seconds
-    yield "step", *_compile(compiled.advance_in_place, static, (state, stage, *others))[:2]
+    build("evaluation", _evaluation, static, image, *arguments)
+    own = problem, fixed, batched
+    state = build("start", compiled.first_state, own, image, None, *arguments, settings)
+    build("step", compiled.advance_in_place, own, state, stage, *arguments, settings)
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -31,6 +31,7 @@ from jaxstyle.app.batch.resume import ticket_path
 from jaxstyle.app.batch.worker import Network, origin_of
 from jaxstyle.app.console import print_message
 from jaxstyle.io import write_atomically
+from jaxstyle.io.files import remove_leftovers
 
 _POLL = 0.5  # seconds
 _DEATHS = 3  # of workers, until a pair counts as their cause
@@ -48,6 +49,7 @@ class RayEngine:
         self._pool = Pool(job)
         self._machine: Machine | None = None
         self._waiting: deque[Task] = deque()
+        self._torn: set[Path] = set()  # where lost workers may have written half a file
 
     def machine(self) -> Machine:
         """Returns what the sizes of batches depend on: the first worker, once it has started."""
@@ -59,6 +61,7 @@ class RayEngine:
         arrays = self._network._replace(params=jax.device_get(self._network.params))
         # Put once, and read from there by all workers of a node.
         put = [ray.put(each) for each in (job, arrays, self._painter)]
+        self._network.params.clear()
         self._pool.arguments = (*put, os.getcwd(), self._ticket)
         while self._machine is None:
             self._pool.hire(1)
@@ -91,6 +94,8 @@ class RayEngine:
                 self._assign()
             self._collect(recorder)
             progress.show_pairs()
+        for folder in self._torn:
+            remove_leftovers(folder)
         if self._ticket is not None:
             self._ticket.path.unlink(missing_ok=True)
 
@@ -132,6 +137,8 @@ class RayEngine:
                 self._try_again(task, recorder, str(error.cause), starved=False, alive=False)
         except ray.exceptions.RayError as error:
             tasks, alive = self._pool.lose(member)
+            outputs = [pair.output for task in tasks for pair in task.batch.pairs]
+            self._torn.update(path.parent for path in outputs if isinstance(path, Path))
             starved = _STARVED in str(error)
             reason = "its worker was killed, or crashed" if alive else "the node was lost"
             reason = "out of memory" if starved else reason

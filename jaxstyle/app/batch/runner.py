@@ -7,7 +7,6 @@ batches, and saves what is missing.
 """
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -21,7 +20,14 @@ from jaxstyle.app.batch.engine import Engine
 from jaxstyle.app.batch.local_engine import LocalEngine
 from jaxstyle.app.batch.painter import Painter
 from jaxstyle.app.batch.pictures import pictures_of, shape_of
-from jaxstyle.app.batch.plan import Batch, BatchJob, Pair, default_batch_size, make_batches
+from jaxstyle.app.batch.plan import (
+    Batch,
+    BatchJob,
+    Pair,
+    default_batch_size,
+    make_batches,
+    missing_parts,
+)
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.worker import THREADS, Network, Worker, origin_of
@@ -36,6 +42,7 @@ from jaxstyle.io.journal import journal_path, journals_in
 from jaxstyle.io.locations import Location
 from jaxstyle.io.network_weights.load import load_params_and_info
 
+_AT_ONCE = 256  # pairs or pictures that a thread looks at
 _PATIENCE = 1.0  # seconds until progress is shown
 
 
@@ -88,12 +95,7 @@ def _check(pairs: Sequence[Pair], job: BatchJob) -> None:
     )
     # Refuse before the locks are made, which would stay there.
     if isinstance(folder, Path) and not journals_in(folder):
-        resume.check_replaceable(pairs, _name(job), job.overwrite)
-
-
-def _name(job: BatchJob) -> str:
-    """Returns the name of the manifest, for messages."""
-    return str(job.manifest or job.output_dir)
+        resume.check_replaceable(pairs, job.name, job.overwrite)
 
 
 class _StoppedError(Exception):
@@ -185,6 +187,28 @@ class _Runner:
             if time.perf_counter() - begin > _PATIENCE:
                 show(done, len(waiting), "")
 
+    def _map(
+        self,
+        threads: ThreadPoolExecutor,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        unit: str,
+    ) -> list[Any]:
+        """Calls a function in threads, with some items at a time: there may be a million.
+
+        Raises:
+            _StoppedError: when a signal has arrived.
+        """
+        size = min(max(len(items) // (8 * THREADS), 1), _AT_ONCE)
+        calls = [
+            threads.submit(lambda part: [*map(function, part)], items[start : start + size])
+            for start in range(0, len(items), size)
+        ]
+        with self._bar(unit) as show:
+            total = len(items)
+            self._wait(calls, lambda done, _, text: show(min(done * size, total), total, text))
+        return [each for call in calls for each in call.result()]
+
     def _bar(self, unit: str) -> contextlib.AbstractContextManager[Callable[..., None]]:
         return show_progress(self.job.progress, self.job.quiet, unit)
 
@@ -194,19 +218,14 @@ class _Runner:
         Raises:
             InputError: see `run_batch`.
         """
-        looking = {
-            pair.row.output: threads.submit(
-                resume.state_of,
-                pair,
-                self.recorder.entry(pair),
-                self.network.info_of(pair)["sha256"],
-                retry=self.job.retry_failed,
-            )
-            for pair in self.pairs
-        }
-        with self._bar("pairs checked") as show:
-            self._wait(list(looking.values()), show)
-        states = {output: future.result() for output, future in looking.items()}
+
+        def state(pair: Pair) -> str:
+            sha256 = self.network.info_of(pair)["sha256"]
+            entry = self.recorder.entry(pair)
+            return resume.state_of(pair, entry, sha256, retry=self.job.retry_failed)
+
+        found = self._map(threads, state, self.pairs, "pairs checked")
+        states = {pair.row.output: each for pair, each in zip(self.pairs, found, strict=True)}
         wanted = {resume.MISSING}
         if self.job.force:
             wanted.update(resume.CHANGED)
@@ -214,7 +233,7 @@ class _Runner:
             resume.refuse_changes(self.job.output_dir, states)
         missing = [pair for pair in self.pairs if states[pair.row.output] in wanted]
         self.recorder.missing = {pair.row.output: pair for pair in missing}
-        resume.check_replaceable(missing, _name(self.job), self.job.overwrite)
+        resume.check_replaceable(missing, self.job.name, self.job.overwrite)
 
     def _paint_missing(self, threads: ThreadPoolExecutor) -> None:
         if not self.recorder.missing:
@@ -291,23 +310,30 @@ class _Runner:
             return self.interrupts.code
         return 0
 
-    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Future[tuple[int, int]]]:
-        """Returns the sizes of all pictures."""
-        pictures = {picture for pair in self.pairs for picture in pictures_of(pair)}
-        shapes = {picture: threads.submit(shape_of, *picture) for picture in pictures}
-        with self._bar("pictures looked at") as show:
-            self._wait(list(shapes.values()), show)
-        return shapes
+    def _read_shapes(self, threads: ThreadPoolExecutor) -> dict[Any, Any]:
+        """Returns the size of each picture, or the error of one that cannot be read."""
 
-    def _plan(self, shapes: Mapping[Any, Future[tuple[int, int]]]) -> list[Batch]:
+        def shape(picture: tuple[Any, int]) -> tuple[int, int] | InputError:
+            try:
+                return shape_of(*picture)
+            except InputError as error:
+                return error
+
+        pictures = [*{picture for pair in self.pairs for picture in pictures_of(pair)}]
+        found = self._map(threads, shape, pictures, "pictures looked at")
+        return dict(zip(pictures, found, strict=True))
+
+    def _plan(self, shapes: Mapping[Any, Any]) -> list[Batch]:
         """Returns the batches that have a missing pair."""
         good: list[tuple[Pair, list[tuple[int, int]]]] = []
         bad: list[tuple[Pair, InputError]] = []
         for pair in self.pairs:
-            try:
-                good.append((pair, [shapes[each].result() for each in pictures_of(pair)]))
-            except InputError as error:
-                bad.append((pair, error))
+            own = [shapes[each] for each in pictures_of(pair)]
+            problem = next((each for each in own if isinstance(each, InputError)), None)
+            if problem is None:
+                good.append((pair, own))
+            else:
+                bad.append((pair, problem))
         machine = self.engine.machine()
 
         def batch_size(pair: Pair, shape: tuple[int, int]) -> int:
@@ -321,9 +347,4 @@ class _Runner:
                 raise _StoppedError
             if self.recorder.is_missing(pair):
                 self.recorder.add({**origin_of(pair, self.network), "error": str(problem)})
-        batches = []
-        for batch in planned:
-            missing = map(self.recorder.is_missing, batch.pairs)
-            if wanted := tuple(index for index, each in enumerate(missing) if each):
-                batches.append(dataclasses.replace(batch, wanted=wanted))
-        return batches
+        return missing_parts(planned, self.recorder.is_missing)
