@@ -281,6 +281,7 @@ def named(name):
         (named("NoCredentialsError"), "final", "no credentials"),
         (named("EndpointConnectionError"), "temporary", "cannot be reached"),
         (named("ClientPayloadError"), "temporary", "does not answer as it should"),
+        (caused(named("ClientPayloadError"), HostError(code=400)), "temporary", "does not answer"),
         (named("ClientConnectorCertificateError"), "final", "certificate"),
         (OSError(errno.EBUSY, SECRET), "temporary", "does not answer"),
         (ConnectionResetError(SECRET), "temporary", "does not answer"),

@@ -93,7 +93,9 @@ def _statuses(error: BaseException) -> Iterator[int]:
     """Yields the status codes of HTTP in an error and its causes."""
     for each in _chain(error):
         response = getattr(each, "response", None)
-        found = [getattr(each, "status", None), getattr(each, "code", None)]
+        found = [getattr(each, "status", None)]
+        if type(each).__name__ == "HttpError":  # of gcsfs; aiohttp has a code of broken answers
+            found.append(getattr(each, "code", None))
         if isinstance(response, dict):
             found.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         elif response is not None:
