@@ -29,7 +29,7 @@ from jaxstyle.terms.protocol import split_arrays
 
 Program = Literal["targets", "start", "evaluation", "step"]
 
-_COLLECTIVES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
+_COLLECTIVES = "(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?"
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = (.*?)\)?([a-z][\w-]*)\(", re.MULTILINE)
 _FREE = {"parameter", "tuple", "get-tuple-element", "while", "conditional", "bitcast", "constant"}
 _ARRAY = re.compile(r"\b(pred|[subf]+\d+)\[([\d,]+)\]")
@@ -170,7 +170,9 @@ def _costs(program: Any, text: str, target: Target, dtype: str) -> dict[str, Any
     costs, memory = program.cost_analysis() or {}, program.memory_analysis()
     flops, accessed = (costs.get(name, math.nan) for name in ("flops", "bytes accessed"))
     names = [match[2] for match in _INSTRUCTION.finditer(text)]
-    found = collections.Counter(name for name in names if re.match(_COLLECTIVES, name))
+    found = collections.Counter(
+        name.removesuffix("-start") for name in names if re.fullmatch(_COLLECTIVES, name)
+    )
     row = {
         "Gflop": "-" if math.isnan(flops) else flops / 1e9,
         "GB accessed": "-" if math.isnan(accessed) else accessed / 1e9,
