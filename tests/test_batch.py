@@ -33,6 +33,7 @@ from jaxstyle.app.pages import batch_page
 from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
 from jaxstyle.io import describe_recipe
+from jaxstyle.io.journal import Journal
 
 SMALL = dataclasses.replace(
     SHALLOW,
@@ -740,7 +741,7 @@ def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, pa
         def killed(self, entry):
             raise RuntimeError("killed")
 
-        patch.setattr(recorder.Journal, "add", killed)
+        patch.setattr(Journal, "add", killed)
         with pytest.raises(RuntimeError, match="killed"):
             paint("--steps", "3", "--force")
     assert (folder / "out" / output).read_bytes() != before

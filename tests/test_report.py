@@ -355,14 +355,15 @@ def test_a_gallery(folder, params_file, capsys, monkeypatch):
     write_manifest(folder, rows)
 
     # Stopped after the first batch: the rest is not painted yet.
-    save = runner._Runner._save
+    is_stopped = runner._Runner._is_stopped
     with monkeypatch.context() as patch:
 
-        def stop(self, painted):
-            save(self, painted)
-            self.interrupts.first = signal.SIGINT
+        def stop(self):
+            if self.progress.painted:
+                self.interrupts.first = signal.SIGINT
+            return is_stopped(self)
 
-        patch.setattr(runner._Runner, "_save", stop)
+        patch.setattr(runner._Runner, "_is_stopped", stop)
         assert main(batch(params_file, "--report", "page", "--keep-going")) == 130
     painted = sum("error" not in entry for entry in entries_of(folder).values())
     assert 0 < painted < 6
