@@ -107,7 +107,8 @@ def batch(
     The settings are those of `jaxstyle stylize`, for all pairs; a row of the manifest can override
     them. Recipes that run on SciPy, tiles and checkpoints are for single pictures. The journal is
     in the output folder, next to the pictures. A pair that fails is recorded there with its error;
-    the other pairs continue.
+    the other pairs continue. Manifest, pictures and folders may be addresses, such as
+    s3://bucket/pairs.csv.
     """
     command = command_line(batch, locals())
     folder = check_output_dir(_check_given(pictures))

@@ -134,7 +134,8 @@ def stylize(
     `--content c.jpg --loss-weights style=0 --init noise` shows what the network keeps of a photo.
     `--style s.jpg --recipe seamless` makes a square texture whose opposite edges fit. `--sheet
     recipes` paints the photo with all recipes, small, and `--sheet style=0.3,1,3` with several loss
-    weights, as one labeled picture.
+    weights, as one labeled picture. Pictures and outputs may be addresses, such as
+    s3://bucket/photo.jpg.
     """
     options = dict(locals())
     machine = memory_and_devices
