@@ -360,6 +360,19 @@ def test_an_object_that_is_new_replaces_nothing(memory, monkeypatch):
     assert written["x"] == b"mine"
 
 
+def test_what_was_replaced_since_the_listing_is_not_ours(memory):
+    path = locate("memory://b/out/x.json")
+    write_json(path, {"output": "x.png"})
+    path.parent.list()
+    assert is_ours(path)  # read, and kept in memory
+    check_replaceable(path)
+    memory.pipe_file("/b/out/x.json", b"of somebody else")
+    with pytest.raises(InputError, match="jaxstyle did not write it"):
+        check_replaceable(path)
+    memory.rm_file("/b/out/x.json")
+    check_replaceable(path)
+
+
 def test_manifests_and_their_pictures(memory, tmp_path):
     table = (
         "content,style,output,recipe\na.jpg,../s.jpg|https://a.org/t.jpg?x=1,o/1.png,gatys\n"

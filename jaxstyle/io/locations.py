@@ -1,7 +1,7 @@
 """Files that are not on this machine: addresses of object stores and web servers.
 
-It is the only module that knows of fsspec, and `locate` alone makes a `URL` of a text. A function
-that is given a text therefore never connects to anything: it takes it for a path.
+`locate` alone makes a `URL` of a text. A function that is given a text therefore never connects to
+anything: it takes it for a path. `remote` makes the requests, and alone imports fsspec.
 
 Credentials are found by fsspec. Whatever shows a `URL`, such as a message or a JSON file, gets its
 text, in which a password and a query are left out.

@@ -109,7 +109,7 @@ class Store:
         self._hosts = set[str]()  # that have answered
         self._folders: dict[str, bool] = {}
         self._listings: dict[str, dict[str, Status]] = {}
-        self._written = set[str]()  # since then
+        self._newer = set[str]()  # what was written, or asked for afresh, since then
 
     def status(self, address: str, shown: str, fresh: bool) -> Status | None:
         """Returns what the server says of a file, None if there is none."""
@@ -117,17 +117,19 @@ class Store:
             with self._lock:
                 then, known = self._statuses.get(address, (0.0, None))
                 for folder, listed in self._listings.items():
-                    if address.startswith(folder) and address not in self._written:
+                    if address.startswith(folder) and address not in self._newer:
                         return listed.get(address)
             if known is not None and time.monotonic() - then < _REMEMBERED:
                 return known
         info = self._try(address, shown, lambda: self._files.info(address))
+        with self._lock:
+            self._newer.add(address)
+            self._statuses.pop(address, None)
         if info is None or info.get("type") == "directory":
             return None
         status = _status(info)
         with self._lock:
             self._statuses[address] = time.monotonic(), status
-            self._statuses.move_to_end(address)
             if len(self._statuses) > _MOST_STATUSES:
                 self._statuses.popitem(last=False)
         return status
@@ -210,7 +212,7 @@ class Store:
             raise InputError(f"cannot write {shown!r}: there is no such bucket; check the address")
         with self._lock:
             self._statuses.pop(address, None)
-            self._written.add(address)
+            self._newer.add(address)
 
     def files(self, folder: str, shown: str) -> dict[str, Status]:
         """Returns the addresses of all files below a folder, and what the server says of them.
@@ -226,7 +228,7 @@ class Store:
         }
         with self._lock:
             self._listings[f"{folder}/"] = listed
-            self._written.clear()
+            self._newer.clear()
         return listed
 
     def _try(self, address: str, shown: str, request: Callable[[], _Any]) -> _Any | None:

@@ -57,9 +57,6 @@ class RemoteJournal:
         # The later one counts.
         self.entries = {entry["output"]: entry for _, entry in sorted(found, key=lambda it: it[0])}
 
-    def refresh(self) -> None:
-        """Does nothing: the entries of this run are known."""
-
     def _read(self, name: str) -> tuple[str, dict[str, Any]] | None:
         """Returns the entry of a JSON file with its time, None if it is none of ours."""
         url, status = self._there[name]
