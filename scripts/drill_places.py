@@ -45,8 +45,9 @@ class Disk:
             if path.suffix not in (".jsonl", ".lock")
         }
 
-    def close(self) -> None:
+    def close(self) -> str:
         """Does nothing."""
+        return ""
 
 
 class Bucket:
@@ -97,12 +98,12 @@ class Bucket:
             lambda: [each for page in pages.paginate(**call) for each in page.get("Versions", [])]
         )
 
-    def close(self) -> None:
-        """Stops the server; prints how often it was written to."""
+    def close(self) -> str:
+        """Stops the server; returns how often it was written to."""
         versions = [each["Key"] for each in self._versions() if each["Key"].endswith(".png")]
-        print(f"{len(versions)} puts of {len(set(versions))} pictures", end="; ")
         self._server.kill()
         self._server.communicate()
+        return f", {len(versions)} puts of {len({*versions})} pictures"
 
 
 def insist(request: Callable[[], Any]) -> Any:

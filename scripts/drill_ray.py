@@ -189,7 +189,8 @@ def wait(driver: subprocess.Popen[bytes], seconds: float, folder: Path) -> list[
         driver.kill()
         driver.wait()
         return ["it hangs"]
-    return [f"the driver ends with {code}: {(folder / 'log').read_text()[-500:]}"] if code else []
+    said = [line for line in (folder / "log").read_text().splitlines() if not line.startswith("[")]
+    return [f"the driver ends with {code}: {said[-5:]}"] if code else []
 
 
 def check(local: Path, place: Disk | Bucket, pairs: int, kept: dict[str, File]) -> list[str]:
@@ -228,7 +229,7 @@ def drill(folder: Path, arguments: argparse.Namespace) -> int:
         stand_in = None if number < arguments.real else 1.0
         seed = arguments.seed + number
         wrong, done = attempt(folder, cluster, place, arguments.pairs, stand_in, seed)
-        place.close()
+        done += place.close()
         cluster.shutdown()
         failed += bool(wrong)
         kind = "painter" if stand_in is None else "stand-in"

@@ -347,14 +347,23 @@ def test_an_object_that_is_new_replaces_nothing(memory, monkeypatch):
 
     def pipe_file(address, data, mode="overwrite"):
         if mode == "create" and "x" in written:
-            raise FileExistsError(SECRET)
+            raise FileExistsError(SECRET) from HostError(412)
         written["x"] = data
 
     monkeypatch.setattr(memory, "pipe_file", pipe_file)
-    monkeypatch.setattr(memory, "cat_file", lambda address, **_: written["x"])
+    broken = []
+
+    def cat_file(address, **_):
+        if broken:
+            raise broken.pop()
+        return written["x"]
+
+    monkeypatch.setattr(memory, "cat_file", cat_file)
     store = remote.Store(memory, "s3")
     store.write("s3://b/x", "s3://b/x", b"mine")
+    broken.append(ConnectionResetError())
     store.write("s3://b/x", "s3://b/x", b"mine")  # the answer to the first attempt was lost
+    assert not broken
     with pytest.raises(InputError, match="another program has written it meanwhile"):
         store.write("s3://b/x", "s3://b/x", b"yours")
     assert written["x"] == b"mine"

@@ -151,7 +151,7 @@ class Painter:
             style_weights=stack_shares([pair.job for pair in pairs]),
             masks=stack_masks(lanes),
             style_masks=stack_style_masks(lanes),
-            init=job.init,
+            init=str(job.init),
             key=devices.random_keys([pair.job.seed for pair in pairs]),
             mesh=self.mesh,
             every=devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
