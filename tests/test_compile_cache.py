@@ -371,7 +371,8 @@ def test_what_is_compiled_quickly():
     state = types.SimpleNamespace(best_x=np.zeros((128, 256, 3)))
     large = types.SimpleNamespace(best_x=np.zeros((128, 257, 3)))
     is_quick = compile_cache._is_quick
-    assert is_quick(compiled.compute_targets, (problem, True), ())
+    assert is_quick(compiled.compute_targets, (problem, False), ())
+    assert not is_quick(compiled.compute_targets, (problem, True), ())
     assert is_quick(compiled.advance_in_place, (problem, None, False), (state,))
     assert not is_quick(compiled.advance_in_place, (problem, None, False), (large,))
     assert not is_quick(compiled.advance_in_place, (problem, None, True), (state,))

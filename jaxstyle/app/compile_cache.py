@@ -169,13 +169,14 @@ def _quick() -> dict[str, Any]:
 
 
 def _is_quick(function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> bool:
-    """Whether to compile a program in less time: it is called once in a run, or is small."""
-    if jax.default_backend() != "cpu" or static[0].tile is not None:
+    """Whether to compile a program in less time: it runs once, or its picture is small.
+
+    Programs of batches, and those that look at many windows, run for longer.
+    """
+    batched = any(each is True for each in static)
+    if jax.default_backend() != "cpu" or batched or static[0].tile is not None:
         return False
-    if function is not advance_in_place:
-        return True
-    *_, batched = static
-    return not batched and arrays[0].best_x.size // 3 <= _SMALL
+    return function is not advance_in_place or arrays[0].best_x.size // 3 <= _SMALL
 
 
 def _describe_source() -> tuple[str, Mapping[str, str]]:
