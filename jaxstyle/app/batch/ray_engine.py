@@ -1,8 +1,8 @@
 """Paints the batches of a run on a Ray cluster.
 
 The driver gives batches to actors of Ray Core itself, three at a time: one is read, one is painted,
-and one is written. Ray Data, or Ray's own retries, would be less code. But Ray starts the actor of a
-lost node anew and lets its tasks wait for that, for ever if no other node has room. Here a lost
+and one is written. Ray Data, or Ray's own retries, would be less code. But Ray starts the actor of
+a lost node anew and lets its tasks wait for that, for ever if no other node has room. Here a lost
 actor is not started anew: its batches go to those that are left. As long as there is work, more
 actors are requested than the cluster has room for, so new nodes get actors, and an autoscaler sees
 that nodes are wanted.
