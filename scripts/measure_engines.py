@@ -77,10 +77,17 @@ def times(folder: Path, engine: str) -> list[float]:
         return [json.loads(line)["time"] for line in file]
 
 
-def scheduling(folder: Path, address: str, pairs: int) -> None:
-    """Prints the costs of both engines."""
-    prepare(folder, pairs)
-    for engine in ENGINES:
+def write_pairs(folder: Path, pairs: int, settings: int) -> None:
+    """Writes a manifest of pairs with so many different settings."""
+    prepare(folder, 1)
+    rows = [f"{n % 12 // 3 * 3}.png,0.png,{n}.png,style={n % settings + 1}" for n in range(pairs)]
+    (folder / "pairs.csv").write_text("\n".join(["content,style,output,weights", *rows, ""]))
+
+
+def scheduling(folder: Path, address: str, pairs: int, settings: int, engines: list[str]) -> None:
+    """Prints the costs of engines."""
+    write_pairs(folder, pairs, settings)
+    for engine in engines:
         begin = time.time()
         memory = run(folder, engine, address, ["--size", "64", "--batch-size", "8"], 0.0)
         found = times(folder, engine)
@@ -94,14 +101,12 @@ def scheduling(folder: Path, address: str, pairs: int) -> None:
 
 def ratio(folder: Path, address: str, pairs: int, rounds: int, steps: int) -> None:
     """Prints Ray / local."""
-    prepare(folder, 1)
-    rows = [f"0.png,0.png,{number}.png,style={number + 1}" for number in range(pairs)]
-    (folder / "pairs.csv").write_text("\n".join(["content,style,output,weights", *rows, ""]))
+    write_pairs(folder, pairs, pairs)
     ratios = []
     for number in range(rounds):
         taken = {}
         for engine in ENGINES if number % 2 else ENGINES[::-1]:
-            options = ["--size", "64", "--batch-size", "8", "--steps", str(steps), "--force"]
+            options = ["--size", "64", "--batch-size", "8", "--steps", str(steps)]
             for path in (folder / engine).glob("*"):
                 path.unlink()
             run(folder, engine, address, options, None)
@@ -141,6 +146,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", nargs="?", choices=("scheduling", "ratio", "waits"))
     parser.add_argument("--pairs", type=int, default=96)
+    parser.add_argument("--settings", type=int, default=20, help="of pairs, how many differ")
+    parser.add_argument("--engines", nargs="+", default=ENGINES, choices=ENGINES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100, help="of a painted pair")
     parser.add_argument("--seconds", type=float, default=2.0, help="for a batch of the stand-in")
@@ -159,7 +166,7 @@ def main() -> int:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         cluster = start_cluster(1)
         if given.what == "scheduling":
-            scheduling(folder, cluster.address, given.pairs)
+            scheduling(folder, cluster.address, given.pairs, given.settings, given.engines)
         elif given.what == "ratio":
             ratio(folder, cluster.address, given.pairs, given.rounds, given.steps)
         else:
