@@ -180,7 +180,8 @@ def test_a_second_start_compiles_nothing(tmp_path, pair, params_file, small_reci
     assert len(list((folder / "programs").glob("[!.]*"))) == 5
     # Not even traced are the large ones.
     for function in ("make_noise", "compute_targets", "first_state", "_advance", "make_result"):
-        assert f"tracing {function} for" in said[0]
+        assert f"compilation of jit({function})" in said[0]
+        assert f"jit({function})" not in said[1]
         assert f"tracing {function} for" not in said[1]
     if hasattr(os, "getuid"):
         for path in (folder, folder / "programs"):

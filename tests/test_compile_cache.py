@@ -4,7 +4,9 @@ import dataclasses
 import os
 import pwd
 import stat
+import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from conftest import SHALLOW
 import jaxstyle
 from jaxstyle import compiled, terms
 from jaxstyle.app import compile_cache
+from jaxstyle.app.compile_ahead import compile_ahead
 from jaxstyle.app.compile_cache import KeptPrograms
 from jaxstyle.io import InputError, fetch, list_weights
 from jaxstyle.io.network_weights.cache import cache_dir
@@ -255,7 +258,10 @@ def test_a_mesh_has_programs_of_its_own(counted, tmp_path):
 
 @pytest.mark.parametrize("recipe", [SMALL, ADAM], ids=["lbfgs", "adam"])
 @pytest.mark.parametrize("batched", [False, True])
-def test_runs_are_what_they_are_without(recipe, batched, random_params, pictures, tmp_path):
+def test_runs_are_what_they_are_without(
+    recipe, batched, random_params, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compile_cache, "_quick", dict)  # other options round otherwise
     content, styles = pictures(0, 32, 48), (pictures(1), pictures(2))
     masks = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(1, 32, 48)
     settings = {"recipe": recipe, "masks": np.concatenate([masks, 1 - masks]), "every": 2}
@@ -270,3 +276,106 @@ def test_runs_are_what_they_are_without(recipe, batched, random_params, pictures
         assert list(found) == list(expected)
         for step, result in found.items():
             jax.tree.map(np.testing.assert_array_equal, result, expected[step])
+
+
+DRAWING = dataclasses.replace(
+    SMALL,
+    terms=(jaxstyle.terms.SelfSimilarity(layers=("relu1_1",), samples=32), SHALLOW.terms[1]),
+    solver=jaxstyle.RMSprop(num_steps=5),
+)
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """The names of large programs: prepared in another thread, and called."""
+    prepared, called, program = [], [], KeptPrograms.program
+
+    def note(kept, function, static, arrays):
+        prepared.append(kept._name(function, static, arrays, jax.devices()[:1]))
+
+    def call(kept, function, static, arrays, announce=None):
+        if function in (compiled.compute_targets, compiled.advance_in_place):
+            called.append(kept._name(function, static, arrays, jax.devices()[:1]))
+        return program(kept, function, static, arrays, announce)
+
+    monkeypatch.setattr(KeptPrograms, "prepare", note)
+    monkeypatch.setattr(KeptPrograms, "program", call)
+    return prepared, called
+
+
+def wait_for_compilation():
+    for thread in threading.enumerate():
+        if thread.name == compile_cache.AHEAD:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [(SMALL, "guided"), (SMALL, "batch"), (ADAM, "plain"), (DRAWING, "plain")],
+    ids=["guided", "batch", "adam", "drawing"],
+)
+def test_what_is_compiled_ahead_is_what_the_run_calls(
+    recipe, kind, random_params, pictures, tmp_path, noted
+):
+    pair = {"params": random_params, "content": pictures(0, 32, 48), "style": (pictures(1),)}
+    options = {"recipe": recipe, "key": jax.random.key(3), "mesh": None}
+    steps = jaxstyle.stylize_steps
+    if kind == "guided":
+        mask = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(1, 32, 48)
+        options |= {"masks": mask, "init": pictures(2, 32, 48)}
+    if kind == "batch":
+        contents, style = (np.stack([each, each]) for each in (pair["content"], *pair["style"]))
+        pair = {"params": random_params, "contents": contents, "styles": (style,)}
+        options["key"] = jax.random.split(options["key"], 2)
+        options["weights"] = {"content": np.array([1, 2], np.float32), "style": 1e3}
+        steps = jaxstyle.stylize_batch_steps
+    with compile_ahead(KeptPrograms(tmp_path), "float32", steps, pair, options) as call:
+        for _ in steps(**pair, **options, call=call):
+            pass
+        wait_for_compilation()
+    prepared, called = noted
+    assert len(set(prepared)) == 4  # targets and steps, at two sizes
+    assert prepared == [*dict.fromkeys(called)]
+
+
+@pytest.mark.parametrize("problem", ["none", "it is over", "an error"])
+def test_a_program_is_waited_for_and_not_compiled_twice(
+    problem, random_params, pictures, tmp_path, monkeypatch
+):
+    pair = {"params": random_params, "content": pictures(0, 32, 48), "style": (pictures(1),)}
+    options = {"recipe": SMALL, "mesh": None}
+    threads, compile_one = {}, KeptPrograms._compile
+
+    def note(kept, name, *arguments):
+        assert name not in threads
+        threads[name] = threading.current_thread().name
+        if problem == "an error" and threads[name] == compile_cache.AHEAD:
+            del threads[name]
+            raise MemoryError
+        return compile_one(kept, name, *arguments)
+
+    monkeypatch.setattr(KeptPrograms, "_compile", note)
+    expected = jaxstyle.stylize(**pair, **options)
+    steps = jaxstyle.stylize_steps
+    with compile_ahead(KeptPrograms(tmp_path), "float32", steps, pair, options) as call:
+        call.is_over = problem == "it is over"
+        *_, (_, result) = steps(**pair, **options, call=call)
+        wait_for_compilation()
+    assert (compile_cache.AHEAD in threads.values()) == (problem == "none")
+    # Other options of the compiler round otherwise.
+    np.testing.assert_allclose(result.loss, expected.loss, rtol=1e-3)
+
+
+def test_what_is_compiled_quickly():
+    problem = dataclasses.replace(PROBLEM, tile=None)
+    state = types.SimpleNamespace(best_x=np.zeros((128, 256, 3)))
+    large = types.SimpleNamespace(best_x=np.zeros((128, 257, 3)))
+    is_quick = compile_cache._is_quick
+    assert is_quick(compiled.compute_targets, (problem, False), ())
+    assert not is_quick(compiled.compute_targets, (problem, True), ())
+    assert is_quick(compiled.advance_in_place, (problem, None, False), (state,))
+    assert not is_quick(compiled.advance_in_place, (problem, None, False), (large,))
+    assert not is_quick(compiled.advance_in_place, (problem, None, True), (state,))
+    windows = dataclasses.replace(problem, tile=64)
+    assert not is_quick(compiled.compute_targets, (windows, False), ())
+    assert "xla_backend_optimization_level" in compile_cache._quick()

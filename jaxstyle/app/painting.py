@@ -14,6 +14,7 @@ import jaxstyle
 from jaxstyle import StyleResult
 from jaxstyle.app import compile_cache, devices, inputs, outputs, saving
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
+from jaxstyle.app.compile_ahead import compile_ahead
 from jaxstyle.app.console import print_json, print_message, show_progress, sizes_of_steps
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job
@@ -151,30 +152,12 @@ def _prepare(job: Job) -> _Run:
 
 def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     """Makes step after step and yields every few of them."""
-    job, pictures, shape = run.job, run.loaded.pictures, run.loaded.shape
+    job, shape = run.job, run.loaded.shape
     trace = [] if resumed is None else [*resumed.trace]
     kept: list[jaxstyle.Checkpoint] = []
     sizes: list[tuple[int, int]] = []  # of each step
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
-    steps = jaxstyle.stylize_steps(
-        run.loaded.params,
-        pictures.content,
-        pictures.styles,
-        recipe=job.recipe,
-        # A single style has all shares. By layer, they would exclude the mask of transparency.
-        style_weights=job.style_weights if len(job.styles) > 1 else None,
-        masks=pictures.masks,
-        style_masks=pictures.style_masks,
-        init=pictures.init,
-        key=devices.random_keys(job.seed),
-        tile=run.tile,
-        mesh=run.mesh,
-        every=_chunk(job, pictures.content),
-        checkpoint=None if resumed is None else resumed.checkpoint,
-        keep=None if job.checkpoint is None else kept.append,
-        call=run.call,
-    )
-    for number, on_device in steps:
+    for number, on_device in _results(run, resumed, kept.append):
         result = jax.device_get(on_device)  # so that it survives a failure of the device
         result = result._replace(image=result.image[: shape[0], : shape[1]])
         total = result.trace.shape[-1]
@@ -188,6 +171,39 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
         checkpoint = kept.pop() if kept else None
         kept.clear()
         yield Step(number, total, result, tuple(trace), checkpoint, run.loaded.alpha)
+
+
+def _results(
+    run: _Run, resumed: Resumed | None, keep: Callable[[jaxstyle.Checkpoint], None]
+) -> Iterator[tuple[int, StyleResult]]:
+    """Yields what `stylize_steps` does."""
+    job, pictures = run.job, run.loaded.pictures
+    pair: Any = {
+        "params": run.loaded.params,
+        "content": pictures.content,
+        "style": pictures.styles,
+    }
+    options: Any = {
+        "recipe": job.recipe,
+        # A single style has all shares. By layer, they would exclude the mask of transparency.
+        "style_weights": job.style_weights if len(job.styles) > 1 else None,
+        "masks": pictures.masks,
+        "style_masks": pictures.style_masks,
+        "init": pictures.init,
+        "key": devices.random_keys(job.seed),
+        "tile": run.tile,
+        "mesh": run.mesh,
+    }
+    follow: Any = {"every": _chunk(job, pictures.content)}
+    if job.checkpoint is not None:
+        follow["keep"] = keep
+    if resumed is not None:  # most of its programs are on disk
+        follow |= {"checkpoint": resumed.checkpoint, "call": run.call}
+        yield from jaxstyle.stylize_steps(**pair, **options, **follow)
+        return
+    steps = jaxstyle.stylize_steps
+    with compile_ahead(run.call, job.precision, steps, pair, options) as call:
+        yield from steps(**pair, **options, **follow, call=call)
 
 
 def _is_saveable(step: Step | None) -> bool:

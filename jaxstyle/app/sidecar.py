@@ -1,6 +1,7 @@
 """The JSON next to a picture, and the facts that it records."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxstyle import StyleResult
-from jaxstyle.app.compile_cache import LOADED
+from jaxstyle.app.compile_cache import AHEAD, LOADED, WAITED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
@@ -147,12 +148,16 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 @contextmanager
 def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
-    """Adds the time that JAX compiles and loads programs to `seconds["compile"]`."""
+    """Adds the time in which programs are compiled and loaded to `seconds["compile"]`.
+
+    What is compiled while the run goes on does not count, unless the run waits for it.
+    """
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
         # Tracing is not counted: its events nest and would be counted twice.
         compiled = event.endswith(("/backend_compile_duration", "/jaxpr_to_mlir_module_duration"))
-        if compiled or event == LOADED:
+        ahead = threading.current_thread().name == AHEAD
+        if (compiled or event in (LOADED, WAITED)) and not ahead:
             seconds["compile"] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)

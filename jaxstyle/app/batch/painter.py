@@ -13,6 +13,7 @@ from jaxstyle import Recipe, StyleResult
 from jaxstyle.app import devices
 from jaxstyle.app.batch.pictures import Lane, stack_masks, stack_shares, stack_style_masks
 from jaxstyle.app.batch.plan import Batch, Pair
+from jaxstyle.app.compile_ahead import compile_ahead
 from jaxstyle.app.console import print_message, sizes_of_steps
 from jaxstyle.app.listeners import Latest, Listener, Step, follow
 from jaxstyle.app.sidecar import SECONDS, count_compilation, timed
@@ -139,28 +140,34 @@ class Painter:
         styles = tuple(
             np.stack(each) for each in zip(*(lane.styles for lane in lanes), strict=True)
         )
-        steps = jaxstyle.stylize_batch_steps(
-            self.params[vgg_of(recipe).preprocessing],
-            contents,
-            styles,
-            recipe=recipe,
-            weights={
+        pictures: Any = {
+            "params": self.params[vgg_of(recipe).preprocessing],
+            "contents": contents,
+            "styles": styles,
+        }
+        options: Any = {
+            "recipe": recipe,
+            "weights": {
                 name: np.array([pair.job.recipe.weights[name] for pair in pairs], np.float32)
                 for name in recipe.weights
             },
-            style_weights=stack_shares([pair.job for pair in pairs]),
-            masks=stack_masks(lanes),
-            style_masks=stack_style_masks(lanes),
-            init=job.init,
-            key=devices.random_keys([pair.job.seed for pair in pairs]),
-            mesh=self.mesh,
-            every=devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25),
-            call=self.call,
-        )
+            "style_weights": stack_shares([pair.job for pair in pairs]),
+            "masks": stack_masks(lanes),
+            "style_masks": stack_style_masks(lanes),
+            "init": job.init,
+            "key": devices.random_keys([pair.job.seed for pair in pairs]),
+            "mesh": self.mesh,
+        }
+        every = devices.steps_at_once(math.prod(contents.shape[:3]), cpu=_CPU_CHUNK, other=25)
         latest = Latest()
         progress = _Progress(self.show, number, recipe, contents.shape[1:])
-        with devices.precision(job.precision):
-            made = (Step(step, best.trace.shape[-1], best) for step, best in steps)
+        steps = jaxstyle.stylize_batch_steps
+        with (
+            devices.precision(job.precision),
+            compile_ahead(self.call, job.precision, steps, pictures, options) as call,
+        ):
+            results = steps(**pictures, **options, every=every, call=call)
+            made = (Step(step, best.trace.shape[-1], best) for step, best in results)
             complete = follow(made, [latest, progress], self.stopped)
         return jax.device_get(latest.step.result) if complete and latest.step else None
 
