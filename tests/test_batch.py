@@ -694,10 +694,10 @@ def test_what_comes_during_the_run_is_not_replaced(folder, paint, monkeypatch):
     outputs = write_manifest(folder, 2)
     foreign = folder / "out" / outputs[1]
 
-    def load(pair, lanes):
+    def load(*arguments):
         foreign.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "c0.png", foreign)
-        return load_lane(pair, lanes)
+        return load_lane(*arguments)
 
     load_lane = worker.load_lane
     monkeypatch.setattr(worker, "load_lane", load)

@@ -135,6 +135,21 @@ def test_the_latest_entry_counts_whatever_the_names(tmp_path):
         assert open_journal(tmp_path).entries["a.png"]["number"] == number
 
 
+def test_several_entries_are_added_at_once(tmp_path):
+    journal = open_journal(tmp_path)
+    journal.add({"output": "a.png", "number": 1}, {"output": "b.png"})
+    journal.add({"output": "a.png", "number": 2}, {"output": "a.png", "number": 3})
+    again = open_journal(tmp_path)
+    assert again.entries == journal.entries
+    assert [each["output"] for each in again.entries.values()] == ["a.png", "b.png"]
+    assert again.entries["a.png"]["number"] == 3
+    # Lines stay in the file; what replaces one is not taken for it.
+    path = journal_path(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"b.png", b"c.png"))
+    with pytest.raises(InputError, match="another program has changed the journal"):
+        again.entries["b.png"]
+
+
 def test_no_flip_of_bits_is_believed(tmp_path):
     journal = open_journal(tmp_path)
     for i in range(3):

@@ -127,9 +127,9 @@ def test_a_node_is_lost_and_one_is_added(
 
     monkeypatch.setattr(ray_pool.Pool, "_look", note)
 
-    def spy(self, entry, name=""):
-        add(self, entry, name)
-        names.add(name)
+    def spy(self, *entries, node=""):
+        add(self, *entries, node=node)
+        names.add(node)
         # The rest waits for a worker on the new node. The first one that starts may be lost too: it
         # may have been sent to the node that is gone.
         deadline = time.monotonic() + 60

@@ -1,6 +1,6 @@
 """The inputs of a run: pictures, masks and network weights, and whether they fit into memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -149,13 +149,19 @@ def load_masks(
     return masks, None if all(mask is None for mask in of_styles) else of_styles
 
 
-def read_source(job: Job, path: Location, source: str, size: int) -> Picture:
+def read_source(
+    job: Job,
+    path: Location,
+    source: str,
+    size: int,
+    read: Callable[..., Picture] = read_picture,
+) -> Picture:
     """Reads a content or a style, named by `source`, with a long edge of `size`.
 
     Raises:
         InputError: if it cannot be read, is too small, or nothing of it can be seen.
     """
-    picture = read_picture(path, size=size)
+    picture = read(path, size=size)
     check_size(job, source, path, picture.image.shape)
     if picture.alpha is not None and not picture.alpha.max() > 0:
         raise InputError(

@@ -198,7 +198,7 @@ def make_job(
 
 def _location(text: str | Location) -> Location:
     """Returns where a file is. A text is a path, whatever it says: only `locate` makes a `URL`."""
-    return text if isinstance(text, URL) else Path(text)
+    return text if isinstance(text, URL | Path) else Path(text)
 
 
 def output_path(text: str | Location) -> Location:

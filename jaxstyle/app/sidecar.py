@@ -1,6 +1,5 @@
 """The JSON next to a picture, and the facts that it records."""
 
-import functools
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from jaxstyle.app.compile_cache import AHEAD, LOADED, WAITED
 from jaxstyle.app.job import Job
 from jaxstyle.io import InputError, describe_recipe, describe_versions
 from jaxstyle.io.files import sha256_of
+from jaxstyle.io.fingerprint import fingerprint
 from jaxstyle.io.locations import URL, Location
 from jaxstyle.solvers import Status
 
@@ -95,8 +95,6 @@ def describe_files(job: Job) -> dict[str, Any]:
         place = STDIN if path == job.stdin else str(path)
         if path != job.stdin and not isinstance(path, URL):
             place = os.path.abspath(path)
-        if path == job.params and isinstance(path, Path):
-            return {"path": place, "sha256": _hash_unchanged(path)}
         return {"path": place, "sha256": hash_or_none(path)}
 
     single = {"content": job.content, "init": job.init_picture, "params": job.params}
@@ -169,25 +167,14 @@ def count_compilation(seconds: dict[str, float]) -> Iterator[None]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def _hash_unchanged(path: Path) -> str | None:
-    """Returns the hash of a large file, which is not read again for each picture of a batch."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return _hash_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=16)
-def _hash_of(path: Path, *_: int) -> str | None:
-    return hash_or_none(path)
-
-
 def hash_or_none(path: Location) -> str | None:
-    """Returns the hash of a file; None if it cannot be read, so that the JSON is still written."""
+    """Returns the hash of a file; None if it cannot be read, so that the JSON is still written.
+
+    An unchanged file of this machine is read once, not for each picture of a batch.
+    """
     try:
-        return sha256_of(path)
-    except InputError:
+        return sha256_of(path) if isinstance(path, URL) else str(fingerprint(path)["sha256"])
+    except (InputError, OSError):
         return None
 
 

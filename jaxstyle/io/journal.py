@@ -11,8 +11,10 @@ import json
 import os
 import re
 import stat
+import threading
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,55 @@ def _unreadable(folder: Path, error: OSError) -> InputError:
     )
 
 
+class _File:
+    """Reads the file that a path names now, also after somebody has removed it there."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._file)
+        self._reading = threading.Lock()
+
+    def read(self, size: int) -> bytes:
+        """Returns the first `size` bytes."""
+        with self._reading, open(self._file, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read(size)
+
+    def read_line(self, start: int) -> bytes:
+        """Returns the line that starts at an offset."""
+        with self._reading, open(self._file, "rb", closefd=False) as file:
+            file.seek(start)
+            return file.readline()
+
+
+class _Entries(Mapping[str, Mapping[str, Any]]):
+    """The entries of journals. Those of our own stay in its file: there may be a million.
+
+    Attributes:
+        lines: output -> the line of its latest entry, or where that starts in our file.
+        file: ours, None if there is none yet.
+    """
+
+    def __init__(self) -> None:
+        self.lines: dict[str, bytes | int] = {}
+        self.file: _File | None = None
+
+    def __getitem__(self, output: str) -> Mapping[str, Any]:
+        line = self.lines[output]
+        if isinstance(line, int) and self.file is not None:
+            line = self.file.read_line(line)
+        entry = _parse(line) if isinstance(line, bytes) else None
+        if entry is None or entry.get("output") != output:
+            raise InputError("another program has changed the journal during the run; start again")
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
 class Journal:
     """A journal to which `add` writes, and the entries of all journals in its folder.
 
@@ -72,8 +123,8 @@ class Journal:
         self._path = path
         self._header = {"generator": GENERATOR, "journal": _FORMAT}
         self._size = 0  # of the file after our last write
-        self._own: dict[str, Mapping[str, Any]] = {}  # entries of this file
-        self.entries: dict[str, Mapping[str, Any]] = {}
+        self._entries = _Entries()
+        self.entries: Mapping[str, Mapping[str, Any]] = self._entries
         folder = path.parent
         for each in journals_in(folder):
             try:
@@ -103,69 +154,78 @@ class Journal:
                     f"{describe_path(path)} is a journal of another version of jaxstyle; choose "
                     "another --output-dir"
                 )
-            *lines, rest = file.read().split(b"\n")
-            size = file.tell() - len(rest)
-        for number, line in enumerate(lines, 2):
-            entry = _parse(line)
-            if entry is None or not isinstance(output := entry.get("output"), str):
-                raise InputError(
-                    f"line {number} of {describe_path(path)} is damaged; delete that line; its "
-                    "picture will be painted again"
-                )
-            if path == self._path:
-                self._own[output] = entry
-            if _time(entry) >= _time(self.entries.get(output, {})):
-                self.entries[output] = entry
-        if path == self._path:
-            if rest:  # an incomplete line of a killed process
-                os.truncate(path, size)
-            self._size = size
+            is_own, start = path == self._path, len(line)
+            if is_own:
+                self._entries.file = _File(path)
+            for number, line in enumerate(file, 2):
+                if not line.endswith(b"\n"):  # a killed process, or another one that writes now
+                    break
+                entry = _parse(line)
+                if entry is None or not isinstance(output := entry.get("output"), str):
+                    raise InputError(
+                        f"line {number} of {describe_path(path)} is damaged; delete that line; its "
+                        "picture will be painted again"
+                    )
+                if _time(entry) >= _time(self.entries.get(output, {})):
+                    self._entries.lines[output] = start if is_own else line
+                start += len(line)
+        if is_own:
+            if start < status.st_size:
+                os.truncate(path, start)
+            self._size = start
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Writes an entry, which needs an `output`, and returns once it is on disk.
+    def add(self, *entries: Mapping[str, Any]) -> None:
+        """Writes entries, each with an `output`, and returns once they are on disk.
 
         Raises:
-            InputError: if it cannot be written.
+            InputError: if they cannot be written.
         """
-        # The time orders the entries of several journals.
-        before = _time(self.entries.get(entry["output"], {}))
-        entry = {**entry, "time": round(max(time.time(), before + 1e-6), 6)}
-        # It is new, or somebody has removed it during the run.
-        if not os.path.lexists(self._path) or os.lstat(self._path).st_size == self._size == 0:
-            self._create()
-        self._append(_line(entry))
-        self.entries[entry["output"]] = self._own[entry["output"]] = entry
-
-    def _create(self) -> None:
-        """Writes the journal again with all entries that it had, if any."""
-        data = b"".join(map(_line, [self._header, *self._own.values()]))
-        write_atomically(self._path, data)
-        self._size = len(data)
-
-    def _append(self, line: bytes) -> None:
+        lines = []
+        for entry in entries:
+            # The time orders the entries of several journals.
+            before = _time(self.entries.get(entry["output"], {}))
+            lines.append(_line({**entry, "time": round(max(time.time(), before + 1e-6), 6)}))
         try:
-            with self._path.open("ab", buffering=0) as file:
-                at = file.tell()
-                if at != self._size:
-                    raise InputError(
-                        f"another program has changed the journal {describe_path(self._path)} "
-                        "during the run; start again"
-                    )
-                try:
-                    if file.write(line) != len(line):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
-                except OSError:
-                    # A full disk may have room for half a line.
-                    with contextlib.suppress(OSError):
-                        file.truncate(at)
-                    raise
-                self._size = at + len(line)
+            # It is new, or somebody has removed it during the run.
+            if not os.path.lexists(self._path) or os.lstat(self._path).st_size == self._size == 0:
+                self._create()
+            start = self._size
+            self._append(b"".join(lines))
         except OSError as error:
             raise InputError(
                 f"cannot write the journal {describe_path(self._path)} ({describe_error(error)}); "
                 "free some space and start again"
             ) from None
+        for entry, line in zip(entries, lines, strict=True):
+            self._entries.lines[entry["output"]] = start
+            start += len(line)
+
+    def _create(self) -> None:
+        """Writes the journal again with all lines that it had, if any."""
+        file = self._entries.file
+        data = _line(self._header) if file is None else file.read(self._size)
+        write_atomically(self._path, data)
+        self._size = len(data)
+        self._entries.file = _File(self._path)
+
+    def _append(self, lines: bytes) -> None:
+        with self._path.open("ab", buffering=0) as file:
+            at = file.tell()
+            if at != self._size:
+                raise InputError(
+                    f"another program has changed the journal {describe_path(self._path)} "
+                    "during the run; start again"
+                )
+            try:
+                if file.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                # A full disk may have room for half a line.
+                with contextlib.suppress(OSError):
+                    file.truncate(at)
+                raise
+            self._size = at + len(lines)
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

@@ -83,12 +83,16 @@ class RemoteJournal:
             entry["seconds"] = sum(value for value in seconds.values() if isinstance(value, float))
         return status.modified, entry
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Notes an entry; that of a pair which failed is written.
+    def add(self, *entries: Mapping[str, Any]) -> None:
+        """Notes entries; those of pairs which failed are written.
 
         Raises:
-            InputError: if it cannot be written.
+            InputError: if one cannot be written.
         """
+        for entry in entries:
+            self._add(entry)
+
+    def _add(self, entry: Mapping[str, Any]) -> None:
         if "error" in entry:
             name = hashlib.sha256(entry["output"].encode(errors="surrogateescape")).hexdigest()[:32]
             path = self._folder / _FAILED / f"{name}.json"

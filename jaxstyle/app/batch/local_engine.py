@@ -44,10 +44,11 @@ class LocalEngine:
                 self._wait(now := loading.pop())
                 following = batches[number + 1 : number + 2]
                 loading = [self._worker.load(each, threads, recorder.add) for each in following]
-                self._finish()  # so that only one batch waits to be written
+                earlier = len(self._saving)
                 progress.begin(batch.pairs[index] for index in batch.wanted)
                 for painted in self._worker.paint(batch, [future.result() for future in now]):
                     self._saving.append(threads.submit(self._save, painted, recorder))
+                self._finish(earlier)  # so that no more than one batch waits to be written
                 if stopped():
                     break
         except DeviceError as error:
@@ -63,8 +64,8 @@ class LocalEngine:
         except TroubleError as error:
             recorder.trouble = str(error)
 
-    def _finish(self) -> None:
-        """Waits until all painted pictures are written."""
-        for future in self._saving:
+    def _finish(self, number: int | None = None) -> None:
+        """Waits until painted pictures are written: all, or as many as were painted first."""
+        for future in self._saving[:number]:
             future.result()
-        self._saving = []
+        del self._saving[:number]

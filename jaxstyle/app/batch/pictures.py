@@ -1,7 +1,9 @@
 """The pictures of a batch, padded and cropped to its sizes."""
 
+import functools
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +14,13 @@ from jaxstyle.app.job import Job
 from jaxstyle.app.saving import announce_transparency
 from jaxstyle.app.working_size import MULTIPLE, crop, cropped_shape, pad, padded_shape
 from jaxstyle.io import InputError, read_shape
+from jaxstyle.io.images import Picture, read_picture
 from jaxstyle.io.locations import URL, Location
 from jaxstyle.io.manifest_rows import ManifestErrors
 
 _THREADS = 4  # to look at pictures
 _THREADS_FAR = 32  # that wait for servers
+_KEPT = 2**27  # bytes of pictures that were read
 
 
 class Lane(NamedTuple):
@@ -72,15 +76,65 @@ def shape_of(path: Location, size: int) -> tuple[int, int]:
     return read_shape(path, size=size)
 
 
-def load_lane(pair: Pair, batch: Batch) -> Lane:
+class Reader:
+    """Reads pictures, each once for all pairs that are painted after each other.
+
+    Threads may call it at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, Future[Picture]] = {}  # the latest is the last one
+        self._changing = threading.Lock()
+
+    def read(self, found: Any, path: Location, *, size: int) -> Picture:
+        """Returns what `read_picture` does; `found` is the fingerprint of the file."""
+        key = path, size, str(found)
+        with self._changing:
+            future = self._kept.pop(key, None)
+            is_new = future is None
+            self._kept[key] = future = future or Future()
+        if is_new:
+            try:
+                future.set_result(read_picture(path, size=size))
+            except BaseException as error:
+                future.set_exception(error)
+            self._forget()
+        return future.result()
+
+    def _forget(self) -> None:
+        """Forgets errors, and the pictures that have not been read for the longest time."""
+        with self._changing:
+            total = 0
+            for key, future in reversed([*self._kept.items()]):
+                if future.done():
+                    failed = future.exception() is not None
+                    total += 0 if failed else future.result().image.nbytes
+                    if failed or total > _KEPT:
+                        del self._kept[key]
+
+
+def load_lane(pair: Pair, batch: Batch, reader: Reader, sources: Sequence[Any]) -> Lane:
     """Reads the pictures of a pair, and pads and crops them to the sizes of its batch.
+
+    Args:
+        pair: one of `batch`.
+        batch: has the sizes.
+        reader: of the run.
+        sources: fingerprints of the pair's pictures.
 
     Raises:
         InputError: if a picture cannot be read, or is too small.
     """
     job = pair.job
-    content = read_source(job, pair.row.content, "content", job.size)
-    styles = [read_source(job, path, "style", job.style_size) for path in pair.row.styles]
+
+    def read(path: Location, source: str, size: int, found: Any) -> Picture:
+        return read_source(job, path, source, size, functools.partial(reader.read, found))
+
+    content = read(pair.row.content, "content", job.size, sources[0])
+    styles = [
+        read(path, "style", job.style_size, found)
+        for path, found in zip(pair.row.styles, sources[1:], strict=False)  # masks come last
+    ]
     expected = [batch.shape, *batch.style_shapes]
     found = [
         padded_shape(content.image.shape, MULTIPLE),

@@ -1,10 +1,11 @@
 """Paints the batches of a run on a Ray cluster.
 
-The driver gives batches to actors of Ray Core itself, one at a time and one ahead. Ray Data, or
-Ray's own retries, would be less code. But Ray starts the actor of a lost node anew and lets its
-tasks wait for that, for ever if no other node has room. Here a lost actor is not started anew: its
-batches go to those that are left. As long as there is work, more actors are requested than the
-cluster has room for, so new nodes get actors, and an autoscaler sees that nodes are wanted.
+The driver gives batches to actors of Ray Core itself, three at a time: one is read, one is painted,
+and one is written. Ray Data, or Ray's own retries, would be less code. But Ray starts the actor of
+a lost node anew and lets its tasks wait for that, for ever if no other node has room. Here a lost
+actor is not started anew: its batches go to those that are left. As long as there is work, more
+actors are requested than the cluster has room for, so new nodes get actors, and an autoscaler sees
+that nodes are wanted.
 
 Workers read and write the pictures, so that those do not pass through the driver, and return
 entries for the journal, which the driver alone writes. Each worker paints as the local engine does.
@@ -154,8 +155,7 @@ class RayEngine:
                 self._try_again(task, recorder, reason, starved=starved, alive=alive)
         else:
             del member.tasks[result]
-            for entry in entries:
-                recorder.add(entry, member.name)
+            recorder.add(*entries, node=member.name)
             recorder.trouble = recorder.trouble or trouble
 
     def _try_again(

@@ -14,7 +14,7 @@ from jaxstyle.app.console import print_message
 from jaxstyle.io import InputError
 from jaxstyle.io.files import describe_path
 
-_AT_ONCE = 2  # batches of an actor: one is painted, and one is read or written
+_AT_ONCE = 3  # batches of an actor: one is read, one is painted, and one is written
 _SECONDS = 2.0  # between two looks at the nodes
 _PATIENCE = 20.0  # seconds until it is an error that no actor can paint
 _PAUSE = 5.0  # seconds after an actor that did not start

@@ -1,6 +1,7 @@
 """Adds the pairs of a batch to its journal."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ class Recorder:
         self.trouble: str | None = None
         self._advance = advance
         self._writing = threading.Lock()
+        self._waiting: deque[tuple[Mapping[str, Any], str | None]] = deque()
 
     def entry(self, pair: Pair) -> Mapping[str, Any]:
         """Returns the entry of a pair in the journal, empty if it has none."""
@@ -45,14 +47,23 @@ class Recorder:
             if "error" in (entry := self.entry(pair))
         ]
 
-    def add(self, entry: Mapping[str, Any], node: str | None = None) -> None:
-        """Adds an entry of a pair that was to be painted; `node` has painted it."""
-        if "error" in entry:
-            line = self.missing[entry["output"]].row.line
-            print_message(f"line {line}: {entry['output']}: {entry['error']}")
+    def add(self, *entries: Mapping[str, Any], node: str | None = None) -> None:
+        """Adds entries of pairs that were to be painted; `node` has painted them.
+
+        They are on disk when it returns, unless there is `trouble`.
+        """
+        for entry in entries:
+            if "error" in entry:
+                line = self.missing[entry["output"]].row.line
+                print_message(f"line {line}: {entry['output']}: {entry['error']}")
+            self._waiting.append((entry, node))
         try:
             with self._writing:
-                self.journal.add(entry)
-                self._advance(entry, node)
+                # What came while another thread was writing is written at once.
+                added = [self._waiting.popleft() for _ in range(len(self._waiting))]
+                if added:
+                    self.journal.add(*(entry for entry, _ in added))
+                for each in added:
+                    self._advance(*each)
         except InputError as trouble:
             self.trouble = str(trouble)

@@ -3,6 +3,7 @@
 Nothing here knows of the journal. What is to be added to it is passed to `record`.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +18,7 @@ from jaxstyle.app import outputs
 from jaxstyle.app.available_memory import available_memory
 from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import Painted, Painter
-from jaxstyle.app.batch.pictures import Lane, load_lane
+from jaxstyle.app.batch.pictures import Lane, Reader, load_lane
 from jaxstyle.app.batch.plan import Batch, BatchJob, Machine, Pair
 from jaxstyle.app.console import sizes_of_steps
 from jaxstyle.app.devices import take_devices
@@ -30,7 +31,7 @@ from jaxstyle.io.fingerprint import fingerprint, hashes_of
 from jaxstyle.io.image_writer import encode_image
 from jaxstyle.solvers import Status
 
-THREADS = 4  # to read and write pictures
+THREADS = min(max(os.cpu_count() or 1, 4), 8)  # to read and write pictures
 
 Record: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -95,6 +96,7 @@ class Worker:
         self.machine = Machine(jax.default_backend(), len(devices), memory)
         self.paint = painter(network.params, self._mesh, call, stopped, show).paint
         self._sources: dict[str, Any] = {}  # output -> fingerprints of its pictures
+        self._reader = Reader()
 
     def load(self, batch: Batch, threads: Executor, record: Record) -> list[Future[Lane | None]]:
         """Begins to read the pictures of a batch; None for a pair that fails or is not wanted."""
@@ -108,8 +110,8 @@ class Worker:
         pair = batch.pairs[index]
         try:
             # Before it is read, so that the next run sees what is replaced meanwhile.
-            self._sources[pair.row.output] = resume.describe_sources(pair)
-            return load_lane(pair, batch)
+            sources = self._sources[pair.row.output] = resume.describe_sources(pair)
+            return load_lane(pair, batch, self._reader, sources)
         except (InputError, MemoryError) as error:
             problem = str(error) or "there is not enough memory to read its pictures"
             record({**self._origin(pair), "error": problem})
