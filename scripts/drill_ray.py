@@ -6,10 +6,14 @@ Each round starts a Ray cluster of four nodes on this machine, and paints pairs 
 random moments it kills two nodes (-9), kills the driver and starts it again, and adds a node. It
 checks that
 
-- all pairs are painted, and each is in the journal once,
+- all pairs are painted, and each is recorded once,
 - what the killed driver has recorded is not painted again,
 - all pictures are those of the local engine, bit for bit,
-- nothing else is left in the output folder.
+- nothing else is left in the output folder,
+- another start finds all of them.
+
+With `--s3`, manifest, pictures and outputs are on an S3 server of this machine, of whose requests
+every fifth fails (`tests/s3_server.py`; it needs `pip install 'jaxstyle[dev-urls]'`).
 
 Most rounds have a stand-in for the painter, which returns the photo after some time; `--real N`
 rounds paint. `--scheduling PAIRS` measures what the engine costs: seconds per pair with the
@@ -19,11 +23,9 @@ the cluster on loopback.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from typing import Any
 
 import numpy as np
 from drill import write_recipe
+from drill_places import Bucket, Disk, File, md5_of
 from PIL import Image
 
 from jaxstyle import StyleResult
@@ -105,10 +108,10 @@ def prepare(folder: Path, pairs: int) -> None:
     (folder / "pairs.csv").write_text("\n".join(["content,style,output,seed,weights", *rows, ""]))
 
 
-def command(folder: Path, output: str, *options: str) -> list[str]:
+def command(folder: Path, manifest: str, output: str, *options: str) -> list[str]:
     """Returns the arguments of a batch."""
     return [
-        "batch", str(folder / "pairs.csv"), "--output-dir", str(folder / output), "--size", "64",
+        "batch", manifest, "--output-dir", output, "--size", "64",
         "--recipe", str(folder / "recipe.json"), "--params", str(folder / "weights.npz"),
         "--batch-size", "8", *options,
     ]  # fmt: skip
@@ -132,42 +135,30 @@ def start_cluster(nodes: int) -> Any:
     return cluster
 
 
-def lines(folder: Path) -> list[str]:
-    """Returns the outputs that the journal names."""
-    path = folder / "out" / "journal.jsonl"
-    text = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line)["output"] for line in text.splitlines()[1:]]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Returns a hash of each picture."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")
-    }
-
-
 def attempt(
-    folder: Path, cluster: Any, pairs: int, stand_in: float | None, seed: int
+    folder: Path, cluster: Any, place: Disk | Bucket, pairs: int, stand_in: float | None, seed: int
 ) -> tuple[list[str], str]:
     """Runs one round; returns what is wrong, and what was done."""
     rng = random.Random(seed)  # noqa: S311
-    shutil.rmtree(folder / "out", ignore_errors=True)
-    arguments = command(folder, "out", "--engine", "ray", "--address", cluster.address, "--quiet")
-    child = [sys.executable, __file__, "--child", json.dumps([arguments, stand_in])]
-    log = (folder / "log").open("a")
+    options = ["--engine", "ray", "--address", cluster.address, "--quiet", "--progress", "json"]
+    call = command(folder, f"{place.start}/pairs.csv", f"{place.start}/out", *options)
+    log, progress = (folder / "log").open("w"), (folder / "progress").open("w")
 
     def begin() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(child, stderr=log, stdout=log)  # noqa: S603
+        child = [sys.executable, __file__, "--child", json.dumps([call, stand_in])]
+        return subprocess.Popen(child, stderr=log, stdout=progress)  # noqa: S603
 
     moments = sorted(rng.sample(range(1, pairs), 4))
     actions = ["node", "node", "driver", "add"]
     rng.shuffle(actions)
-    driver, done, wrong, kept = begin(), [], [], {}
+    driver, done, kept = begin(), [], dict[str, File]()
     deadline = time.monotonic() + 600
     for moment, action in zip(moments, actions, strict=True):
-        while len(lines(folder)) < moment and driver.poll() is None and time.monotonic() < deadline:
+        while (
+            len(place.recorded()) < moment and driver.poll() is None and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        done.append(f"{action} at {len(lines(folder))}")
+        done.append(f"{action} at {len(place.recorded())}")
         if action == "node":
             nodes = [each for each in cluster.list_all_nodes() if not each.is_head()]
             cluster.remove_node(rng.choice(nodes), allow_graceful=False)
@@ -176,49 +167,69 @@ def attempt(
         else:
             driver.kill()
             driver.wait()
-            kept = {name: (folder / "out" / name).stat().st_mtime_ns for name in lines(folder)}
+            files = place.files()
+            kept = {name: files[name] for name in place.recorded()}
             driver = begin()
+    wrong = wait(driver, deadline - time.monotonic(), folder)
+    wrong += check(folder / f"local-{stand_in is None}", place, pairs, kept)
+    before = place.files()
+    wrong += wait(begin(), 120, folder)
+    if place.files() != before:
+        wrong.append("another start has painted")
+    log.close()
+    progress.close()
+    return wrong, ", ".join(done)
+
+
+def wait(driver: subprocess.Popen[bytes], seconds: float, folder: Path) -> list[str]:
+    """Waits for a driver; returns what is wrong."""
     try:
-        code = driver.wait(max(deadline - time.monotonic(), 1))
+        code = driver.wait(max(seconds, 1))
     except subprocess.TimeoutExpired:
         driver.kill()
-        code = driver.wait()
-        wrong.append("it hangs")
-    log.close()
-    if code != 0:
-        wrong.append(f"the driver ends with {code}: {(folder / 'log').read_text()[-500:]}")
-    names = lines(folder)
-    if sorted(names) != sorted(f"{number}.png" for number in range(pairs)):
-        wrong.append(f"{len(names)} entries, {len(set(names))} different ones")
-    again = [
-        name for name, when in kept.items() if (folder / "out" / name).stat().st_mtime_ns != when
-    ]
-    if again:
+        driver.wait()
+        return ["it hangs"]
+    said = [line for line in (folder / "log").read_text().splitlines() if not line.startswith("[")]
+    return [f"the driver ends with {code}: {said[-5:]}"] if code else []
+
+
+def check(local: Path, place: Disk | Bucket, pairs: int, kept: dict[str, File]) -> list[str]:
+    """Returns what is wrong with the outputs; `kept` is what a driver has recorded."""
+    wrong, names, files = [], place.recorded(), place.files()
+    expected = {f"{number}.png" for number in range(pairs)}
+    # What workers have painted after their driver was killed is found by the next one in a bucket.
+    missing = expected - {*names} if isinstance(place, Disk) else {*names} - expected
+    if missing or len(names) != len({*names}):
+        wrong.append(f"{len(names)} entries, {len({*names})} different ones, {missing} wrong")
+    if again := [name for name, file in kept.items() if files.get(name) != file]:
         wrong.append(f"{len(again)} pictures were painted again")
-    expected = hashes(folder / f"local-{stand_in is None}")
-    found = hashes(folder / "out")
-    different = [name for name in expected if found.get(name) != expected[name]]
-    if different or len(found) != len(expected):
-        wrong.append(f"{len(different)} pictures differ, {len(found)} of {len(expected)} are there")
-    left = [path.name for path in (folder / "out").iterdir() if path.suffix in (".tmp", ".run")]
-    if left:
-        wrong.append(f"left: {left}")
-    return wrong, ", ".join(done)
+    hashes = {path.name: md5_of(path) for path in local.glob("*.png")}
+    if different := [
+        name for name in expected if name not in files or files[name].md5 != hashes[name]
+    ]:
+        wrong.append(f"{len(different)} of {pairs} pictures are lost or differ")
+    whole = expected | {f"{number}.json" for number in range(pairs)}
+    if {*files} != whole:
+        wrong.append(f"left, or lost: {sorted({*files} ^ whole)}")
+    return wrong
 
 
 def drill(folder: Path, arguments: argparse.Namespace) -> int:
     """Runs all rounds; returns how many failed."""
     prepare(folder, arguments.pairs)
     for real in (False, True) if arguments.real else (False,):
-        out = command(folder, f"local-{real}", "--quiet")
+        out = command(folder, str(folder / "pairs.csv"), str(folder / f"local-{real}"), "--quiet")
         child = [sys.executable, __file__, "--child", json.dumps([out, None if real else 0.0])]
         subprocess.run(child, check=True)  # noqa: S603
     failed = 0
     for number in range(arguments.rounds):
         begin = time.monotonic()
+        place = Bucket(folder) if arguments.s3 else Disk(folder)
         cluster = start_cluster(4)
         stand_in = None if number < arguments.real else 1.0
-        wrong, done = attempt(folder, cluster, arguments.pairs, stand_in, arguments.seed + number)
+        seed = arguments.seed + number
+        wrong, done = attempt(folder, cluster, place, arguments.pairs, stand_in, seed)
+        done += place.close()
         cluster.shutdown()
         failed += bool(wrong)
         kind = "painter" if stand_in is None else "stand-in"
@@ -235,7 +246,8 @@ def measure(folder: Path, pairs: int) -> None:
     prepare(folder, pairs)
     cluster = start_cluster(1)
     begin = time.perf_counter()
-    call = command(folder, "out", "--engine", "ray", "--address", cluster.address)
+    manifest, out = str(folder / "pairs.csv"), str(folder / "out")
+    call = command(folder, manifest, out, "--engine", "ray", "--address", cluster.address)
     child = [sys.executable, __file__, "--child", json.dumps([call, 0.0])]
     driver = subprocess.Popen(child)  # noqa: S603
     _, status, usage = os.wait4(driver.pid, 0)
@@ -252,6 +264,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=500)
     parser.add_argument("--real", type=int, default=1, help="rounds with the real painter")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--s3", action="store_true", help="files on an S3 server that fails")
     parser.add_argument("--scheduling", type=int, help="measure with so many pairs instead")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

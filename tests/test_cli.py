@@ -550,6 +550,11 @@ def test_bad_input_is_one_line_and_exit_code_2(name, bad_files, capsys, monkeypa
         (["batch", "a.csv"], "example: jaxstyle batch a.csv --output-dir out"),
         (["batch", "lists.jsn", "-o", "b"], "'lists.jsn' does not exist; did you mean lists.json?"),
         (["batch", "a://b.csv", "-o", "b"], "'a://b.csv' is an address; download the manifest"),
+        (
+            ["stylize", "--params", "s3://b/w.npz"],
+            "--params s3://b/w.npz is an address: download the file",
+        ),
+        (["repeat", "s3://b/a.json"], "s3://b/a.json is an address: download the JSON, and the"),
         (["batch", "--input", "a", "-o", "b"], "did you mean --contents?"),
         (["stylize", "GOOD", "GOOD", "-n", "9"], "option -n; did you mean --steps? see jaxstyle"),
         (

@@ -30,6 +30,7 @@ from jaxstyle.io.fingerprint import fingerprint, is_unchanged
 from jaxstyle.io.json_file import write_json
 from jaxstyle.io.locations import URL, locate, redact
 from jaxstyle.io.manifest import read_manifest
+from jaxstyle.io.manifest_patterns import cross_product
 from jaxstyle.io.manifest_rows import ManifestErrors
 from jaxstyle.io.ownership import is_ours
 from jaxstyle.io.remote_errors import explain, is_missing, is_temporary
@@ -347,17 +348,47 @@ def test_an_object_that_is_new_replaces_nothing(memory, monkeypatch):
 
     def pipe_file(address, data, mode="overwrite"):
         if mode == "create" and "x" in written:
-            raise FileExistsError(SECRET)
+            raise FileExistsError(SECRET) from HostError(412)
         written["x"] = data
 
     monkeypatch.setattr(memory, "pipe_file", pipe_file)
-    monkeypatch.setattr(memory, "cat_file", lambda address, **_: written["x"])
+    broken = []
+
+    def cat_file(address, **_):
+        if broken:
+            raise broken.pop()
+        return written["x"]
+
+    monkeypatch.setattr(memory, "cat_file", cat_file)
     store = remote.Store(memory, "s3")
     store.write("s3://b/x", "s3://b/x", b"mine")
+    broken.append(ConnectionResetError())
     store.write("s3://b/x", "s3://b/x", b"mine")  # the answer to the first attempt was lost
+    assert not broken
     with pytest.raises(InputError, match="another program has written it meanwhile"):
         store.write("s3://b/x", "s3://b/x", b"yours")
     assert written["x"] == b"mine"
+
+
+def test_photos_and_paintings_elsewhere(memory, tmp_path):
+    for name in ("in/1.png", "in/deep/2.JPG", "in/notes.txt", "in/.x/3.png", "s/1.png"):
+        memory.pipe_file(f"/b/{name}", b"x")
+    folder, style = locate("memory://b/in/"), locate("memory://b/s/1.png")
+    for output_dir in (locate("memory://b/out"), tmp_path):
+        rows = cross_product(folder, [style], output_dir=output_dir)
+        assert [(str(row.content), row.output) for row in rows] == [
+            ("memory://b/in/1.png", "1-1.png"),
+            ("memory://b/in/deep/2.JPG", "deep/2-1.png"),
+        ]
+        assert {row.styles for row in rows} == {(style,)}
+    (tmp_path / "1.png").write_bytes(b"x")
+    rows = cross_product([style, str(tmp_path / "1.png")], style, output_dir=tmp_path / "out")
+    assert len({row.output for row in rows}) == 2  # the same name in two folders
+    for text, problem in (("in/*.png", "is a pattern"), ("none", "no picture in the folder")):
+        with pytest.raises(InputError, match=problem):
+            cross_product(locate(f"memory://b/{text}"), style, output_dir=tmp_path)
+    with pytest.raises(InputError, match="is an address"):  # a text never makes a request
+        cross_product("memory://b/in/1.png", style, output_dir=tmp_path)
 
 
 def test_what_was_replaced_since_the_listing_is_not_ours(memory):

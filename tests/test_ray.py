@@ -225,6 +225,45 @@ def test_a_worker_that_does_not_see_the_folder(folder, on_ray, capsys, monkeypat
     assert not list((folder / "out").rglob("*.png"))
 
 
+def test_ray_kills_a_worker_for_memory(folder, on_ray, cluster, monkeypatch):  # noqa: F811
+    """Of a node whose limit is so low that any worker is above it; then another one comes."""
+    outputs = write_manifest(folder, 4)
+    node = {**NODE, "num_cpus": 3}
+    limits = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50"}
+    nodes = [cluster.add_node(**node, env_vars=limits)]
+    codes, said = [], []
+    for module in (ray_pool, ray_engine):
+        monkeypatch.setattr(module, "print_message", said.append)
+    call = on_ray("--cpus-per-worker", "3")
+    run = threading.Thread(target=lambda: codes.append(main(call)))
+    run.start()
+    while not any("out of memory" in each for each in said) and run.is_alive():
+        time.sleep(0.02)
+    nodes.append(cluster.add_node(**node))
+    cluster.remove_node(nodes.pop(0), allow_graceful=False)
+    run.join()
+    cluster.remove_node(nodes.pop(0), allow_graceful=False)
+    assert codes == [0], said
+    assert_all_once(folder, outputs)
+
+
+def test_a_worker_that_never_starts(monkeypatch, capsys):
+    def fail(*_):
+        raise ray.exceptions.RayActorError(error_msg="ModuleNotFoundError: no jaxstyle")
+
+    monkeypatch.setattr(ray, "get", fail)
+    pool = ray_pool.Pool(None)
+    monkeypatch.setattr(pool, "_look", lambda: None)
+    monkeypatch.setattr(pool, "_changed", -1e9)  # however long that takes
+    for _ in range(4):
+        pool.hire(1)
+        pool.members.append(ray_pool.Member(None, "it"))
+        assert pool.start(pool.members[0]) is None
+    with pytest.raises(ray_pool.InputError, match="does not start: ModuleNotFoundError: no jax"):
+        pool.hire(1)
+    assert capsys.readouterr().err.count("does not start") == 1
+
+
 def test_less_memory_takes_fewer_lanes():
     engine = object.__new__(ray_engine.RayEngine)
     engine._waiting = ray_engine.deque()

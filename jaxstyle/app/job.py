@@ -34,7 +34,7 @@ class Job:
     output: Location
     recipe: Recipe
     size: int
-    init: str  # content, noise, mean, detail or a path
+    init: str | URL  # content, noise, mean, detail, or where a picture is
     seed: int
     style_weights: Mapping[str, tuple[float, ...]] | tuple[float, ...] | None
     style_scale: float
@@ -65,7 +65,7 @@ class Job:
         return {
             "recipe": describe_recipe(self.recipe),
             "size": self.size,
-            "init": self.init,
+            "init": str(self.init),
             "seed": self.seed,
             "style_weights": self.style_weights,
             "style_scale": self.style_scale,
@@ -91,9 +91,10 @@ class Job:
         return max(round(self.size * self.style_scale), 1)
 
     @property
-    def init_picture(self) -> Path | None:
+    def init_picture(self) -> Location | None:
         """The picture to start from; None for a start that has a name."""
-        return None if self.init in ("content", "noise", "mean", "detail") else Path(self.init)
+        named = self.init in ("content", "noise", "mean", "detail")
+        return None if named else _location(self.init)
 
     @property
     def pictures(self) -> list[Location]:
@@ -137,7 +138,7 @@ def make_job(
     size: int | str | None = None,
     steps: int | None = None,
     coarsest: int | None = None,
-    init: str | None = None,
+    init: str | URL | None = None,
     seed: int = 0,
     precision: str = "float32",
     weights: Sequence[str] = (),
@@ -251,7 +252,7 @@ def check_settings(
     content: object,
     style: Sequence[object],
     *,
-    init: str,
+    init: str | URL,
     seed: int,
     style_weights: Sequence[float],
     style_scale: float,

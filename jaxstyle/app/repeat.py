@@ -12,6 +12,7 @@ from jaxstyle.io import InputError, build_recipe, list_weights
 from jaxstyle.io.errors import check_positive
 from jaxstyle.io.files import describe_path
 from jaxstyle.io.json_file import read_json
+from jaxstyle.io.locations import is_url, redact
 from jaxstyle.io.network_weights.load import load_params_and_info
 from jaxstyle.io.recipe_codec import convert
 
@@ -156,6 +157,8 @@ def _changed(files: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str
                     "a picture came from stdin: save it as a file named stdin next to the JSON, "
                     f"as {describe_path(path)}"
                 )
+            elif now is None and is_url(entry["path"]):
+                yield f"download {redact(entry['path'])} and save it next to the JSON"
             elif now is None:
                 yield f"{describe_path(path)} is missing or cannot be read"
             elif now != entry["sha256"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxstyle.io.errors import InputError, count
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
-from jaxstyle.io.locations import is_url, redact
+from jaxstyle.io.locations import URL, Location, is_url, redact
 from jaxstyle.io.manifest_paths import check_paths, real_folder
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.io.ownership import is_ours
@@ -25,8 +25,8 @@ _logger = logging.getLogger("jaxstyle")
 
 
 def cross_product(
-    contents: str | Sequence[str],
-    styles: str | Sequence[str],
+    contents: str | URL | Sequence[str | URL],
+    styles: str | URL | Sequence[str | URL],
     *,
     output_dir: str | os.PathLike[str],
     suffix: str = ".png",
@@ -36,7 +36,8 @@ def cross_product(
     Files that jaxstyle has written into the output folder are skipped, with a warning.
 
     Args:
-        contents: the photos: files, folders with their subfolders, and patterns.
+        contents: the photos: files, folders with their subfolders, and patterns; or addresses of
+            files, and of folders in object stores.
         styles: the paintings, likewise.
         output_dir: outputs must stay inside this folder. They are in subfolders as the photos are
             in a folder that was given, or below all photos if names would collide otherwise.
@@ -49,7 +50,7 @@ def cross_product(
         InputError: a pattern or folder has no such file, or outputs collide.
     """
     photos, paintings = (
-        _with_places([each for text in _texts(given) for each in _find(text, output_dir)])
+        _with_places([each for one in _each(given) for each in _find(one, output_dir)])
         for given in (contents, styles)
     )
     names = [place.replace("/", "-") for _, place in paintings]
@@ -64,41 +65,89 @@ def cross_product(
             1,
         )
     ]
-    errors = ManifestErrors(f"{' '.join(_texts(contents))} x {' '.join(_texts(styles))}")
-    check_paths(rows, Path(output_dir), None, errors)
+    photo_names, painting_names = (map(str, _each(given)) for given in (contents, styles))
+    errors = ManifestErrors(f"{' '.join(photo_names)} x {' '.join(painting_names)}")
+    check_paths(rows, output_dir if isinstance(output_dir, URL) else Path(output_dir), None, errors)
     errors.check()
     return rows
 
 
-def _texts(given: str | Sequence[str]) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given
+def _each(given: str | URL | Sequence[str | URL]) -> Sequence[str | URL]:
+    return [given] if isinstance(given, str | URL) else given
 
 
-def _with_places(found: Sequence[tuple[Path, Path | None]]) -> list[tuple[Path, str]]:
+def _with_places(found: Sequence[tuple[Location, Location | None]]) -> list[tuple[Location, str]]:
     """Returns each file once, with its place below the output folder, without a suffix."""
-    once: dict[str, tuple[Path, Path | None]] = {}
+    once: dict[str, tuple[Location, Location | None]] = {}
     for path, folder in found:
         once.setdefault(_place(path), (path, folder))
     files = dict(once.values())
     own = {
-        path: (path.relative_to(folder) if folder else Path(path.name)).with_suffix("")
+        path: Path(_relative(path, folder) if folder else path.name).with_suffix("")
         for path, folder in files.items()
     }
     places = [place.as_posix().casefold() for place in own.values()]
-    if len({*places}) < len({path.with_suffix("") for path in own}):
+    if len({*places}) < len({str(path.with_suffix("")) for path in own}):
         # The same name in several folders: mirror those below the folder that they share.
-        real = {path: Path(os.path.abspath(path)) for path in own}
+        real = {path: _absolute(path) for path in own}
         shared = os.path.commonpath([path.parent for path in real.values()])
         own = {path: each.relative_to(shared).with_suffix("") for path, each in real.items()}
     return [(path, place.as_posix()) for path, place in own.items()]
 
 
-def _find(text: str, output_dir: str | os.PathLike[str]) -> list[tuple[Path, Path | None]]:
+def _relative(path: Location, folder: Location) -> str:
+    """Returns the path from a folder to a file below it."""
+    if isinstance(path, URL):
+        return str(path.relative_to(folder)) if isinstance(folder, URL) else path.name
+    return str(path.relative_to(folder))
+
+
+def _absolute(path: Location) -> Path:
+    """Returns a path that has the folders of a file, also of one that is not on this machine."""
+    if isinstance(path, URL):
+        return Path("/", *str(path).split("/"))
+    return Path(os.path.abspath(path))
+
+
+def _find_elsewhere(url: URL, output_dir: Location) -> list[tuple[Location, Location | None]]:
+    """Returns the pictures that an address means, as `_find`.
+
+    Raises:
+        InputError: if there are none, or the server does not answer.
+    """
+    name = describe_path(url)
+    if re.search(r"[*?\[]", str(url.name)):
+        raise InputError(f"{name} is a pattern, for paths of this machine: name the folder")
+    if url.suffix.lower() in PICTURE_SUFFIXES or url.scheme in ("http", "https"):
+        return [(url, None)]
+    found = sorted((each for each in url.iterdir() if _is_picture(_relative(each, url))), key=str)
+    files = [each for each in found if not (_is_below(each, output_dir) and is_ours(each))]
+    if not files:
+        raise InputError(f"there is no picture in the folder {name}; name another")
+    return [(each, url) for each in files]
+
+
+def _is_picture(path: str) -> bool:
+    """Whether a path is that of a picture, and nothing in it is hidden."""
+    return path.lower().endswith(PICTURE_SUFFIXES) and not re.search(r"(^|/)\.", path)
+
+
+def _is_below(path: URL, folder: Location) -> bool:
+    place = path.relative_to(folder) if isinstance(folder, URL) else None
+    return place is not None and not place.startswith("../")
+
+
+def _find(
+    text: str | URL, output_dir: str | os.PathLike[str]
+) -> list[tuple[Location, Location | None]]:
     """Returns the pictures that a file, folder or pattern means, with the folder, if it is one.
 
     Raises:
         InputError: if there are none.
     """
+    if isinstance(text, URL):
+        inside = output_dir if isinstance(output_dir, URL) else Path(output_dir)
+        return _find_elsewhere(text, inside)
     folder = Path(text) if os.path.isdir(text) else None
     if os.path.isfile(text):  # whatever its name
         return [(Path(text), None)]
@@ -172,8 +221,10 @@ def _below(folder: Path) -> Iterator[str]:
         yield from filter(_is_file, (os.path.join(parent, name) for name in names))
 
 
-def _place(path: str | Path) -> str:
+def _place(path: Location) -> str:
     """Returns the real folder of a file with its own name; a link to it is another picture."""
+    if isinstance(path, URL):
+        return str(path)
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
 

@@ -195,17 +195,23 @@ class Store:
         mode = {} if there or self._scheme not in ("s3", "gs") else {"mode": "create"}
 
         def put() -> bool:
+            exists = False
             try:
                 self._files.pipe_file(address, data, **mode)
             except FileExistsError:
-                # It has come meanwhile; or the answer to an earlier attempt was lost.
-                if bytes(self._files.cat_file(address)) != data:
-                    raise
+                exists = True
             except OSError as error:
                 if not mode or error.errno != errno.ENOSYS:
                     raise
+            else:
+                return True
+            # Not in the handlers above: a connection that breaks here has nothing to do with those.
+            if not exists:
                 mode.clear()  # some stores do not know of it
                 self._files.pipe_file(address, data)
+            elif bytes(self._files.cat_file(address)) != data:
+                # Or else it is ours: the answer to an earlier attempt was lost.
+                raise FileExistsError(address)
             return True
 
         if self._try(address, shown, put) is None:

@@ -154,7 +154,7 @@ class Painter:
             "style_weights": stack_shares([pair.job for pair in pairs]),
             "masks": stack_masks(lanes),
             "style_masks": stack_style_masks(lanes),
-            "init": job.init,
+            "init": str(job.init),
             "key": devices.random_keys([pair.job.seed for pair in pairs]),
             "mesh": self.mesh,
         }

@@ -68,17 +68,24 @@ def _check_answers(address: str) -> None:
         raise InputError(
             f"--address {address}: give HOST:PORT of the cluster's head, as ray start prints it"
         )
-    problem = "it does not answer as Ray does"
+    problem = problem_of_head(address)
+    if problem is not None:
+        raise InputError(
+            f"--address {address}: {problem}; give HOST:PORT of the cluster's head, as ray start "
+            "prints it"
+        )
+
+
+def problem_of_head(address: str) -> str | None:
+    """Returns why the head of a cluster does not answer, or None."""
+    host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "1":
-                return
+                return None
             connection.sendall(_PREFACE)
             if connection.recv(9)[3:4] == bytes([_SETTINGS]):
-                return
+                return None
     except (OSError, OverflowError) as error:
-        problem = describe_error(error)
-    raise InputError(
-        f"--address {address}: {problem}; give HOST:PORT of the cluster's head, as ray start "
-        "prints it"
-    )
+        return describe_error(error)
+    return "it does not answer as Ray does"

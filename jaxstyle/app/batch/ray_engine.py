@@ -25,7 +25,7 @@ from jaxstyle.app.batch.painter import DeviceError, Painter
 from jaxstyle.app.batch.plan import Batch, BatchJob, Machine
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.ray_cluster import ray
-from jaxstyle.app.batch.ray_pool import Member, Pool, Task
+from jaxstyle.app.batch.ray_pool import HeadLostError, Member, Pool, Task, is_starved
 from jaxstyle.app.batch.ray_worker import Ticket
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.resume import ticket_path
@@ -36,7 +36,6 @@ from jaxstyle.io.files import remove_leftovers
 
 _POLL = 0.5  # seconds
 _DEATHS = 3  # of workers, until a pair counts as their cause
-_STARVED = "running low on memory"  # Ray's words for a worker that it has killed
 
 
 class RayEngine:
@@ -82,6 +81,18 @@ class RayEngine:
     ) -> None:
         """Paints batches until it is stopped, and records their pairs."""
         self._waiting.extend(map(Task, batches))
+        try:
+            self._paint_waiting(recorder, progress, stopped)
+        except HeadLostError as error:  # workers may be lost too, of which nobody would tell
+            recorder.trouble = str(error)
+        for folder in self._torn:
+            remove_leftovers(folder)
+        if self._ticket is not None:
+            self._ticket.path.unlink(missing_ok=True)
+
+    def _paint_waiting(
+        self, recorder: Recorder, progress: Progress, stopped: Callable[[], bool]
+    ) -> None:
         told = False
         while self._waiting or self.is_busy():
             if stopped():
@@ -95,10 +106,6 @@ class RayEngine:
                 self._assign()
             self._collect(recorder)
             progress.show_pairs()
-        for folder in self._torn:
-            remove_leftovers(folder)
-        if self._ticket is not None:
-            self._ticket.path.unlink(missing_ok=True)
 
     def _assign(self) -> None:
         """Gives waiting batches to workers, one to each before any has two."""
@@ -140,7 +147,7 @@ class RayEngine:
             tasks, alive = self._pool.lose(member)
             outputs = [pair.output for task in tasks for pair in task.batch.pairs]
             self._torn.update(path.parent for path in outputs if isinstance(path, Path))
-            starved = _STARVED in str(error)
+            starved = is_starved(error)
             reason = "its worker was killed, or crashed" if alive else "the node was lost"
             reason = "out of memory" if starved else reason
             print_message(f"{member.name}: {reason}; others go on")

@@ -8,7 +8,7 @@ from typing import Any
 
 import jaxstyle
 from jaxstyle.app.batch.plan import Batch, BatchJob
-from jaxstyle.app.batch.ray_cluster import ray
+from jaxstyle.app.batch.ray_cluster import problem_of_head, ray
 from jaxstyle.app.batch.ray_worker import Description, RayWorker
 from jaxstyle.app.console import print_message
 from jaxstyle.io import InputError
@@ -18,6 +18,13 @@ _AT_ONCE = 3  # batches of an actor: one is read, one is painted, and one is wri
 _SECONDS = 2.0  # between two looks at the nodes
 _PATIENCE = 20.0  # seconds until it is an error that no actor can paint
 _PAUSE = 5.0  # seconds after an actor that did not start
+_ATTEMPTS = 4  # actors in a row that do not start, until it is an error
+_HEAD_PATIENCE = 30.0  # seconds without the head; after 60, Ray itself ends this process
+_STARVED = "running low on memory"  # Ray's words for a worker that it has killed
+
+
+class HeadLostError(InputError):
+    """The head of the cluster does not answer any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Member:
         return not self.idle and not alone and len(self.tasks) < _AT_ONCE
 
 
+def is_starved(error: Exception) -> bool:
+    """Whether Ray has killed a worker because its node was short of memory."""
+    return _STARVED in str(error)
+
+
 class Pool:
     """Starts actors, and forgets those that are lost.
 
@@ -62,7 +74,8 @@ class Pool:
         self._options: dict[str, Any] = {}  # of an actor; empty until they are known
         self._room = 0  # actors for which the nodes have resources
         self._looked = self._failed = -_PATIENCE
-        self._changed = time.monotonic()
+        self._failures = 0  # actors that did not start since the last one that did
+        self._changed = self._answered = time.monotonic()
         self._problem = ""
 
     def usable(self) -> list[Member]:
@@ -73,11 +86,13 @@ class Pool:
         """Starts actors for so many batches, as far as there is room, and some that wait for it.
 
         Raises:
+            HeadLostError: if the cluster's head does not answer.
             InputError: if no actor can work.
         """
         now = time.monotonic()
         usable = len(self.usable())
-        if not usable and self._problem and now - self._changed > _PATIENCE:
+        tried = self._failures >= _ATTEMPTS if self._failures else now - self._changed > _PATIENCE
+        if not usable and self._problem and tried:
             raise InputError(self._problem)
         if now - self._looked > _SECONDS:
             self._looked = now
@@ -93,7 +108,9 @@ class Pool:
 
     def _look(self) -> None:
         """Finds what an actor needs, and how many the nodes have room for."""
-        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        alive = self._nodes()
+        if alive is None:
+            return
         for member in self.usable():
             if member.node not in alive and not member.tasks:
                 self.members.remove(member)
@@ -108,6 +125,26 @@ class Pool:
             for node in nodes
             if needed
         )
+
+    def _nodes(self) -> dict[str, Mapping[str, float]] | None:
+        """Returns the resources of the nodes that are there; None if the head does not answer.
+
+        Ray itself would wait for it, meanwhile nothing would be recorded.
+
+        Raises:
+            HeadLostError: if it has not answered for a while.
+        """
+        now, address = time.monotonic(), ray.get_runtime_context().gcs_address
+        if problem_of_head(address) is None:
+            self._answered = now
+            return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        passed = now - self._answered
+        if passed > _HEAD_PATIENCE:
+            raise HeadLostError(
+                f"the cluster's head at {address} has not answered for {passed:.0f} s; start one "
+                "again, see ray start --head"
+            )
+        return None
 
     def _choose(self, nodes: Sequence[Mapping[str, float]]) -> None:
         """Chooses what an actor needs: a GPU, all TPUs of a host, or else the CPUs of a node."""
@@ -139,8 +176,10 @@ class Pool:
         except ray.exceptions.RayError as error:
             self.members.remove(member)
             self._failed = time.monotonic()
+            self._failures += 1
             reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
-            self._complain(f"a worker does not start: {reason}")
+            reason = "out of memory" if is_starved(error) else reason[:200]
+            self._complain(f"a worker does not start: {reason}; Ray's logs on its node say more")
             return None
         member.starting, member.node, member.name = None, found.node, found.name
         if found.version != jaxstyle.__version__:
@@ -155,7 +194,7 @@ class Pool:
                 "all nodes under the same path"
             )
         else:
-            member.idle = False
+            member.idle, self._failures = False, 0
             return found
         return None
 
@@ -177,5 +216,5 @@ class Pool:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(member.actor)
         self._looked = -_PATIENCE
-        alive = any(each["NodeID"] == member.node and each["Alive"] for each in ray.nodes())
-        return tasks, alive
+        alive = self._nodes()
+        return tasks, alive is None or member.node in alive

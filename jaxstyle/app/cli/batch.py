@@ -11,7 +11,13 @@ import tyro
 
 from jaxstyle.app.cli.arguments import command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.cli.pictures import check_folder_name, check_output_dir, check_there
+from jaxstyle.app.cli.pictures import (
+    check_folder_name,
+    check_output_dir,
+    check_params,
+    check_there,
+    place,
+)
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
 from jaxstyle.io.locations import Location, locate, redact
@@ -123,6 +129,7 @@ def batch(
     machine = memory_and_devices
     check_positive("--batch-size", size_and_speed.batch_size)
     check_positive("--devices", machine.devices)
+    check_params(machine.params)
     ray = _ray_options(machine)
     index, number = _parse_slice(pictures.slice)
     errors = ManifestErrors(_name(pictures))
@@ -219,9 +226,8 @@ def _check_given(pictures: Pictures) -> str:
 
 def _name(pictures: Pictures) -> str:
     """Returns the name of the manifest, or of what is in its place, for messages."""
-    return (
-        redact(pictures.manifest or "")
-        or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
+    return redact(
+        pictures.manifest or f"{' '.join(pictures.contents)} x {' '.join(pictures.styles)}"
     )
 
 
@@ -239,7 +245,8 @@ def _rows(pictures: Pictures, folder: Location, errors: "ManifestErrors") -> "Se
         raise InputError(f"--output-dir {pictures.output_dir}: make its folder first")
     if manifest is not None:
         return read_manifest(locate(manifest), output_dir=folder, root=pictures.root, errors=errors)
-    return cross_product(contents, styles, output_dir=folder)
+    photos, paintings = ([*map(place, texts)] for texts in (contents, styles))
+    return cross_product(photos, paintings, output_dir=folder)
 
 
 def _job_maker(common: dict[str, Any]) -> Callable[..., Any]:

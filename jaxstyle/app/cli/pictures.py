@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from jaxstyle.io.errors import InputError, closest
 from jaxstyle.io.files import describe_path, why_missing
-from jaxstyle.io.locations import URL, Location, is_url, locate
+from jaxstyle.io.locations import URL, Location, is_url, locate, redact
 
 _Options = TypeVar("_Options", bound=Any)
 
@@ -69,6 +69,19 @@ def check_there(name: str, text: str, kind: str) -> None:
     raise InputError(f"{name} {f'does not exist{near}' if near else why_missing(text, kind)}")
 
 
+def check_params(text: str | None) -> None:
+    """Checks that network weights are on this machine: they are large, and read by each run.
+
+    Raises:
+        InputError: if `--params` is an address.
+    """
+    if text is not None and is_url(text):
+        raise InputError(
+            f"--params {redact(text)} is an address: download the file and name its path, or put "
+            "it into the cache with jaxstyle weights convert"
+        )
+
+
 def check_folder_name(option: str, text: str | None) -> None:
     """Checks that a place for several files is not `-`.
 
@@ -93,6 +106,12 @@ def check_output_dir(text: str) -> Location:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output-dir {text} is a file; name a folder")
     return folder
+
+
+def place(text: str) -> str | URL:
+    """Returns a text, or the address that it is; `./-` stays what it is, see `output_path`."""
+    found = locate(text)
+    return found if isinstance(found, URL) else text
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ import tyro
 
 from jaxstyle.app.cli.arguments import command_line
 from jaxstyle.app.cli.options import Messages
+from jaxstyle.app.cli.pictures import place
+from jaxstyle.io.errors import InputError
+from jaxstyle.io.locations import is_url, redact
 
 
 def repeat(
@@ -30,13 +33,18 @@ def repeat(
         messages: What is printed.
     """
     command = command_line(repeat, locals())
+    if is_url(file):
+        raise InputError(
+            f"{redact(file)} is an address: download the JSON, and the pictures that it names next "
+            "to it"
+        )
     # These load JAX, which --help does not need.
     from jaxstyle.app.job import output_path  # noqa: PLC0415
     from jaxstyle.app.memory_estimate import parse_memory  # noqa: PLC0415
     from jaxstyle.app.painting import paint  # noqa: PLC0415
     from jaxstyle.app.repeat import job_of  # noqa: PLC0415
 
-    named = {} if output is None else {"output": output_path(output)}
+    named = {} if output is None else {"output": output_path(place(output))}
     job = job_of(
         Path(file),
         memory=parse_memory(memory) if memory else None,

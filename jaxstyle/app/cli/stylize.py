@@ -12,11 +12,17 @@ import tyro
 
 from jaxstyle.app.cli.arguments import check_processes, command_line
 from jaxstyle.app.cli.options import Look, Machine, Messages, Size
-from jaxstyle.app.cli.pictures import check_folder_name, check_picture, stdin_as_file
+from jaxstyle.app.cli.pictures import (
+    check_folder_name,
+    check_params,
+    check_picture,
+    place,
+    stdin_as_file,
+)
 from jaxstyle.app.console import print_message
 from jaxstyle.io.errors import InputError, check_positive
 from jaxstyle.io.files import describe_path
-from jaxstyle.io.locations import URL, is_url, locate
+from jaxstyle.io.locations import is_url, locate
 
 if TYPE_CHECKING:  # it loads JAX, which --help does not need
     from jaxstyle.app.job import Job
@@ -27,7 +33,7 @@ _SAMPLE_SIZE = 288
 _SAMPLE_STEPS = 60
 _SHEET_SIZE = 256
 
-_FILES = ("content", "style", "mask", "style_mask")
+_FILES = ("content", "style", "mask", "style_mask", "init")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +185,7 @@ def job_of_options(
     settings |= {
         "checkpoint": Path(output.checkpoint) if output.checkpoint else None,
         "report": locate(output.report) if output.report else None,
-        "output": _place(options["pictures"].output),
+        "output": place(options["pictures"].output),
     }
     files = {name: _located(value) for name, value in vars(read).items() if name in _FILES}
     given = {**vars(read), **files, **settings}
@@ -197,14 +203,8 @@ def job_of_options(
 def _located(value: Any) -> Any:
     """Returns the addresses among texts as such."""
     if isinstance(value, tuple):
-        return tuple(map(_place, value))
-    return value and _place(value)
-
-
-def _place(text: str) -> "str | URL":
-    """Returns a text, or the address that it is; `./-` stays what it is, see `output_path`."""
-    place = locate(text)
-    return place if isinstance(place, URL) else text
+        return tuple(map(place, value))
+    return value and place(value)
 
 
 def make_sheet(
@@ -223,7 +223,7 @@ def make_sheet(
     _check_sheet(look, options["memory_and_devices"], output)
     if size.size is None:
         size = dataclasses.replace(size, size=_SHEET_SIZE)
-    path = output_path("out.png" if pictures.output == "-" else _place(pictures.output))
+    path = output_path("out.png" if pictures.output == "-" else place(pictures.output))
     alone = dataclasses.replace(output, sheet=(), report=None)
 
     def make(label: str, **changes: Any) -> "Job":
@@ -243,7 +243,7 @@ def make_sheet(
     first = next(cell.job for cell in cells if cell.job is not None)
     whole = dataclasses.replace(
         first,
-        output=output_path(_place(pictures.output)),
+        output=output_path(place(pictures.output)),
         report=locate(output.report) if output.report else None,
         command=command_line(stylize, options),
     )
@@ -281,6 +281,7 @@ def _check(size: StylizeSize, machine: StylizeMachine, output: StylizeOutput) ->
     check_positive("--preview-every", output.preview_every)
     check_positive("--tile", size.tile)
     check_positive("--devices", machine.devices)
+    check_params(machine.params)
     check_processes(machine.coordinator, machine.processes, machine.process)
     if size.tile is not None and (machine.shard is not None or machine.devices is not None):
         raise InputError("--tile is for one device, --shard and --devices for several: give one")

@@ -94,5 +94,5 @@ def _inputs(job: Job, pictures: Pictures) -> Iterator[tuple[str, str, Location]]
     yield from embedded("style", job.styles, pictures.styles)
     yield from embedded("mask", job.masks, pictures.masks)
     yield from embedded("style mask", job.style_masks, pictures.style_masks)
-    if not isinstance(pictures.init, str):
-        yield from embedded("initial image", (Path(job.init),), (pictures.init,))
+    if job.init_picture is not None:
+        yield from embedded("initial image", (job.init_picture,), (pictures.init,))
