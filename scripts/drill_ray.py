@@ -16,9 +16,8 @@ With `--s3`, manifest, pictures and outputs are on an S3 server of this machine,
 every fifth fails (`tests/s3_server.py`; it needs `pip install 'jaxstyle[dev-urls]'`).
 
 Most rounds have a stand-in for the painter, which returns the photo after some time; `--real N`
-rounds paint. `--scheduling PAIRS` measures what the engine costs: seconds per pair with the
-stand-in, which then takes no time, and the driver's memory. Run it inside `unshare --net` to keep
-the cluster on loopback.
+rounds paint. Run it inside `unshare --net` to keep the cluster on loopback.
+`measure_engines.py` measures what the engines cost.
 """
 
 import argparse
@@ -241,22 +240,6 @@ def drill(folder: Path, arguments: argparse.Namespace) -> int:
     return failed
 
 
-def measure(folder: Path, pairs: int) -> None:
-    """Prints what the engine costs for each pair."""
-    prepare(folder, pairs)
-    cluster = start_cluster(1)
-    begin = time.perf_counter()
-    manifest, out = str(folder / "pairs.csv"), str(folder / "out")
-    call = command(folder, manifest, out, "--engine", "ray", "--address", cluster.address)
-    child = [sys.executable, __file__, "--child", json.dumps([call, 0.0])]
-    driver = subprocess.Popen(child)  # noqa: S603
-    _, status, usage = os.wait4(driver.pid, 0)
-    seconds, peak = time.perf_counter() - begin, usage.ru_maxrss / 1024
-    code = os.waitstatus_to_exitcode(status)
-    print(f"exit code {code}: {1000 * seconds / pairs:.2f} ms a pair, driver at most {peak:.0f} MB")
-    cluster.shutdown()
-
-
 def main() -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -265,7 +248,6 @@ def main() -> int:
     parser.add_argument("--real", type=int, default=1, help="rounds with the real painter")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--s3", action="store_true", help="files on an S3 server that fails")
-    parser.add_argument("--scheduling", type=int, help="measure with so many pairs instead")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -273,9 +255,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         os.environ.setdefault("JAXSTYLE_CACHE", str(Path(name) / "cache"))
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        if arguments.scheduling:
-            measure(Path(name), arguments.scheduling)
-            return 0
         return int(drill(Path(name), arguments) > 0)
 
 
