@@ -55,6 +55,14 @@ def test_csv_and_json_lines_say_the_same(tmp_path):
     assert from_csv[1].settings == {}
 
 
+def test_empty_values_of_json(tmp_path):
+    path = tmp_path / "m.jsonl"
+    row = {"content": "a.jpg", "style": "b.jpg", "output": "c.png", "seed": "", "color": None}
+    path.write_text(json.dumps({**row, "weights": {"style": 2, "content": None}}))
+    (found,) = read_manifest(path, output_dir=tmp_path)
+    assert found.settings == {"weights": ["style=2"]}
+
+
 HEADER = "content,style,output\n"
 
 

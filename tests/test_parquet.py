@@ -55,7 +55,7 @@ def test_it_says_the_same_as_text(write, tmp_path, caplog, options):
         "a.jpg,b.jpg|c.jpg,one.png,64,style=2,0.5\n"
         '"x, y.jpg",b.jpg,deep/two.png,,,\nb.jpg,b.jpg,three.png,96,,\n'
     )
-    index = {"__index_level_0__": [0, 1, 2], "note": ["x", "y", "z"]}
+    index = {"__index_level_0__": [0, 1, 2], "note": ["x", "y", "z"], "color": ["", " ", None]}
     rows = read(write({**TABLE, **index}, **options))
     assert [row.line for row in rows] == [1, 2, 3]
     found, expected = values(rows), values(read(text))

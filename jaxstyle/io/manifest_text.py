@@ -195,14 +195,14 @@ def filled(values: Iterable[tuple[str, Any]], unknown: dict[str, None]) -> dict[
     return {
         column: _listed(value) if column in LISTS else value
         for column, value in values
-        # NaN is an empty cell of pandas.
+        # NaN is an empty cell of pandas, and an empty text is one of CSV.
         if value is not None
-        and not (isinstance(value, float | str) and str(value) == "nan")
+        and not (isinstance(value, float | str) and str(value).strip() in ("", "nan"))
         and (column in COLUMNS or unknown.setdefault(column))
     }
 
 
 def _listed(value: Any) -> list[Any]:
     if isinstance(value, Mapping):  # loss weights
-        return [f"{name}={number}" for name, number in value.items()]
+        return [f"{name}={number}" for name, number in value.items() if number is not None]
     return value if isinstance(value, list) else [value]

@@ -59,7 +59,10 @@ def explain(error: BaseException) -> str:
     """Says what is wrong and what to do, as the rest of a sentence."""
     names, codes = _names(error), {*_statuses(error)}
     if names & _WITHOUT_KEYS:
-        text = "there are no credentials for it; set those that its command-line program uses"
+        text = (
+            "there are no credentials for it on this machine; set them, such as AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY for s3://"
+        )
     elif names & _CERTIFICATE:
         text = "its certificate is not valid; check the address"
     elif codes & {401, 403} or "PermissionError" in names:

@@ -196,7 +196,8 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
             whole = kind is float or re.fullmatch(r"\s*[+-]?\d+\s*", text) or float(text) % 1
             return kind(text if whole else float(text))
         except (ValueError, OverflowError):
-            raise InputError(f"{column} {text!r:.60} is not a number") from None
+            what = "number" if kind is float else "whole number"
+            raise InputError(f"{column} {text!r:.60} is not a {what}") from None
 
     found: dict[str, Any] = {}
     for column, text in texts.items():

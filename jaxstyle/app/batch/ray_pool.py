@@ -179,7 +179,10 @@ class Pool:
             self._failures += 1
             reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
             reason = "out of memory" if is_starved(error) else reason[:200]
-            self._complain(f"a worker does not start: {reason}; Ray's logs on its node say more")
+            others = "; others go on" if self.usable() else ""
+            self._complain(
+                f"a worker does not start{others}: {reason}; Ray's logs on its node say more"
+            )
             return None
         member.starting, member.node, member.name = None, found.node, found.name
         if found.version != jaxstyle.__version__:

@@ -55,7 +55,8 @@ class Recorder:
         for entry in entries:
             if "error" in entry:
                 line = self.missing[entry["output"]].row.line
-                print_message(f"line {line}: {entry['output']}: {entry['error']}")
+                place = f" (on {node})" if node else ""
+                print_message(f"line {line}: {entry['output']}{place}: {entry['error']}")
             self._waiting.append((entry, node))
         try:
             with self._writing:
