@@ -2,9 +2,11 @@
 
 import os
 import random
+import types
 
 import pytest
 
+from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.io import InputError
 from jaxstyle.io.journal import Journal, journal_path, journals_in
 
@@ -195,3 +197,12 @@ def test_a_folder_that_cannot_be_read(tmp_path):
     for folder in (tmp_path / "none", tmp_path / "file"):
         with pytest.raises(InputError, match=r"^cannot read the journals in .* choose another"):
             journals_in(folder)
+
+
+def test_an_error_of_a_cluster_names_its_node(tmp_path, capsys):
+    job = types.SimpleNamespace(output_dir=tmp_path, slice=(1, 1))
+    recorder = Recorder(job, lambda *_: None)
+    recorder.missing = {"a.png": types.SimpleNamespace(row=types.SimpleNamespace(line=4))}
+    recorder.add({"output": "a.png", "error": "it is gone"}, node="node2-09aa")
+    assert capsys.readouterr().err == "line 4: a.png (on node2-09aa): it is gone\n"
+    assert recorder.journal.entries["a.png"]["error"] == "it is gone"

