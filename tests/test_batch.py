@@ -497,6 +497,7 @@ def test_one_run_at_a_time(folder, params_file, capsys):
 WRONG = {
     "no manifest": ([], "give a MANIFEST"),
     "slice 0": (["m.jsonl", "--slice", "0/2"], "--slice 0/2: give I/N with I from 1 to N"),
+    "empty slice": (["m.jsonl", "--slice", ""], "--slice : give I/N"),
     "half a slice": (["m.jsonl", "--slice", "2"], "--slice 2: give I/N"),
     "a process": (
         ["m.jsonl", "--processes", "2", "--process", "1"],

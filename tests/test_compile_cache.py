@@ -366,6 +366,26 @@ def test_a_program_is_waited_for_and_not_compiled_twice(
     np.testing.assert_allclose(result.loss, expected.loss, rtol=1e-3)
 
 
+def test_python_waits_for_the_thread_at_its_end(random_params, pictures, tmp_path, monkeypatch):
+    pair = {"params": random_params, "content": pictures(0, 32, 48), "style": (pictures(1),)}
+    options, steps = {"recipe": SMALL, "mesh": None}, jaxstyle.stylize_steps
+    waited = []
+
+    def note(*_):
+        waited.append(not threading.current_thread().daemon)
+
+    def paint():  # in a thread of its own, as the program does
+        with compile_ahead(KeptPrograms(tmp_path), "float32", steps, pair, options) as call:
+            next(iter(steps(**pair, **options, call=call)))
+            wait_for_compilation()
+
+    monkeypatch.setattr(KeptPrograms, "prepare", note)
+    thread = threading.Thread(target=paint, daemon=True)
+    thread.start()
+    thread.join()
+    assert waited == [True] * 4
+
+
 def test_what_is_compiled_quickly():
     problem = dataclasses.replace(PROBLEM, tile=None)
     state = types.SimpleNamespace(best_x=np.zeros((128, 256, 3)))

@@ -83,6 +83,10 @@ HEADER = "content,style,output\n"
         (HEADER + "a,b,../c.png\n", "line 2: output '../c.png' leaves"),
         (HEADER + "a,b,/tmp/c.png\n", "leaves the output folder"),
         (HEADER + "a,b,sub/../../c.png\n", "leaves the output folder"),
+        (
+            HEADER + "a,b,c.png\na,b,C.png/d.png\n",
+            "line 2: output 'c.png' is the folder of another",
+        ),
         (HEADER + "a,b,c.png\na,b,C.png\n", "line 3: output 'C.png' collides with that of line 2"),
         (HEADER + "a,b,c.png\na,b,c.jpg\n", "line 3: output 'c.jpg' collides with that of line 2"),
         (HEADER + "a,b,c.png\na,b,d/../c.png\n", "line 3: output 'd/../c.png' collides"),
@@ -280,6 +284,14 @@ def test_links_do_not_lead_outside(tmp_path):
         read(tmp_path, f"{HEADER}out/loop/a.png,in/b.png,d.png\n", root=str(tmp_path))
     with pytest.raises(InputError, match=r"a.png' is not below"):
         read(tmp_path, row, root=str(tmp_path / "in"))
+
+
+def test_a_file_is_no_folder_of_outputs(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "keep.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"line 3: output 'keep.txt/e.png' is below a file"):
+        read(tmp_path, f"{HEADER}a,b,d/e.png\na,b,keep.txt/e.png\n")
+    assert len(read(tmp_path, f"{HEADER}a,b,d/e.png\na,b,d/f/g.png\n")) == 2
 
 
 def test_the_json_does_not_lead_outside_either(tmp_path):

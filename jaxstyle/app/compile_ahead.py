@@ -50,6 +50,11 @@ def compile_ahead(
         yield call
 
 
+def is_compiling() -> bool:
+    """Whether a thread still compiles; the process then ends later, or by `leave`."""
+    return any(thread.name == AHEAD for thread in threading.enumerate())
+
+
 class _CompilesAhead:
     """Calls the compiled parts of a run; for the arguments see `compile_ahead`."""
 
@@ -66,8 +71,8 @@ class _CompilesAhead:
 
     def _begin(self) -> None:
         if self._thread is None:
-            # No daemon: Python waits for it, since XLA crashes if the process ends meanwhile.
-            self._thread = threading.Thread(target=self._work, name=AHEAD)
+            # No daemon, as the thread of a run is: Python waits for it, or XLA would crash.
+            self._thread = threading.Thread(target=self._work, name=AHEAD, daemon=False)
             self._thread.start()
 
     def _work(self) -> None:

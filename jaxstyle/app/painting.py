@@ -14,7 +14,7 @@ import jaxstyle
 from jaxstyle import StyleResult
 from jaxstyle.app import compile_cache, devices, inputs, outputs, saving
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
-from jaxstyle.app.compile_ahead import compile_ahead
+from jaxstyle.app.compile_ahead import compile_ahead, is_compiling
 from jaxstyle.app.console import print_json, print_message, show_progress, sizes_of_steps
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job
@@ -102,7 +102,7 @@ def paint(job: Job, listeners: Sequence[Listener] = ()) -> int:
             for listener in seen:
                 listener.end(code)
         code = code or interrupts.code  # of a signal that came while it was saved
-        if interrupts.abandoned:
+        if interrupts.abandoned or (interrupts.requested and is_compiling()):
             leave(code)
     return code
 

@@ -91,6 +91,7 @@ def _check_collisions(
     hashes = array.array("q")
     for row in rows:
         hashes.extend(map(hash, _keys(_places_of(row, inside, places))))
+    _check_folders(rows, inside, places, hashes, errors)
     suspects = repeated(hashes)
     taken: dict[str, tuple[int, str]] = {}
     for row in rows if suspects else ():
@@ -108,6 +109,28 @@ def _check_collisions(
             )
             continue
         taken |= {key: (row.line, place) for key, place in keys.items()}
+
+
+def _check_folders(
+    rows: Sequence[Row],
+    inside: str,
+    places: "Places",
+    hashes: "array.array[int]",
+    errors: ManifestErrors,
+) -> None:
+    """Checks that no output, and no other file, is in the place of a folder of outputs."""
+    folders = places.folders_below(inside)
+    keys = {folder.casefold() for folder in folders}
+    files = [_with_separator(folder) for folder in folders if os.path.isfile(folder)]
+    numbers = np.fromiter(map(hash, keys), np.int64, len(keys))
+    if not files and not np.isin(np.frombuffer(hashes, np.int64), numbers).any():
+        return
+    for row in rows:
+        found = _places_of(row, inside, places)
+        if not keys.isdisjoint(_keys(found)):
+            errors.add(row.line, f"output {row.output!r:.90} is the folder of another output")
+        elif any(place.startswith(file) for each in found for place in each for file in files):
+            errors.add(row.line, f"output {row.output!r:.90} is below a file; choose another name")
 
 
 def repeated(hashes: "array.array[int]") -> set[int]:
@@ -164,6 +187,15 @@ class Places:
             return [own, _real_path(path)] if is_link else [own]
         except (OSError, ValueError):
             return []
+
+    def folders_below(self, inside: str) -> set[str]:
+        """Returns the folders of all paths so far that are below a folder, and those between."""
+        below, found = _with_separator(inside), set[str]()
+        for folder in self._folders.values():
+            while folder.startswith(below) and folder not in found:
+                found.add(folder)
+                folder = os.path.dirname(folder)  # noqa: PLW2901
+        return found
 
 
 def _places_of(row: Row, inside: str, places: Places) -> list[list[str]]:

@@ -102,6 +102,8 @@ class RayWorker:
                 # A worker that outlives its driver must not write into a later run.
                 if self._ticket is None or self._ticket.is_valid():
                     worker.save(painted, entries.append)
+                else:
+                    trouble.append("the output folder was removed, or another run has begun there")
             except TroubleError as error:
                 trouble.append(str(error))
 

@@ -134,6 +134,8 @@ def batch(
     index, number = _parse_slice(pictures.slice)
     errors = ManifestErrors(_name(pictures))
     rows = _rows(pictures, folder, errors)[index - 1 :: number]
+    if pictures.root is not None:
+        errors.check()  # before a file outside is looked at
     common = {**vars(look), **vars(size_and_speed), "init": pictures.init, "bits": pictures.bits}
     common["command"] = command
     del common["batch_size"]
@@ -181,7 +183,7 @@ def _parse_slice(text: str | None) -> tuple[int, int]:
     Raises:
         InputError: if there is no such slice.
     """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text or "1/1")
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", "1/1" if text is None else text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise InputError(f"--slice {text}: give I/N with I from 1 to N, such as 2/4")
     return int(found[1]), int(found[2])
