@@ -87,6 +87,17 @@ def contents_of(folder):
     return found
 
 
+def test_a_file_outside_of_root_is_not_looked_at(folder, params_file, capsys, monkeypatch):
+    write_manifest(folder, 1)
+    (folder / "below").mkdir()
+    read = []
+    monkeypatch.setattr("jaxstyle.app.batch.pictures.read_shape", read.append)
+    assert main(arguments(folder, params_file, "--root", str(folder / "below"))) == 2
+    assert "c0.png' is not below" in capsys.readouterr().err
+    assert main(arguments(folder, params_file, "--root", str(folder / "none"))) == 2
+    assert read == []
+
+
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     outputs = write_manifest(folder, 6, row2={"seed": 3, "init": "noise"}, row4={"size": "32.0"})
     # One step: rounding grows with each, so no bound holds after many.

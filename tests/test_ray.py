@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_batch import (  # noqa: F401  `folder` is a fixture
@@ -262,6 +264,26 @@ def test_a_worker_that_never_starts(monkeypatch, capsys):
     with pytest.raises(ray_pool.InputError, match="does not start: ModuleNotFoundError: no jax"):
         pool.hire(1)
     assert capsys.readouterr().err.count("does not start") == 1
+
+
+def test_a_folder_that_is_gone_ends_the_run(tmp_path):
+    from jaxstyle.app.batch.ray_worker import RayWorker, Ticket
+
+    def save(painted, record):
+        record({"output": painted})
+
+    worker = object.__new__(RayWorker)
+    worker._stop, worker._device = threading.Event(), threading.Lock()
+    worker._worker = types.SimpleNamespace(
+        load=lambda *_: [], paint=lambda *_: iter(["a.png"]), save=save
+    )
+    worker._ticket = Ticket(tmp_path / "ticket", "mine")
+    worker._ticket.path.write_text("mine")
+    with ThreadPoolExecutor(1) as worker._threads:
+        assert worker.paint(None) == ([{"output": "a.png"}], None)
+        worker._ticket.path.unlink()
+        entries, trouble = worker.paint(None)
+    assert (entries, "the output folder was removed" in trouble) == ([], True)
 
 
 def test_less_memory_takes_fewer_lanes():

@@ -1,9 +1,11 @@
 """Paints one picture, from the job to the saved files. `listeners` does what happens on the way."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -194,16 +196,20 @@ def _results(
         "tile": run.tile,
         "mesh": run.mesh,
     }
-    follow: Any = {"every": _chunk(job, pictures.content)}
-    if job.checkpoint is not None:
-        follow["keep"] = keep
-    if resumed is not None:  # most of its programs are on disk
-        follow |= {"checkpoint": resumed.checkpoint, "call": run.call}
-        yield from jaxstyle.stylize_steps(**pair, **options, **follow)
-        return
     steps = jaxstyle.stylize_steps
-    with compile_ahead(run.call, job.precision, steps, pair, options) as call:
-        yield from steps(**pair, **options, **follow, call=call)
+    ahead: AbstractContextManager[Callable[..., Any]]
+    ahead = compile_ahead(run.call, job.precision, steps, pair, options)
+    if resumed is not None:  # most of its programs are on disk
+        ahead = contextlib.nullcontext(run.call)
+    with ahead as call:
+        yield from steps(
+            **pair,
+            **options,
+            every=_chunk(job, pictures.content),
+            checkpoint=None if resumed is None else resumed.checkpoint,
+            keep=None if job.checkpoint is None else keep,
+            call=call,
+        )
 
 
 def _is_saveable(step: Step | None) -> bool:
