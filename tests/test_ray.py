@@ -383,9 +383,16 @@ def test_no_cluster_and_no_ray(folder, params_file, capsys, monkeypatch):  # noq
         raise ConnectionError
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
     monkeypatch.setattr(ray, "init", refuse)
     assert main(call) == 2
     assert "no Ray cluster runs on this machine: start one" in capsys.readouterr().err
+    (folder / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    (folder / "ray" / "ray_current_cluster").write_text(address)
+    assert main(call) == 2
+    assert f"was started last on this machine, {address}, does not ans" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "jaxstyle.app.batch.ray_cluster")
     assert main(call) == 2

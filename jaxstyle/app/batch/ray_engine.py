@@ -115,8 +115,9 @@ class RayEngine:
     def _wanted(self) -> int:
         """Returns how many workers could have something to do."""
         busy = sum(len(member.tasks) for member in self._pool.members)
-        elsewhere = self._elsewhere and [*self._elsewhere, *self._pool.usable()]
-        return len(self._waiting) + busy + len(elsewhere)
+        # Those that have a worker may be on the node that could not read them.
+        elsewhere = len(self._elsewhere) + len(self._pool.usable()) if self._elsewhere else 0
+        return len(self._waiting) + busy + elsewhere
 
     def _assign(self) -> None:
         """Gives waiting batches to workers, one to each before any has two."""
