@@ -1,5 +1,6 @@
 """Batches on Ray: a real cluster of several nodes on this machine, whose nodes and workers die."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -22,8 +23,10 @@ from test_batch import (  # noqa: F401  `folder` is a fixture
 )
 
 import jaxstyle
+from jaxstyle.app.batch import worker
 from jaxstyle.app.batch.painter import Painter
 from jaxstyle.app.cli.main import main
+from jaxstyle.io import InputError
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("no Ray: pip install 'jaxstyle[ray]'", allow_module_level=True)
@@ -200,15 +203,57 @@ class Deadly(Painter):
         yield from super().paint(batch, lanes)
 
 
-def test_a_pair_that_three_workers_die_of_fails_alone(
-    folder, on_ray, capsys, monkeypatch  # noqa: F811
-):  # fmt: skip
-    outputs = write_manifest(folder, 12)
+@pytest.fixture
+def painting(monkeypatch):
+    """Lets workers paint with a class of this module."""
     module = sys.modules[__name__]
     ray.cloudpickle.register_pickle_by_value(module)
-    monkeypatch.setattr(runner.run_batch, "__defaults__", (Deadly,))
-    assert main(on_ray()) == 1
+    yield lambda kind: monkeypatch.setattr(runner.run_batch, "__defaults__", (kind,))
     ray.cloudpickle.unregister_pickle_by_value(module)
+
+
+class Faulty(Painter):
+    """Its workers fail on one node, or on all."""
+
+    marker = None  # a file with the name of that node, of the first worker
+    fault = ""  # the function that fails
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        own = ray.get_runtime_context().get_node_id()
+        with contextlib.suppress(FileExistsError), open(self.marker, "x") as file:
+            file.write(own)
+        if own != self.marker.read_text():
+            return
+
+        def fail(*_):
+            raise InputError("it is not mounted here")
+
+        setattr(worker, self.fault, fail)
+
+
+@pytest.mark.parametrize("fault", ["load_lane", "write_json"])
+def test_a_node_that_cannot_read_or_write(fault, folder, on_ray, capsys, painting):  # noqa: F811
+    outputs = write_manifest(folder, 40)
+    Faulty.marker, Faulty.fault = folder / "marker", fault
+    painting(Faulty)
+    call = on_ray("--batch-size", "2")
+    capsys.readouterr()
+    assert main(call) == 0
+    said = capsys.readouterr().err
+    name = f"-{Faulty.marker.read_text()[:4]}: it is not mounted here; "
+    assert name + ("another node tries it" if fault == "load_lane" else "other nodes go on") in said
+    assert said.count("not mounted") <= (9 if fault == "load_lane" else 1)
+    assert_all_once(folder, outputs)
+    assert not [entry for entry in journal_of(folder) if "error" in entry]
+
+
+def test_a_pair_that_three_workers_die_of_fails_alone(
+    folder, on_ray, capsys, painting  # noqa: F811
+):  # fmt: skip
+    outputs = write_manifest(folder, 12)
+    painting(Deadly)
+    assert main(on_ray()) == 1
     said = capsys.readouterr().err
     assert "11 painted" in said
     assert "1/7.png: 3 workers died while they painted it" in said
@@ -280,9 +325,9 @@ def test_a_folder_that_is_gone_ends_the_run(tmp_path):
     worker._ticket = Ticket(tmp_path / "ticket", "mine")
     worker._ticket.path.write_text("mine")
     with ThreadPoolExecutor(1) as worker._threads:
-        assert worker.paint(None) == ([{"output": "a.png"}], None)
+        assert worker.paint(None) == ([{"output": "a.png"}], [], None)
         worker._ticket.path.unlink()
-        entries, trouble = worker.paint(None)
+        entries, _, trouble = worker.paint(None)
     assert (entries, "the output folder was removed" in trouble) == ([], True)
 
 
@@ -338,9 +383,16 @@ def test_no_cluster_and_no_ray(folder, params_file, capsys, monkeypatch):  # noq
         raise ConnectionError
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
     monkeypatch.setattr(ray, "init", refuse)
     assert main(call) == 2
     assert "no Ray cluster runs on this machine: start one" in capsys.readouterr().err
+    (folder / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    (folder / "ray" / "ray_current_cluster").write_text(address)
+    assert main(call) == 2
+    assert f"was started last on this machine, {address}, does not ans" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "jaxstyle.app.batch.ray_cluster")
     assert main(call) == 2

@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 
@@ -40,7 +41,9 @@ def connect(address: str | None) -> Iterator[None]:
     """
     jax.config.update("jax_platforms", "cpu")  # the devices here are for workers
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
-    if address != "auto":
+    if address == "auto":
+        _check_last()
+    else:
         _check_answers(address)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
@@ -55,6 +58,25 @@ def connect(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_last() -> None:
+    """Checks that the cluster answers of which Ray's file says that it was started here last.
+
+    Raises:
+        InputError: if it does not.
+    """
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
+    try:
+        address = Path(temporary, "ray", "ray_current_cluster").read_text().strip()
+    except (OSError, ValueError):  # Ray looks for processes
+        return
+    problem = problem_of_head(address)
+    if problem is not None:
+        raise InputError(
+            f"the Ray cluster that was started last on this machine, {address}, does not answer "
+            f"({problem}): start one with ray start --head, or give --address HOST:PORT"
+        )
 
 
 def _check_answers(address: str) -> None:
@@ -79,6 +101,8 @@ def _check_answers(address: str) -> None:
 def problem_of_head(address: str) -> str | None:
     """Returns why the head of a cluster does not answer, or None."""
     host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        return "this is no address"
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "1":

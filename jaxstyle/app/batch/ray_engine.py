@@ -14,8 +14,9 @@ entries for the journal, which the driver alone writes. Each worker paints as th
 import dataclasses
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ from jaxstyle.app.batch.painter import DeviceError, Painter
 from jaxstyle.app.batch.plan import Batch, BatchJob, Machine
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.ray_cluster import ray
-from jaxstyle.app.batch.ray_pool import HeadLostError, Member, Pool, Task, is_starved
-from jaxstyle.app.batch.ray_worker import Ticket
+from jaxstyle.app.batch.ray_pool import Member, Pool, Task, is_starved
+from jaxstyle.app.batch.ray_worker import Outcome, Ticket
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.resume import ticket_path
 from jaxstyle.app.batch.worker import Network, origin_of
 from jaxstyle.app.console import print_message
-from jaxstyle.io import write_atomically
+from jaxstyle.io import InputError, write_atomically
 from jaxstyle.io.files import remove_leftovers
 
 _POLL = 0.5  # seconds
+_TROUBLES = 2  # nodes in a row that cannot write and are left out; one more ends the run
 _DEATHS = 3  # of workers, until a pair counts as their cause
 
 
@@ -49,6 +51,8 @@ class RayEngine:
         self._pool = Pool(job)
         self._machine: Machine | None = None
         self._waiting: deque[Task] = deque()
+        self._elsewhere: list[Task] = []  # for other nodes than the one that could not read them
+        self._troubles = 0  # nodes that could not write, since one could
         self._torn: set[Path] = set()  # where lost workers may have written half a file
 
     def machine(self) -> Machine:
@@ -83,7 +87,7 @@ class RayEngine:
         self._waiting.extend(map(Task, batches))
         try:
             self._paint_waiting(recorder, progress, stopped)
-        except HeadLostError as error:  # workers may be lost too, of which nobody would tell
+        except InputError as error:
             recorder.trouble = str(error)
         for folder in self._torn:
             remove_leftovers(folder)
@@ -94,27 +98,49 @@ class RayEngine:
         self, recorder: Recorder, progress: Progress, stopped: Callable[[], bool]
     ) -> None:
         told = False
-        while self._waiting or self.is_busy():
+        while self._waiting or self._elsewhere or self.is_busy():
             if stopped():
                 self._waiting.clear()
+                self._elsewhere.clear()
                 for member in () if told else self._pool.usable():
                     member.actor.stop.remote()
                 told = True
             else:
-                busy = sum(len(member.tasks) for member in self._pool.members)
-                self._pool.hire(len(self._waiting) + busy)
+                self._pool.hire(self._wanted())
+                self._assign_elsewhere(recorder)
                 self._assign()
             self._collect(recorder)
             progress.show_pairs()
 
+    def _wanted(self) -> int:
+        """Returns how many workers could have something to do."""
+        busy = sum(len(member.tasks) for member in self._pool.members)
+        # Those that have a worker may be on the node that could not read them.
+        elsewhere = len(self._elsewhere) + len(self._pool.usable()) if self._elsewhere else 0
+        return len(self._waiting) + busy + elsewhere
+
     def _assign(self) -> None:
         """Gives waiting batches to workers, one to each before any has two."""
-        while members := [member for member in self._pool.usable() if member.has_room]:
+        while members := [member for member in self._pool.trusted() if member.has_room]:
             member = min(members, key=lambda each: len(each.tasks))
             if not self._waiting or (self._waiting[0].deaths and member.tasks):
                 return  # a worker with nothing else to do must take it
-            task = self._waiting.popleft()
-            member.tasks[member.actor.paint.remote(task.batch)] = task
+            self._give(self._waiting.popleft(), member)
+
+    def _assign_elsewhere(self, recorder: Recorder) -> None:
+        """Gives batches that a node could not read to other nodes; without any, they fail."""
+        waiting, self._elsewhere = self._elsewhere, []
+        for task in waiting:
+            others = self._pool.others(task.blind)
+            if not others and not self._pool.may_gain(task.blind):
+                recorder.add(*task.unread)
+            elif free := [member for member in others if member.has_room]:
+                self._give(task, min(free, key=lambda each: len(each.tasks)))
+            else:
+                self._elsewhere.append(task)
+
+    def _give(self, task: Task, member: Member) -> None:
+        member.tasks[member.actor.paint.remote(task.batch)] = task
 
     def _collect(self, recorder: Recorder | None) -> None:
         """Waits for a worker that has something to say."""
@@ -123,7 +149,10 @@ class RayEngine:
             owners.update(dict.fromkeys(member.tasks, member))
             if member.starting is not None:
                 owners[member.starting] = member
-        done, _ = ray.wait([*owners], timeout=_POLL) if owners else ([], [])
+        if not owners:
+            time.sleep(_POLL)
+            return
+        done, _ = ray.wait([*owners], timeout=_POLL)
         for each in done:
             member = owners[each]
             if each is member.starting:
@@ -136,12 +165,11 @@ class RayEngine:
     def _take(self, member: Member, result: Any, recorder: Recorder) -> None:
         """Records what a worker has painted, or gives its batches to others."""
         try:
-            entries, trouble = ray.get(result)
+            outcome: Outcome = ray.get(result)
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, DeviceError):
                 raise error.cause from None
-            print_message(f"{member.name}: {error.cause}; others go on")
-            for task in self._pool.retire(member):
+            for task in self._pool.retire(member, str(error.cause)):
                 self._try_again(task, recorder, str(error.cause), starved=False, alive=False)
         except ray.exceptions.RayError as error:
             tasks, alive = self._pool.lose(member)
@@ -154,9 +182,34 @@ class RayEngine:
             for task in tasks:
                 self._try_again(task, recorder, reason, starved=starved, alive=alive)
         else:
-            del member.tasks[result]
-            recorder.add(*entries, node=member.name)
-            recorder.trouble = recorder.trouble or trouble
+            self._record(member, member.tasks.pop(result), outcome, recorder)
+
+    def _record(self, member: Member, task: Task, outcome: Outcome, recorder: Recorder) -> None:
+        """Records what a worker has painted; what its node cannot read or write, others try."""
+        recorder.add(*outcome.entries, node=member.name)
+        outputs = {entry["output"] for entry in outcome.unread}
+        others = self._pool.others(member.node) or self._pool.may_gain(member.node)
+        if outcome.entries or not outcome.unread:
+            self._pool.doubts[member.node] = 0
+        if outcome.unread and (task.blind or not others):  # no node can read them
+            self._pool.doubts[task.blind] = 0
+            recorder.add(*outcome.unread, node=member.name)
+        elif outcome.unread:
+            self._pool.doubts[member.node] += not outcome.entries
+            print_message(f"{member.name}: {outcome.unread[0]['error']}; another node tries it")
+            part = _part(task.batch, outputs)
+            self._elsewhere.append(Task(part, task.deaths, member.node, outcome.unread))
+        if outcome.trouble is None:
+            self._troubles = 0
+        elif not others or self._troubles >= _TROUBLES:
+            recorder.trouble = recorder.trouble or outcome.trouble
+        else:
+            if not member.idle:
+                self._troubles += 1
+                self._pool.exclude(member.node, outcome.trouble)
+            outputs.update(entry["output"] for entry in outcome.entries)
+            missing = {pair.row.output for pair in task.batch.pairs} - outputs
+            self._waiting.appendleft(dataclasses.replace(task, batch=_part(task.batch, missing)))
 
     def _try_again(
         self, task: Task, recorder: Recorder, reason: str, *, starved: bool, alive: bool
@@ -180,3 +233,10 @@ class RayEngine:
             size = -(-batch.size // 2) if starved else batch.size
             again = dataclasses.replace(batch, size=size)
             self._waiting.appendleft(Task(again, deaths))
+
+
+def _part(batch: Batch, outputs: Container[str]) -> Batch:
+    """Returns a batch of which only some outputs are wanted."""
+    pairs = batch.pairs
+    wanted = tuple(index for index in batch.wanted if pairs[index].row.output in outputs)
+    return dataclasses.replace(batch, wanted=wanted)

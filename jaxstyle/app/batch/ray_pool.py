@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,19 +21,26 @@ _PATIENCE = 20.0  # seconds until it is an error that no actor can paint
 _PAUSE = 5.0  # seconds after an actor that did not start
 _ATTEMPTS = 4  # actors in a row that do not start, until it is an error
 _HEAD_PATIENCE = 30.0  # seconds without the head; after 60, Ray itself ends this process
+_GRACE = 60.0  # seconds for a new node to have an actor
+_DOUBTS = 3  # batches in a row that a node cannot read, until it gets no more of them
 _STARVED = "running low on memory"  # Ray's words for a worker that it has killed
-
-
-class HeadLostError(InputError):
-    """The head of the cluster does not answer any more."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A batch, and how many workers were lost while they had it."""
+    """A batch.
+
+    Attributes:
+        batch: what to paint.
+        deaths: how many workers were lost while they had it.
+        blind: the node that could not read its pictures, if there is one.
+        unread: entries for the journal, if no other node can.
+    """
 
     batch: Batch
     deaths: int = 0
+    blind: str = ""
+    unread: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclasses.dataclass(eq=False)
@@ -63,17 +71,19 @@ class Pool:
 
     Attributes:
         members: all actors.
+        doubts: node -> batches in a row whose pictures it could not read.
         arguments: of `RayWorker`.
     """
 
     def __init__(self, job: BatchJob) -> None:
         """Takes the settings of the batch."""
         self.members: list[Member] = []
+        self.doubts: Counter[str] = Counter()
         self.arguments: tuple[Any, ...] = ()
         self._job = job
         self._options: dict[str, Any] = {}  # of an actor; empty until they are known
-        self._room = 0  # actors for which the nodes have resources
-        self._looked = self._failed = -_PATIENCE
+        self._rooms: dict[str, int] = {}  # node -> actors for which it has resources
+        self._looked = self._failed = self._added = -_PATIENCE
         self._failures = 0  # actors that did not start since the last one that did
         self._changed = self._answered = time.monotonic()
         self._problem = ""
@@ -82,12 +92,29 @@ class Pool:
         """Returns the actors that can paint."""
         return [member for member in self.members if not member.idle]
 
+    def trusted(self) -> list[Member]:
+        """Returns the actors that can paint and, as far as is known, read pictures."""
+        usable = self.usable()
+        trusted = [each for each in usable if self.doubts[each.node] < _DOUBTS]
+        return trusted or [each for each in usable if not self.may_gain(each.node)]
+
+    def others(self, node: str) -> list[Member]:
+        """Returns the actors that can paint on other nodes."""
+        return [member for member in self.usable() if member.node != node]
+
+    def may_gain(self, node: str) -> bool:
+        """Whether another node was added a short time ago, which may soon have an actor."""
+        known = {member.node for member in self.members if member.starting is None}
+        recent = time.monotonic() - self._added < _GRACE
+        return recent and any(
+            number and each not in known | {node} for each, number in self._rooms.items()
+        )
+
     def hire(self, batches: int) -> None:
         """Starts actors for so many batches, as far as there is room, and some that wait for it.
 
         Raises:
-            HeadLostError: if the cluster's head does not answer.
-            InputError: if no actor can work.
+            InputError: if no actor can work, or the cluster's head does not answer.
         """
         now = time.monotonic()
         usable = len(self.usable())
@@ -100,7 +127,7 @@ class Pool:
         if not self._options or now - self._failed < _PAUSE:
             return
         useless = sum(member.idle and member.starting is None for member in self.members)
-        number = min(self._room + max(usable, 1), batches + useless)
+        number = min(sum(self._rooms.values()) + max(usable, 1), batches + useless)
         for _ in range(number - len(self.members)):
             actor = ray.remote(RayWorker).options(**self._options).remote(*self.arguments)
             self.members.append(Member(actor, actor.describe.remote()))
@@ -120,11 +147,13 @@ class Pool:
         needed = {"CPU": self._options.get("num_cpus", 0), "GPU": self._options.get("num_gpus", 0)}
         needed |= self._options.get("resources", {})
         needed = {name: number for name, number in needed.items() if number}
-        self._room = sum(
-            int(min(node.get(name, 0) // number for name, number in needed.items()))
-            for node in nodes
+        if alive.keys() - self._rooms.keys():
+            self._added = time.monotonic()
+        self._rooms = {
+            name: int(min(node.get(each, 0) // number for each, number in needed.items()))
+            for name, node in alive.items()
             if needed
-        )
+        }
 
     def _nodes(self) -> dict[str, Mapping[str, float]] | None:
         """Returns the resources of the nodes that are there; None if the head does not answer.
@@ -132,7 +161,7 @@ class Pool:
         Ray itself would wait for it, meanwhile nothing would be recorded.
 
         Raises:
-            HeadLostError: if it has not answered for a while.
+            InputError: if it has not answered for a while.
         """
         now, address = time.monotonic(), ray.get_runtime_context().gcs_address
         if problem_of_head(address) is None:
@@ -140,7 +169,7 @@ class Pool:
             return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
         passed = now - self._answered
         if passed > _HEAD_PATIENCE:
-            raise HeadLostError(
+            raise InputError(
                 f"the cluster's head at {address} has not answered for {passed:.0f} s; start one "
                 "again, see ray start --head"
             )
@@ -201,20 +230,31 @@ class Pool:
             return found
         return None
 
-    def _complain(self, problem: str) -> None:
+    def _complain(self, problem: str, others: str = "") -> None:
         if problem != self._problem:
-            print_message(problem)
+            print_message(f"{problem}{others}")
         self._problem = problem
 
-    def retire(self, member: Member) -> list[Task]:
+    def exclude(self, node: str, problem: str) -> None:
+        """Gives the actors of a node no more work; they end what they have."""
+        for member in self.members:
+            if member.node == node and not member.idle:
+                member.idle = True
+                self._complain(f"{member.name}: {problem}", "; other nodes go on")
+
+    def retire(self, member: Member, problem: str) -> list[Task]:
         """Gives an actor no more work; it keeps its broken device. Returns what it had."""
+        self._complain(f"{member.name}: {problem}", "; others go on")
+        return self._dismiss(member)
+
+    def _dismiss(self, member: Member) -> list[Task]:
         member.idle, tasks = True, [*member.tasks.values()]
         member.tasks.clear()
         return tasks
 
     def lose(self, member: Member) -> tuple[list[Task], bool]:
         """Forgets an actor; returns what it had, and whether its node is still there."""
-        tasks = self.retire(member)
+        tasks = self._dismiss(member)
         self.members.remove(member)
         with contextlib.suppress(ray.exceptions.RayError):
             ray.kill(member.actor)

@@ -44,6 +44,14 @@ class Description(NamedTuple):
     machine: Machine | None  # None if it does not see the output folder
 
 
+class Outcome(NamedTuple):
+    """What has become of a batch."""
+
+    entries: list[Mapping[str, Any]]  # for the journal
+    unread: list[Mapping[str, Any]]  # the same, of pairs whose pictures this node could not read
+    trouble: str | None  # why this node cannot write
+
+
 class RayWorker:
     """Paints batches. Ray calls its methods in threads, several at the same time.
 
@@ -86,15 +94,12 @@ class RayWorker:
         """Stops all calls of `paint` after their step."""
         self._stop.set()
 
-    def paint(self, batch: Batch) -> tuple[list[Mapping[str, Any]], str | None]:
-        """Paints a batch. Meanwhile another call may read its pictures, or write them.
-
-        Returns:
-            The entries of its pairs, and what ends the whole run, or None.
-        """
+    def paint(self, batch: Batch) -> Outcome:
+        """Paints a batch. Meanwhile another call may read its pictures, or write them."""
         worker = self._worker
         assert worker is not None  # noqa: S101  it has no work otherwise
         entries: list[Mapping[str, Any]] = []
+        unread: list[Mapping[str, Any]] = []
         trouble: list[str] = []
 
         def save(painted: Painted) -> None:
@@ -107,7 +112,7 @@ class RayWorker:
             except TroubleError as error:
                 trouble.append(str(error))
 
-        lanes = [each.result() for each in worker.load(batch, self._threads, entries.append)]
+        lanes = [each.result() for each in worker.load(batch, self._threads, unread.append)]
         with self._device:
             saving = []
             if not self._stop.is_set():
@@ -115,4 +120,4 @@ class RayWorker:
                     saving.append(self._threads.submit(save, painted))
         for each in saving:
             each.result()
-        return entries, trouble[0] if trouble else None
+        return Outcome(entries, unread, trouble[0] if trouble else None)
