@@ -62,7 +62,7 @@ def why_missing(path: PathType, kind: str = "file") -> str:
     if text.startswith("~"):
         return "does not exist: only the shell replaces ~, without quotes; write the whole path"
     for form in ("NFC", "NFD") if not text.isascii() else ():
-        if os.path.lexists(unicodedata.normalize(form, text)):  # type: ignore[arg-type]
+        if os.path.lexists(unicodedata.normalize(form, text)):
             return (
                 f"does not exist, but its name in another form of Unicode ({form}) does; use that"
             )
