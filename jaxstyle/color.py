@@ -106,20 +106,22 @@ def match_color(
 
     def moments(image: jax.Array, weight: jax.Array | None) -> _Moments:
         flat = image.astype(dtype).reshape(-1, 3)
-        if weight is None:
-            return _moments(flat, _FLAT)
-        own = as_factor(weight, "weight", image.shape[:2], dtype).reshape(-1, 1)
-        factors = own / jnp.maximum(jnp.sum(own), 1e-6)
-        mean = (factors * flat).sum(0, keepdims=True)
-        covariance = _matmul((factors * (flat - mean)).T, flat - mean)
-        return mean, covariance + _FLAT * jnp.eye(3, dtype=dtype)
+        return _moments(flat, _FLAT, _flat_weight(weight, image, dtype))
 
     flat = style.astype(dtype).reshape(-1, 3)
     matched = _match(flat, moments(style, style_weight), moments(content, content_weight), root)
     return matched.reshape(style.shape).astype(style.dtype)
 
 
-def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array:
+def recolor(
+    image: jax.Array,
+    content: jax.Array,
+    style: jax.Array,
+    *,
+    style_weight: jax.Array | None = None,
+    content_weight: jax.Array | None = None,
+    wraps: bool = False,
+) -> jax.Array:
     """Gives `image` the chroma of `content`, matched to that of `style`.
 
     The last step of Kolkin et al., "Neural Neighbor Style Transfer", 2022, as in the authors'
@@ -127,12 +129,16 @@ def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array
     lightness. Its other two channels are those of the content with the mean and covariance of the
     style's, smoothed five times by a 3x3 bilateral filter that the lightness guides. For a style
     without color, they are the image's own, and all three channels get the style's mean and
-    covariance. All channels are clipped to the style's range.
+    covariance. All channels are clipped to the range of the style's pixels of positive weight.
 
     Args:
         image: `(H, W, 3)` floating-point sRGB in [0, 1]; values outside are clipped.
         content: `(H, W, 3)` floating-point sRGB in [0, 1], likewise.
         style: `(h, w, 3)` floating-point sRGB in [0, 1], likewise.
+        style_weight: `(h, w)`, how much each pixel of the style counts, not negative; None for all
+            alike.
+        content_weight: `(H, W)`, likewise for the image and the content. All pixels are recolored.
+        wraps: whether the opposite edge is beyond an edge of the image.
 
     Returns:
         `(H, W, 3)` in [0, 1], of the dtype of `image`.
@@ -147,12 +153,15 @@ def recolor(image: jax.Array, content: jax.Array, style: jax.Array) -> jax.Array
     dtype = sum_dtype(image, content, style)
     own, photo, painting = (_to_oklab(each.astype(dtype)) for each in (image, content, style))
     painting = painting.reshape(-1, 3)
-    low, high = jnp.min(painting, 0)[None, None], jnp.max(painting, 0)[None, None]
+    here = _flat_weight(content_weight, content, dtype)
+    there = _flat_weight(style_weight, style, dtype)
+    low, high = (each[None, None] for each in _range(painting, there))
     lightness = jnp.clip(own[..., :1], low[..., :1], high[..., :1])
-    chroma = _with_moments(photo[..., 1:], painting[:, 1:])
-    colored = jnp.concatenate([lightness, _smooth(chroma, lightness)], -1)
-    gray = _with_moments(jnp.concatenate([lightness, own[..., 1:]], -1), painting)
-    spread = _moments(painting[:, 1:], 0.0)[1]
+    chroma = _with_moments(photo[..., 1:], painting[:, 1:], here, there)
+    chroma = _smooth(chroma, lightness, "wrap" if wraps else "edge")
+    colored = jnp.concatenate([lightness, chroma], -1)
+    gray = _with_moments(jnp.concatenate([lightness, own[..., 1:]], -1), painting, here, there)
+    spread = _moments(painting[:, 1:], 0.0, there)[1]
     found = jnp.where(jnp.max(jnp.abs(spread)) < 6e-5, gray, colored)
     return _from_oklab(jnp.clip(found, low, high)).astype(image.dtype)
 
@@ -169,12 +178,12 @@ def _from_oklab(image: jax.Array) -> jax.Array:
     return jnp.clip(_matmul(_matmul(image, to_lms) ** 3, to_rgb), 0, 1)
 
 
-def _smooth(plane: jax.Array, guide: jax.Array) -> jax.Array:
+def _smooth(plane: jax.Array, guide: jax.Array, padding: str) -> jax.Array:
     """Smooths `(H, W, c)` where `guide`, `(H, W, 1)`, hardly changes, five times."""
     height, width, _ = plane.shape
 
     def shifted(plane: jax.Array) -> list[jax.Array]:
-        padded = jnp.pad(plane, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        padded = jnp.pad(plane, ((1, 1), (1, 1), (0, 0)), mode=padding)
         return [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
 
     weights = [jnp.exp(-10 * jnp.abs(guide - each)) for each in shifted(guide)]
@@ -186,11 +195,34 @@ def _smooth(plane: jax.Array, guide: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, 5, smooth, plane)
 
 
-def _moments(flat: jax.Array, ridge: float) -> _Moments:
-    """Returns the mean and covariance of `(N, c)`, with `ridge` added to its diagonal."""
-    mean = flat.mean(0, keepdims=True)
-    covariance = _matmul((flat - mean).T, flat - mean) / len(flat)
-    return mean, covariance + ridge * jnp.eye(flat.shape[1], dtype=flat.dtype)
+def _flat_weight(weight: jax.Array | None, image: jax.Array, dtype: Any) -> jax.Array | None:
+    """Returns the weight `(N, 1)` of the pixels of an image; None for all alike."""
+    if weight is None:
+        return None
+    return as_factor(weight, "weight", image.shape[:2], dtype).reshape(-1, 1)
+
+
+def _range(flat: jax.Array, weight: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns the lowest and the highest `(c,)` of `(N, c)`; all count if none has a weight."""
+    if weight is None:
+        return jnp.min(flat, 0), jnp.max(flat, 0)
+    counts = (weight > 0) | ~jnp.any(weight > 0)
+    most = jnp.finfo(flat.dtype).max
+    return jnp.min(jnp.where(counts, flat, most), 0), jnp.max(jnp.where(counts, flat, -most), 0)
+
+
+def _moments(flat: jax.Array, ridge: float, weight: jax.Array | None = None) -> _Moments:
+    """Returns the mean and covariance of `(N, c)`, with `ridge` added to its diagonal.
+
+    `weight` is `(N, 1)`, or None for all alike.
+    """
+    eye = jnp.eye(flat.shape[1], dtype=flat.dtype)
+    if weight is None:
+        mean = flat.mean(0, keepdims=True)
+        return mean, _matmul((flat - mean).T, flat - mean) / len(flat) + ridge * eye
+    factors = weight / jnp.maximum(jnp.sum(weight), 1e-6)
+    mean = (factors * flat).sum(0, keepdims=True)
+    return mean, _matmul((factors * (flat - mean)).T, flat - mean) + ridge * eye
 
 
 def _match(
@@ -203,11 +235,16 @@ def _match(
     return _matmul(flat - own[0], transform.T) + other[0]
 
 
-def _with_moments(image: jax.Array, flat: jax.Array) -> jax.Array:
-    """Gives `(H, W, c)` the mean and covariance of `(N, c)`, as NNST's program does."""
+def _with_moments(
+    image: jax.Array, flat: jax.Array, own_weight: jax.Array | None, weight: jax.Array | None
+) -> jax.Array:
+    """Gives `(H, W, c)` the mean and covariance of `(N, c)`, as NNST's program does.
+
+    The weights are `(H W, 1)` and `(N, 1)`, or None.
+    """
     own = image.reshape(-1, image.shape[-1])
-    matched = _match(own, _moments(own, 1e-4), _moments(flat, 1e-4), _symmetric_root)
-    return matched.reshape(image.shape)
+    moments = _moments(own, 1e-4, own_weight), _moments(flat, 1e-4, weight)
+    return _match(own, *moments, _symmetric_root).reshape(image.shape)
 
 
 @jax.custom_jvp

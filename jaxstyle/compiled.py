@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxstyle.color import luminance_only, recolor
 from jaxstyle.evaluation import Weights
+from jaxstyle.finishing import Colors, with_colors
 from jaxstyle.image import median_filter, resize
 from jaxstyle.network.protocol import Params
 from jaxstyle.problem import Problem
@@ -214,22 +214,6 @@ def carry_over(
     return next_start + resize(painted - start, next_start.shape, wraps)
 
 
-def colors_of(
-    recipe: Recipe, content: jax.Array, styles: Sequence[jax.Array]
-) -> tuple[jax.Array, ...]:
-    """Returns the pictures that give a result its colors: the content, or also the styles."""
-    pictures = {"luminance": (content,), "recolor": (content, *styles)}
-    return pictures.get(recipe.color, ())
-
-
-def _with_colors(image: jax.Array, content: jax.Array, *styles: jax.Array) -> jax.Array:
-    if not styles:
-        return luminance_only(image, content)
-    # Their colors together, wherever they are.
-    pixels = jnp.concatenate([each.reshape(1, -1, 3) for each in styles], axis=1)
-    return recolor(image, content, pixels)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def make_result(
     problem: Problem,
@@ -241,7 +225,7 @@ def make_result(
     state: State,
     earlier: tuple[tuple[Any, ...], jax.Array],
     starts: tuple[jax.Array, jax.Array] | None,
-    colors: tuple[jax.Array, ...],
+    colors: Colors | None,
     blend: tuple[jax.Array, jax.Array] | None,
 ) -> StyleResult:
     """Makes a result of a solver's state.
@@ -255,8 +239,9 @@ def make_result(
     image = problem.turn(state.best_x)
     if starts is not None:
         image = carry_over(image, *starts, carry, problem.network.wraps)
-    if colors:
-        image = (jax.vmap(_with_colors) if batched else _with_colors)(image, *colors)
+    if colors is not None:
+        recolored = functools.partial(with_colors, problem)
+        image = (jax.vmap(recolored) if batched else recolored)(image, colors)
 
     def finish(x: jax.Array) -> jax.Array:
         return median_filter(jnp.clip(x, 0, 1), size=filter_size)

@@ -17,8 +17,8 @@ from jaxstyle.pictures import as_picture
 from jaxstyle.regions import Guided, at_layers, fit, product
 from jaxstyle.sampling import Drawn, draw_positions, rows_at
 from jaxstyle.targets import Targets
-from jaxstyle.terms import Features, PositionWeights, Term
-from jaxstyle.terms.matched import Matched
+from jaxstyle.terms import Features, MatchedStyle, PositionWeights, Term
+from jaxstyle.terms.matched import Matched, at_grid
 from jaxstyle.terms.protocol import check_terms, layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import (
@@ -279,6 +279,8 @@ def _statistics(
     if isinstance(target, _Sample):
         return _rows(network, term, features, target, whole=whole)
     wraps = network.wraps and whole
+    if wraps and isinstance(term, MatchedStyle):  # which reads no other neighbors
+        features, wraps = {**features, **at_grid(term, features, wraps=True)}, False
     statistics = functools.partial(_around_edges, term) if wraps else term.statistics
     if not isinstance(target, Guided):
         return statistics(features, target, weight)

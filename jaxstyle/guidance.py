@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxstyle.pictures import check_mask, to_array
+from jaxstyle.terms import MatchedStyle, Term
 
 Weights = Mapping[str, Any]
 
@@ -88,6 +89,22 @@ def check_shares(
     }
 
 
+def check_layer_shares(terms: Sequence[Term], style_weights: StyleWeights | None) -> None:
+    """Checks that no term compares several layers with one style, where shares are by layer.
+
+    Raises:
+        ValueError: if one does.
+    """
+    if not isinstance(style_weights, Mapping):
+        return
+    for term in terms:
+        if isinstance(term, MatchedStyle) and set(style_weights) & set(term.layers):
+            raise ValueError(
+                f"style shares by layer, but {term.name} compares all layers of a position with "
+                "one style: give one share for each style"
+            )
+
+
 def _check_shares(shares: np.ndarray) -> None:
     negative, none = np.any(shares < 0), not np.all(np.any(shares > 0, -1))
     if not np.all(np.isfinite(shares)) or negative or none:
@@ -95,6 +112,21 @@ def _check_shares(shares: np.ndarray) -> None:
             "style_weights must be finite, none negative, and one of them positive, so that they "
             f"have a positive sum, not {shares}"
         )
+
+
+def normalize_shares(
+    shares: Any, layers: Sequence[str], number: int, dtype: Any
+) -> dict[str, jax.Array]:
+    """Returns layer -> `(S,)`, which sum to 1; equal where `shares` has none."""
+    equal = jnp.full((number,), 1 / number, dtype)
+    if shares is None:
+        return dict.fromkeys(layers, equal)
+    if not isinstance(shares, Mapping):
+        return dict.fromkeys(layers, jnp.asarray(shares / jnp.sum(shares)))
+    return {
+        layer: jnp.asarray(shares[layer] / jnp.sum(shares[layer])) if layer in shares else equal
+        for layer in layers
+    }
 
 
 def check_masks(

@@ -12,7 +12,13 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxstyle.color import match_color
-from jaxstyle.guidance import check_masks, check_shares, check_style_masks, merge_weights
+from jaxstyle.guidance import (
+    check_layer_shares,
+    check_masks,
+    check_shares,
+    check_style_masks,
+    merge_weights,
+)
 from jaxstyle.network.protocol import Params
 from jaxstyle.pictures import check_picture
 from jaxstyle.problem import Problem, check_tile
@@ -170,6 +176,7 @@ def _check_guidance(
 ) -> tuple[Any, Any, Any]:
     """Returns loss weights, style shares, and the masks of content and styles."""
     dtype, batch, number = content.dtype, content.shape[:-3], len(styles)
+    check_layer_shares(recipe.terms, options["style_weights"])
     masks = check_masks(options["masks"], number, content.shape[-3:-1], dtype, batch=batch)
     shares = check_shares(
         options["style_weights"],

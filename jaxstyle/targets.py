@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxstyle.checks import sum_dtype
-from jaxstyle.guidance import StyleWeights, check_masks, check_shares, check_style_masks
+from jaxstyle.guidance import (
+    StyleWeights,
+    check_layer_shares,
+    check_masks,
+    check_shares,
+    check_style_masks,
+    normalize_shares,
+)
 from jaxstyle.matching import candidates, match
 from jaxstyle.network.protocol import Network, Params, check_network
 from jaxstyle.pictures import as_picture
@@ -119,9 +126,13 @@ def _matched(
     tile: int | None,
 ) -> Any:
     """Returns the target of a term, of the candidates in its styles, `found`."""
-    styles = found.targets if isinstance(found, Guided) else (found,)
-    targets = match(network, params, term, styles, content, start, tile)
-    return found._replace(targets=targets) if isinstance(found, Guided) else targets[0]
+    if not isinstance(found, Guided):
+        return match(network, params, term, (found,), None, content, start, tile)[0]
+    stride = network.stride(term.grid)
+    height, width = (n // stride for n in content.shape[:2])
+    regions = found.weights[term.grid][:, :height, :width]
+    targets = match(network, params, term, found.targets, regions, content, start, tile)
+    return found._replace(targets=targets)
 
 
 def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
@@ -155,8 +166,9 @@ def _style_targets(
     dtype, layers, number = sum_dtype(*images), layers_of(style_terms), len(images)
     regions = check_masks(masks, number, size, dtype)
     mixed = regions is None or len(regions) < number
+    check_layer_shares(style_terms, style_weights)
     shares = check_shares(style_weights, layers, number, dtype, masked=not mixed)
-    shares = _normalize(shares, layers, number, dtype)
+    shares = normalize_shares(shares, layers, number, dtype)
     style_masks = check_style_masks(style_masks, images, dtype) or (None,) * number
     of_styles = [
         _turned_statistics(
@@ -292,16 +304,3 @@ def _style_statistics(
 def _check_present(terms: Sequence[Term], source: str, *images: Any) -> None:
     if not images or any(image is None for image in images):
         raise ValueError(f"{terms[0].name} needs a {source} image, but there is none")
-
-
-def _normalize(shares: Any, layers: Sequence[str], number: int, dtype: Any) -> dict[str, jax.Array]:
-    """Returns layer -> `(S,)`, which sum to 1; equal where `shares` has none."""
-    equal = jnp.full((number,), 1 / number, dtype)
-    if shares is None:
-        return dict.fromkeys(layers, equal)
-    if not isinstance(shares, Mapping):
-        return dict.fromkeys(layers, jnp.asarray(shares / jnp.sum(shares)))
-    return {
-        layer: jnp.asarray(shares[layer] / jnp.sum(shares[layer])) if layer in shares else equal
-        for layer in layers
-    }

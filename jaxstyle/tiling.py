@@ -214,11 +214,12 @@ def compute_features(
     network: Network,
     params: Any,
     image: jax.Array,
-    function: Callable[[Planes], Planes] = dict,
-) -> dict[str, jax.Array]:
+    function: Callable[[Planes], Mapping[str, Any]] = dict,
+) -> dict[str, Any]:
     """Computes layer -> `(h, w, c)` of the whole image, window by window.
 
-    They are the features, or what `function` makes of those of a window, for any of the layers.
+    They are the features, or what `function` makes of those of a window, for any of the layers: an
+    array, or a pytree of them.
     """
     strides = {layer: network.stride(layer) for layer in tiling.layers}
     image = surround(image, tiling.border)
@@ -229,30 +230,37 @@ def compute_features(
 
     def step(maps: Any, window: jax.Array) -> tuple[Any, None]:
         start, owned = window[:2], window[2:]
+
+        def write(stride: int, plane: jax.Array, features: jax.Array) -> jax.Array:
+            at = _corner(start // stride, features.ndim)
+            before = _read(plane, at, features.shape)
+            mine = _owned(features.shape[:2], stride, start, owned)[..., None] > 0
+            return jax.lax.dynamic_update_slice(plane, jnp.where(mine, features, before), at)
+
         for layer, features in of_window(window).items():
-            at = _corner(start // strides[layer], features.ndim)
-            before = _read(maps[layer], at, features.shape)
-            mine = _owned(features.shape[:2], strides[layer], start, owned)[..., None] > 0
-            written = jnp.where(mine, features, before)
-            maps = {**maps, layer: jax.lax.dynamic_update_slice(maps[layer], written, at)}
+            of_layer = functools.partial(write, strides[layer])
+            maps = {**maps, layer: jax.tree.map(of_layer, maps[layer], features)}
         return maps, None
 
     windows = _windows(tiling)
     last = tiling.rows.starts[-1], tiling.columns.starts[-1]  # which ends where the image ends
 
-    def empty(layer: str, leaf: Any) -> jax.Array:
-        shape = [start // strides[layer] + n for start, n in zip(last, leaf.shape[:2], strict=True)]
+    def empty(stride: int, leaf: Any) -> jax.Array:
+        shape = [start // stride + n for start, n in zip(last, leaf.shape[:2], strict=True)]
         return _zeros((*shape, leaf.shape[2]), leaf.dtype, (image, params))
 
-    of_first = jax.eval_shape(of_window, windows[0])
-    maps = {layer: empty(layer, leaf) for layer, leaf in of_first.items()}
-    maps = jax.lax.scan(step, maps, windows)[0]
-    borders = {layer: tiling.border // stride for layer, stride in strides.items()}
-    return {
-        layer: plane[n : plane.shape[0] - n, n : plane.shape[1] - n]
-        for layer, plane in maps.items()
-        for n in (borders[layer],)
-    }
+    def inside(stride: int, plane: jax.Array) -> jax.Array:
+        n = tiling.border // stride
+        return plane[n : plane.shape[0] - n, n : plane.shape[1] - n]
+
+    def each(function: Callable[[int, Any], jax.Array], maps: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            layer: jax.tree.map(functools.partial(function, strides[layer]), tree)
+            for layer, tree in maps.items()
+        }
+
+    maps = each(empty, jax.eval_shape(of_window, windows[0]))
+    return each(inside, jax.lax.scan(step, maps, windows)[0])
 
 
 def _features(

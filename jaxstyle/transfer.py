@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxstyle import compiled
 from jaxstyle.checkpoint import Checkpoint, restore_smaller, restore_start, restore_state
 from jaxstyle.compiled import StyleResult, call_jitted
+from jaxstyle.finishing import colors_of
 from jaxstyle.image import shrink, shrink_mask
 from jaxstyle.inputs import Inputs, prepare_inputs, put
 from jaxstyle.network.protocol import Params
@@ -270,7 +271,7 @@ def _paint_size(
             (problem, run.batched, lengths, stage, run.stages[-1].carry, recipe.median_filter),
             *(state, (before.traces, before.num_evaluations)),
             None if last else (start, inputs.start),
-            compiled.colors_of(recipe, inputs.content, inputs.styles),
+            colors_of(recipe, inputs.content, inputs.styles, inputs.shares, inputs.guides),
             blend,
         )
         if last and compiled.changes_after(recipe, solver):

@@ -71,7 +71,7 @@ FLOORS = [
     {"jaxstyle.recipe"},
     {"jaxstyle.recipes"},
     {"jaxstyle.problem"},
-    {"jaxstyle.options", "jaxstyle.schedule", "jaxstyle.start"},
+    {"jaxstyle.finishing", "jaxstyle.options", "jaxstyle.schedule", "jaxstyle.start"},
     {"jaxstyle.inputs"},
     {"jaxstyle.checkpoint", "jaxstyle.compiled"},
     {"jaxstyle.transfer"},

@@ -465,6 +465,9 @@ BAD_CALLS = {
         "aspect ratio",
     ),
     "layer style weights": (["--layer-style-weights", "relu9_1=1"], "relu5_1"),
+    "no shares by layer": (
+        ["--recipe", "nnst", "--layer-style-weights", "relu4_1=1"], "give one share for each style"
+    ),
     "layer style shares": (["--layer-style-weights", "relu1_1=1,2"], "1 numbers"),
     "negative weight": (["--weights", "style=-3"], "at least 0"),
     "weight of words": (["--weights", "style=big"], "number"),

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxstyle import VGG19
 from jaxstyle.color import luminance_only, match_color, recolor
+from jaxstyle.finishing import Colors, with_colors
+from jaxstyle.problem import Problem
+from jaxstyle.terms import GramStyle
 
 YIQ = np.array(
     [[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]]
@@ -142,26 +146,30 @@ LAB = np.array(
 )
 
 
-def zca(flat, style):
-    """`flat` with the mean and covariance of `style`, by symmetric roots."""
+def zca(flat, style, weight=None):
+    """`flat` with the mean and covariance of `style`, by symmetric roots; `weight` is its own."""
 
-    def root(x, power):
-        values, vectors = np.linalg.eigh(np.cov(x.T, bias=True) + 1e-4 * np.eye(x.shape[1]))
+    def root(x, power, weight=None):
+        covariance = np.cov(x.T, bias=True, aweights=weight)
+        values, vectors = np.linalg.eigh(covariance + 1e-4 * np.eye(x.shape[1]))
         return vectors * values**power @ vectors.T
 
-    return (flat - flat.mean(0)) @ root(flat, -0.5) @ root(style, 0.5) + style.mean(0)
+    centered = flat - np.average(flat, 0, weight)
+    return centered @ root(flat, -0.5, weight) @ root(style, 0.5) + style.mean(0)
 
 
-def recolored_by_hand(image, content, style):
+def recolored_by_hand(image, content, style, weight=None):
     lab = lambda x: np.cbrt(np.clip(x, 0, 1) @ LMS.T) @ LAB.T  # noqa: E731
     own, photo, painting = lab(image), lab(content), lab(style).reshape(-1, 3)
+    weight = None if weight is None else weight.ravel()
     height, width, _ = image.shape
     found = own.copy()
     found[..., 0] = np.clip(own[..., 0], painting[:, 0].min(), painting[:, 0].max())
     if np.abs(np.cov(painting[:, 1:].T, bias=True)).max() < 6e-5:
-        found = zca(found.reshape(-1, 3), painting).reshape(image.shape)
+        found = zca(found.reshape(-1, 3), painting, weight).reshape(image.shape)
     else:
-        hues = zca(photo[..., 1:].reshape(-1, 2), painting[:, 1:]).reshape(height, width, 2)
+        hues = zca(photo[..., 1:].reshape(-1, 2), painting[:, 1:], weight)
+        hues = hues.reshape(height, width, 2)
         for _ in range(5):
             smooth = np.zeros_like(hues)
             for i, j in np.ndindex(height, width):
@@ -198,3 +206,76 @@ def test_recolor_is_the_last_step_of_nnst(gray, pictures):
     assert np.abs(found - np.clip(image, 0, 1)).mean() > 0.02
     with pytest.raises(ValueError, match="the content has"):
         recolor(image, content[1:], style)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_recolor_counts_pixels_by_their_weights(gray, pictures):
+    """A style's pixel of weight 2 counts as two of them, one of weight 0 not even for the range."""
+    image, content, style = pictures(0, 9, 12), pictures(1, 9, 12), 0.6 * pictures(2, 10, 7)
+    if gray:
+        style = np.repeat(style[..., :1], 3, -1)
+    number = np.arange(70).reshape(10, 7) % 3
+    style[number == 0] = 1, 0, 0.5  # of more color, and outside of the range of the others
+    repeated = np.repeat(style.reshape(-1, 3), number.ravel(), 0)[None]
+    weight = np.linspace(0, 1, 108).reshape(9, 12)
+    expected = recolored_by_hand(*map(np.float64, (image, content, repeated)), weight)
+    with jax.enable_x64(True):
+        give = jax.jit(lambda *x: recolor(*x[:3], style_weight=x[3], content_weight=x[4]))
+        arguments = [np.float64(each) for each in (image, content, style, number, weight)]
+        np.testing.assert_allclose(give(*arguments), expected, atol=1e-10)
+        assert np.isfinite(give(*arguments[:3], 0 * arguments[3], 0 * weight)).all()
+
+
+def problem_of(padding="zero"):
+    term = GramStyle(layers=("relu1_1", "relu2_1"), layer_weights=(1.0, 1.0))
+    return Problem(VGG19(padding=padding), (term,))
+
+
+def test_each_region_has_the_colors_of_its_own_style(pictures):
+    """Of their own masks, blended where regions meet; a pixel in none keeps its color."""
+    image, content = pictures(0, 9, 12), pictures(1, 9, 12)
+    styles = 0.8 * pictures(2, 10, 7), pictures(3, 6, 8) ** 2
+    masks = np.zeros((2, 9, 12), np.float32)
+    masks[0, :, :7], masks[1, :6, 5:], masks[1, 6:, 5:] = 1, 1, 0.25
+    own = np.ones((10, 7), np.float32)
+    own[:4] = 0
+    colors = Colors(content, styles, None, masks, (own, None))
+    found = jax.jit(with_colors, static_argnums=0)(problem_of(), image, colors)
+    first = recolored_by_hand(*map(np.float64, (image, content, styles[0][4:], masks[0])))
+    second = recolored_by_hand(*map(np.float64, (image, content, styles[1], masks[1])))
+    np.testing.assert_allclose(found[:, :5], first[:, :5], atol=2e-4)
+    np.testing.assert_allclose(found[:6, 7:], second[:6, 7:], atol=2e-4)
+    np.testing.assert_allclose(found[:6, 5:7], (first + second)[:6, 5:7] / 2, atol=2e-4)
+    rest = 0.75 * image + 0.25 * second
+    np.testing.assert_allclose(found[6:, 7:], rest[6:, 7:], atol=2e-4)
+    # One region of both: the mixture's.
+    colors = colors._replace(masks=masks[1:], style_masks=None)
+    found = jax.jit(with_colors, static_argnums=0)(problem_of(), image, colors)
+    np.testing.assert_array_equal(found[:, :5], image[:, :5])
+
+
+@pytest.mark.parametrize("shares", [None, (1.0, 3.0), {"relu1_1": (0.0, 1.0)}])
+def test_a_mixture_has_the_colors_of_its_styles_by_their_shares(shares, pictures):
+    """Whatever their sizes; of shares by layer, by the mean of them all."""
+    image, content = pictures(0, 9, 12), pictures(1, 9, 12)
+    styles = 0.8 * pictures(2, 10, 7), pictures(3, 7, 15) ** 2
+    numbers = (3, 2) if shares is None else (1, 2)
+    one, other = (np.repeat(s.reshape(-1, 3), n, 0) for s, n in zip(styles, numbers, strict=True))
+    expected = recolored_by_hand(*map(np.float64, (image, content, np.concatenate([one, other]))))
+    if isinstance(shares, tuple):
+        shares = np.float32(shares)
+    elif shares is not None:
+        shares = {layer: np.float32(own) for layer, own in shares.items()}
+    give = jax.jit(with_colors, static_argnums=0)
+    found = give(problem_of(), image, Colors(content, styles, shares))
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_colors_of_a_picture_that_wraps_move_with_it(pictures):
+    image, content, style = pictures(0, 9, 12), pictures(1, 9, 12), pictures(2, 10, 7)
+    moved = lambda x: np.roll(x, (4, 5), (0, 1))  # noqa: E731
+    give = jax.jit(with_colors, static_argnums=0)
+    found = give(problem_of("wrap"), image, Colors(content, (style,)))
+    again = give(problem_of("wrap"), moved(image), Colors(moved(content), (style,)))
+    np.testing.assert_allclose(again, moved(found), atol=1e-5)
+    assert np.abs(found - give(problem_of(), image, Colors(content, (style,)))).max() > 1e-3

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from test_laplacian import interpolation, resize
 
 import jaxstyle
+from jaxstyle.matching import share_out
 from jaxstyle.terms import MatchedStyle
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
@@ -138,6 +140,112 @@ def test_windows_are_the_whole(double):
     assert chosen.max() < len(first.rows) * 20 / 44 + 8
 
 
+def shared_by_hand(found, shares, weight):
+    """Of each style those positions where it is most ahead, until its share is full."""
+    style, free, given = np.full(len(found), -1), list(range(len(found))), 0.0
+    for i in range(len(shares)):
+        later = [j for j in range(i + 1, len(shares)) if shares[j] > 0]
+        ahead = [found[n, i] - max(found[n, later], default=-2) for n in free]
+        for n in [free[k] for k in np.argsort(ahead)[::-1]]:
+            if shares[i] == 0 or given + weight[n] / 2 >= sum(shares[: i + 1]) * weight.sum():
+                break
+            style[n] = i
+            given += weight[n]
+            free.remove(n)
+    return style
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.25, 0.75), (0.5, 0.375, 0.125), (0.5, 0, 0.5), (0.5, 0.5, 0)]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_style_has_its_share_of_the_positions(shares, weighted):
+    random = np.random.default_rng(0)
+    number = 41
+    found = random.uniform(-1, 1, (number, len(shares))).astype(np.float32)
+    weight = random.integers(0, 5, number) / 4 if weighted else np.ones(number)
+    style = np.asarray(jax.jit(share_out)(found, np.float32(shares), np.float32(weight)))
+    counted = weight > 0  # for a position of no weight it does not matter
+    expected = shared_by_hand(found[counted], shares, weight[counted])
+    np.testing.assert_array_equal(style[counted], expected)
+    assert (style >= 0).all()
+    for i, share in enumerate(shares):
+        found_share = weight[style == i].sum() / weight.sum()
+        assert abs(found_share - share) <= weight.max() / weight.sum()
+
+
+def test_of_two_styles_no_other_choice_of_as_many_positions_is_more_similar():
+    found = np.random.default_rng(1).uniform(-1, 1, (8, 2)).astype(np.float32)
+    style = np.asarray(share_out(found, jnp.array([0.375, 0.625]), jnp.ones(8)))
+    sums = [
+        found[list(chosen), 0].sum() + np.delete(found, chosen, 0)[:, 1].sum()
+        for chosen in itertools.combinations(range(8), 3)
+    ]
+    assert np.take_along_axis(found, style[:, None], 1).sum() == pytest.approx(max(sums))
+
+
+def test_styles_are_mixed_by_their_shares(double):
+    """In a region, against NumPy; in windows. A share of 1 is the style alone."""
+    params, pictures = double
+    content, styles = pictures(0, 40, 32), (pictures(1, 19, 17), pictures(2, 24, 20) ** 2)
+    mask = np.zeros((1, 40, 32))
+    mask[:, 8:, 4:] = 1
+    inside = mask[0, ::2, ::2].ravel() > 0
+    each = [hypercolumns(params, style).reshape(-1, 448) for style in styles]
+    first, rows = len(each[0]), np.concatenate(each)
+    maps = hypercolumns(params, content).reshape(-1, 448)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def prepared(shares, tile):
+        return jaxstyle.prepare_targets(
+            NETWORK, params, (TERM,), content, styles, style_weights=shares, masks=mask, tile=tile
+        )["style"].targets[0]
+
+    for given in np.array([[0.0, 2.0], [3.0, 1.0]]):
+        target, shares = prepared(given, None), given / given.sum()
+        counted = np.concatenate([
+            np.full(len(own), share / len(own)) for own, share in zip(each, shares, strict=True)
+        ])  # fmt: skip
+        means = np.average(rows, 0, counted)
+        scale = np.concatenate([
+            np.full(stop - start, 1 / (stop - start) / means[start:stop].mean())
+            for start, stop in ((0, 64), (64, 192), (192, 448))
+        ])  # fmt: skip
+        np.testing.assert_allclose(target.rows, rows * scale, atol=1e-10)
+        found = cosines((maps - maps.mean(0)) * scale, (rows - means) * scale)[inside]
+        parts = found[:, :first], found[:, first:]
+        best = np.stack([part.max(1) for part in parts], 1)
+        style = shared_by_hand(best, shares, np.ones(len(best)))
+        chosen = np.where(style == 0, parts[0].argmax(1), first + parts[1].argmax(1))
+        index = np.asarray(target.chosen["relu2_1"]).ravel()[inside]
+        np.testing.assert_array_equal(index, chosen)
+        assert np.mean(index < first) == pytest.approx(shares[0], abs=1 / len(best))
+    of_windows = prepared(given, 16)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-12), target, of_windows)
+
+
+def test_a_picture_that_wraps_is_matched_and_compared_across_its_edges(double):
+    """Moved by whole strides, it has the same loss; in windows too."""
+    params, pictures = double
+    network = jaxstyle.VGG19(pooling="average", padding="wrap")
+    terms = (MatchedStyle(layers=("relu1_1", "relu2_1"), grid="relu1_1"),)
+    content, start, image = (pictures(i, 32, 40) for i in range(3))
+    style = pictures(3, 19, 17)
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def loss(content, start, image, tile):
+        targets = jaxstyle.prepare_targets(
+            network, params, terms, content, style, start=start, tile=tile
+        )
+        arguments = network, params, terms, targets, {"style": 1.0}, image
+        return jaxstyle.evaluate(*arguments, tile=tile)[0]
+
+    expected = loss(content, start, image, None)
+    moved = [np.roll(each, (6, 10), (0, 1)) for each in (content, start, image)]
+    for tile in (None, 16):
+        np.testing.assert_allclose(loss(*moved, tile), expected, rtol=1e-10)
+
+
 def test_settings_are_checked(random_params, pictures):
     for settings, hint in (
         ({"layers": ()}, "names of layers"),
@@ -153,11 +261,15 @@ def test_settings_are_checked(random_params, pictures):
     for content, start, padding, hint in (
         (None, None, "zero", "style needs a content image"),
         (pictures(1), style[1:], "zero", r"start must be \(32, 40, 3\)"),
-        (pictures(1), None, "wrap", "does not wrap"),
     ):
         network = jaxstyle.VGG19(padding=padding)
         with pytest.raises(ValueError, match=hint):
             jaxstyle.prepare_targets(network, random_params, (TERM,), content, style, start=start)
+    with pytest.raises(ValueError, match="give one share for each style"):
+        jaxstyle.prepare_targets(
+            jaxstyle.VGG19(), random_params, (TERM,), style, (style, style),
+            style_weights={"relu2_1": (0, 1)},
+        )  # fmt: skip
     with pytest.raises(ValueError, match="must be what prepare_targets returns"):
         jaxstyle.evaluate(
             jaxstyle.VGG19(), random_params, (TERM,), {"style": None}, {"style": 1.0}, style

@@ -1,10 +1,11 @@
 """Manifests in Parquet say the same as those in text, and hostile ones end in one line."""
 
+import os
 import sys
 
 import pytest
 
-from jaxstyle.io import InputError
+from jaxstyle.io import InputError, manifest_parquet
 from jaxstyle.io.manifest import read_manifest
 
 TABLE = {
@@ -124,3 +125,11 @@ def test_a_dictionary_of_long_texts_is_refused(write):
     assert path.stat().st_size < 10**6
     with pytest.raises(InputError, match="a text of 1000000 bytes"):
         read(path)
+
+
+@pytest.mark.urls
+def test_a_file_that_crashes_pyarrow_ends_in_one_line(write, monkeypatch):
+    """Any crash of the other process is a message, however it ends."""
+    monkeypatch.setattr(manifest_parquet, "parquet_process", os)  # which ends without a word
+    with pytest.raises(InputError, match=r"damaged after row 0 \(pyarrow has crashed, exit code"):
+        read(write(TABLE))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
+from jaxstyle.guidance import check_layer_shares
 from jaxstyle.io import InputError
 from jaxstyle.io.errors import closest
 from jaxstyle.recipe import Recipe
@@ -46,7 +47,8 @@ def parse_style_weights(
     """Returns the shares of `number` styles, by layer if there are `LAYER=SHARE,SHARE...` texts.
 
     Raises:
-        InputError: for another form, an unknown layer, or shares that are no shares.
+        InputError: for another form, an unknown layer, shares that are no shares, or a term that
+            has none by layer.
     """
     if not texts:
         return shares or None
@@ -62,6 +64,10 @@ def parse_style_weights(
                 f"--layer-style-weights {text}: give {number} numbers of at least 0 with commas "
                 "between them, not all of them 0"
             )
+    try:
+        check_layer_shares(recipe.terms, by_layer)
+    except ValueError as error:
+        raise InputError(f"--layer-style-weights: {error}, --style-weights X Y") from None
     return by_layer
 
 

@@ -33,6 +33,17 @@ def nearest_rows(
     Raises:
         ValueError: for a wrong shape or dtype.
     """
+    return nearest_with_cosines(rows, style_rows, center=center, allowed=allowed)[0]
+
+
+def nearest_with_cosines(
+    rows: jax.Array,
+    style_rows: jax.Array,
+    *,
+    center: bool = False,
+    allowed: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what `nearest_rows` does, and the cosines `(N,)`; 0 where a row is zero."""
     rows, style_rows = both_rows(rows, style_rows)
     rows, style_rows = jax.lax.stop_gradient((rows, style_rows))
     number = len(style_rows)
@@ -43,13 +54,17 @@ def nearest_rows(
         style_rows = style_rows - jnp.mean(style_rows, 0, keepdims=True)
     directions = unit(style_rows)
 
-    def nearest(row: jax.Array) -> jax.Array:
+    def nearest(row: jax.Array) -> tuple[jax.Array, jax.Array]:
         # The row's own norm does not change which is the nearest.
-        cosines = matmul(directions, row)
+        products = matmul(directions, row)
         # Not infinity: `jax_debug_infs` would raise.
-        return jnp.argmax(jnp.where(every, cosines, jnp.finfo(cosines.dtype).min))
+        index = jnp.argmax(jnp.where(every, products, jnp.finfo(products.dtype).min))
+        return index, products[index]
 
-    return jax.lax.map(nearest, rows, batch_size=min(max(_HELD // number, 1), len(rows)))
+    size = min(max(_HELD // number, 1), len(rows))
+    index, products = jax.lax.map(nearest, rows, batch_size=size)
+    norms = jnp.linalg.norm(rows, axis=1)
+    return index, jnp.where(norms > 0, products / jnp.where(norms > 0, norms, 1), 0)
 
 
 def nearest_loss(rows: jax.Array, style_rows: jax.Array, *, center: bool = False) -> jax.Array:

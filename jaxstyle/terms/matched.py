@@ -36,12 +36,20 @@ _HYPERCOLUMN_LAYERS = (
 
 
 class Candidates(NamedTuple):
-    """Hypercolumns of styles, which those of the image may be compared with."""
+    """Hypercolumns of a style, which those of the image may be compared with."""
 
     rows: Mapping[str, jax.Array]
     """Layer -> `(M, c)`, its features at the positions of the grid."""
     weight: jax.Array
     """`(M, 1)`, the weight of each in its style's mask."""
+
+
+class Mixture(NamedTuple):
+    """The styles that the positions of a picture, or of a region of it, are shared out among."""
+
+    styles: tuple[Candidates, ...]
+    shares: jax.Array
+    """`(S,)`, the share of each style of the positions."""
 
 
 class Matched(NamedTuple):
@@ -71,8 +79,9 @@ class MatchedStyle(Term):
     ones are interpolated bilinearly. (The authors' program picks single positions of finer layers,
     and does not divide by means, which are about 1 with torchvision's weights.)
 
-    With several styles, each position is matched with one of any of them, whatever their shares;
-    masks say which.
+    With several styles, each has its share of the positions: those where its most similar
+    hypercolumn is most ahead of those of the other styles. (First those of the first style are
+    chosen, then those of the second among the rest, and so on.)
 
     Attributes:
         layers: layers of a hypercolumn.
@@ -129,17 +138,23 @@ class MatchedStyle(Term):
         total, number = statistics
         return total / jnp.maximum(number, 1e-6)
 
-    def target(self, statistics: Sequence[Candidates], shares: Shares) -> Candidates:
-        """Returns the hypercolumns of all styles; `prepare_targets` chooses among them."""
-        del shares
-        return jax.tree.map(lambda *each: jnp.concatenate(each), *statistics)
+    def target(self, statistics: Sequence[Candidates], shares: Shares) -> Mixture:
+        """Returns the hypercolumns of all styles; `prepare_targets` chooses among them.
+
+        The shares are those of the grid's layer: a hypercolumn is of one style.
+        """
+        return Mixture(tuple(statistics), shares[self.grid])
 
 
-def at_grid(term: MatchedStyle, features: Features) -> dict[str, jax.Array]:
-    """Returns layer -> `(h, w, c)`, its features at the positions of the grid."""
+def at_grid(term: MatchedStyle, features: Features, *, wraps: bool = False) -> dict[str, jax.Array]:
+    """Returns layer -> `(h, w, c)`, its features at the positions of the grid.
+
+    Features that are at the grid already stay as they are. Where an image `wraps`, coarser layers
+    are interpolated across its opposite edges.
+    """
     shape = features[term.grid].shape[:2]
     dtype = sum_dtype(*(features[layer] for layer in term.layers))
-    return {layer: _at_grid(features[layer].astype(dtype), shape) for layer in term.layers}
+    return {layer: _at_grid(features[layer].astype(dtype), shape, wraps) for layer in term.layers}
 
 
 def hypercolumns(term: MatchedStyle, layers: Mapping[str, jax.Array]) -> jax.Array:
@@ -147,19 +162,25 @@ def hypercolumns(term: MatchedStyle, layers: Mapping[str, jax.Array]) -> jax.Arr
     return jnp.concatenate([layers[layer] for layer in term.layers], axis=-1)
 
 
-def mixture(term: MatchedStyle, content: jax.Array, start: jax.Array | None) -> jax.Array:
+def mixture(
+    term: MatchedStyle, content: jax.Array, start: jax.Array | None, *, wraps: bool = False
+) -> jax.Array:
     """Returns the picture `(H, W, 3)` whose positions are matched with the styles'.
 
     `start` is the picture so far, which gets the content's finest detail; None for none: the
-    mixture is the content.
+    mixture is the content. Where the content `wraps`, so does its detail.
     """
     if start is None:
         return content
-    detail, *_ = (*unfold(content, 1)[:-1], 0.0)
+    border = 2 if wraps else 0  # even, and more than a pixel of detail is made of
+    around = jnp.pad(content, ((border, border), (border, border), (0, 0)), mode="wrap")
+    detail, *_ = (*unfold(around, 1)[:-1], jnp.zeros_like(around))
+    height, width, _ = content.shape
+    detail = detail[border : border + height, border : border + width]
     return (1 - term.alpha) * (start + detail) + term.alpha * content
 
 
-def _at_grid(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _at_grid(maps: jax.Array, shape: tuple[int, ...], wraps: bool) -> jax.Array:
     """Brings `(h, w, c)`, of a finer or coarser layer, to the positions of the grid, `(h, w)`."""
     while maps.shape[0] > shape[0]:
         height, width = (n // 2 * 2 for n in maps.shape[:2])
@@ -169,16 +190,19 @@ def _at_grid(maps: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     while chain[-1][0] > maps.shape[0]:
         chain.append((chain[-1][0] // 2, chain[-1][1] // 2))
     for height, width in chain[-2::-1]:
-        maps = _double(_double(maps, height).swapaxes(0, 1), width).swapaxes(0, 1)
+        maps = _double(_double(maps, height, wraps).swapaxes(0, 1), width, wraps).swapaxes(0, 1)
     if maps.shape[:2] != shape:
         raise ValueError("layers of a hypercolumn must be halved from one to the next")
     return maps
 
 
-def _double(maps: jax.Array, length: int) -> jax.Array:
-    """Interpolates `(n, m, c)` to `(2 n, m, c)` bilinearly; an odd length repeats the last."""
-    before = jnp.concatenate([maps[:1], maps[:-1]])
-    after = jnp.concatenate([maps[1:], maps[-1:]])
+def _double(maps: jax.Array, length: int, wraps: bool) -> jax.Array:
+    """Interpolates `(n, m, c)` to `(2 n, m, c)` bilinearly; an odd length repeats the last.
+
+    Beyond the first position is the first one again, or the last one where the picture `wraps`.
+    """
+    first, last = (maps[-1:], maps[:1]) if wraps else (maps[:1], maps[-1:])
+    before, after = jnp.concatenate([first, maps[:-1]]), jnp.concatenate([maps[1:], last])
     both = jnp.stack([0.25 * before + 0.75 * maps, 0.75 * maps + 0.25 * after], axis=1)
     doubled = both.reshape(-1, *maps.shape[1:])
     return jnp.concatenate([doubled, maps[-1:]]) if length % 2 else doubled
