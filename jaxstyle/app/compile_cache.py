@@ -94,6 +94,7 @@ class KeptPrograms:
             self._programs[name] = program  # the last one is the one that was used last
         for unused in [*self._programs][:-_PROGRAMS]:
             self._programs.pop(unused, None)
+            self._locks.pop(unused, None)
         return program
 
     def prepare(
