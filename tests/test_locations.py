@@ -6,6 +6,7 @@ loopback, which fails on purpose.
 
 import ast
 import errno
+import io
 import json
 import os
 import pickle
@@ -368,6 +369,40 @@ def test_an_object_that_is_new_replaces_nothing(memory, monkeypatch):
     with pytest.raises(InputError, match="another program has written it meanwhile"):
         store.write("s3://b/x", "s3://b/x", b"yours")
     assert written["x"] == b"mine"
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(memory, monkeypatch):
+    """There is no end of the bytes, and no silence that is long enough for a limit of its own."""
+    monkeypatch.setattr(remote, "_GRACE", -1.0)
+    monkeypatch.setattr(remote, "_FIRST_PATIENCE", 0.0)
+    opened = []
+
+    class Drip(io.BytesIO):
+        def read(self, _=-1):
+            return b"x"
+
+    def drip(*_, **__):
+        opened.append(1)
+        return Drip()
+
+    monkeypatch.setattr(memory, "open", drip)
+    with pytest.raises(InputError, match="'shown': the server does not answer as it should"):
+        remote.Store(memory, "http").read("http://h/x", "shown", remote.Status(9, "v"), None, 2**20)
+    assert opened == [1]
+
+
+def test_requests_to_stores_have_a_limit_of_time(memory, monkeypatch):
+    asked = []
+
+    def cat_file(address, start=None, end=None, timeout=None):
+        asked.append(timeout)
+        return bytes(2**20)
+
+    monkeypatch.setattr(memory, "async_impl", True, raising=False)
+    monkeypatch.setattr(memory, "cat_file", cat_file)
+    status = remote.Status(2**20, "v")
+    remote.Store(memory, "s3").read("s3://b/x", "s3://b/x", status, None, 2**21)
+    assert asked == [remote._GRACE + 2**20 / remote._SLOWEST]
 
 
 def test_photos_and_paintings_elsewhere(memory, tmp_path):

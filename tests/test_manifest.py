@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxstyle.io import InputError, save_image
+from jaxstyle.io.files import check_source
 from jaxstyle.io.manifest import read_manifest
 from jaxstyle.io.manifest_patterns import cross_product
 from jaxstyle.io.manifest_rows import COLUMNS
@@ -88,6 +89,10 @@ HEADER = "content,style,output\n"
             "line 2: output 'c.png' is the folder of another",
         ),
         (HEADER + "a,b,c.png\na,b,C.png\n", "line 3: output 'C.png' collides with that of line 2"),
+        (
+            HEADER + "a,b,\u00e9.png\na,b,e\u0301.png\n",
+            "collides with that of line 2 if the form of Unicode is ignored",
+        ),
         (HEADER + "a,b,c.png\na,b,c.jpg\n", "line 3: output 'c.jpg' collides with that of line 2"),
         (HEADER + "a,b,c.png\na,b,d/../c.png\n", "line 3: output 'd/../c.png' collides"),
     ],
@@ -185,6 +190,9 @@ def test_a_misspelt_column_is_named_with_the_nearest(tmp_path, caplog):
     assert row.settings == {}
     assert "column 'siez' is not used; did you mean size?" in caplog.text
     assert "column 'colour' is not used; did you mean color?" in caplog.text
+    read(tmp_path, "content,style,output,loss_weights,grain\na,b,c.png,style=2,0.5\n")
+    assert "column 'loss_weights' is not used; did you mean weights?" in caplog.text
+    assert "a setting of the recipe: write grain=VALUE in the column set" in caplog.text
     line = '{"Content": "a", "style": "b", "output": "c.png", "x": 1, "size": NaN}'
     (row,) = read(tmp_path, line, "m.jsonl")
     assert row.settings == {}
@@ -476,3 +484,17 @@ def test_what_is_written_is_read(values, tmp_path_factory):
     assert row.settings == ({"seed": s} if (s := values["seed"].strip()) else {})
     assert set(row.settings) <= set(COLUMNS)
     assert os.fspath(row.output) == "o.png"
+
+
+def test_ten_thousand_bad_rows_are_enough(tmp_path):
+    with pytest.raises(InputError, match="has 10000 bad rows or more; nothing was started"):
+        read(tmp_path, HEADER + ",b,c.png\n" * 10_001)
+
+
+def test_a_photo_under_another_form_of_unicode_is_named(tmp_path):
+    (tmp_path / "\u00e9.jpg").write_bytes(b"x")
+    other = tmp_path / "e\u0301.jpg"
+    if other.exists():
+        pytest.skip("this file system ignores the form of Unicode")
+    with pytest.raises(InputError, match=r"its name in another form of Unicode \(NFC\) does"):
+        check_source(other)

@@ -21,7 +21,7 @@ from PIL import Image
 import jaxstyle
 from jaxstyle import recipes, terms
 from jaxstyle.app import checkpoint, console, listeners
-from jaxstyle.app.batch import runner
+from jaxstyle.app.batch import progress, runner
 from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page, run_page
 from jaxstyle.app.pages.loss_plot import plot_losses
@@ -708,3 +708,23 @@ def test_what_is_told_where(monkeypatch, capsys):
 
 def test_the_template_is_part_of_the_package():
     assert (Path(jaxstyle.__file__).parent / "app" / "pages" / "templates" / "page.html").is_file()
+
+
+def test_the_pace_of_a_batch_leaves_out_what_comes_before_the_first_steps(monkeypatch, capsys):
+    """Reading takes 100 s, compiling 50 s, and a pair 1 s."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    shown = []
+    counts = progress.Progress("json")
+    counts.total, counts.show = 14, lambda *state: shown.append(state[2])
+    for number in range(2):  # photos that cannot be read
+        counts.add({"output": f"{number}.png", "error": "missing"})
+    for time, begun in ((100, 0), (150, 2), (152, 4)):
+        now[0] = time
+        counts.show_pairs(begun)
+    assert shown[-1].startswith("8 s left, 2 failed, 1 pairs a second")
+    now[0] = 160
+    for number in range(2, 10):
+        counts.add({"output": f"{number}.png"})
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["elapsed"], last["pairs_per_second"], last["seconds_left"]) == (160, 0.6, 6.7)

@@ -95,6 +95,25 @@ def test_a_batch_is_a_loop(double):
     assert int(batch.num_evaluations[2]) == 1
 
 
+def test_within_bounds_a_batch_in_windows_is_each_pair_as_a_whole(double):
+    """A lane has its own held pixels. In float64, since rounding grows from step to step."""
+    params, pictures = double
+    contents, styles = (
+        jnp.stack([pictures(i), pictures(i + 1) ** 0.1, pictures(i + 2) ** 4]) for i in (0, 10)
+    )
+    solver = jaxstyle.LBFGS(num_steps=6, smoothness=0.25, bounds=(0.25, 0.75))
+    options = {"recipe": dataclasses.replace(SHALLOW, pyramid=None), "solver": solver}
+    batch = jaxstyle.stylize_batch(params, contents, styles, tile=16, **options)
+    for i in range(3):
+        alone = jaxstyle.stylize(params, contents[i], styles[i], **options)
+        np.testing.assert_allclose(batch.image[i], alone.image, atol=1e-9)
+        np.testing.assert_allclose(batch.trace[i], alone.trace, rtol=1e-9)
+        assert alone.loss == alone.solver_loss
+    held = np.mean((batch.image <= 0.25) | (batch.image >= 0.75), (1, 2, 3))
+    assert (held > 0.05).all()
+    assert (held < 1).all()
+
+
 def test_under_jit_and_vmap_of_the_caller(double):
     params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(2)])

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import unicodedata
 from typing import BinaryIO, TypeAlias
 
 from jaxstyle.io.errors import InputError
@@ -60,6 +61,11 @@ def why_missing(path: PathType, kind: str = "file") -> str:
         return f"is an address; download the {kind}, and give the path of its file"
     if text.startswith("~"):
         return "does not exist: only the shell replaces ~, without quotes; write the whole path"
+    for form in ("NFC", "NFD") if not text.isascii() else ():
+        if os.path.lexists(unicodedata.normalize(form, text)):
+            return (
+                f"does not exist, but its name in another form of Unicode ({form}) does; use that"
+            )
     folder = os.path.dirname(text)
     if folder and not os.path.isdir(folder):
         return f"does not exist: there is no folder {describe_path(folder)}; check the path"

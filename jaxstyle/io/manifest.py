@@ -5,6 +5,7 @@ options. No output may leave the output folder, collide with another one, or rep
 """
 
 import codecs
+import dataclasses
 import io
 import itertools
 import logging
@@ -122,13 +123,24 @@ def _damaged_line(file: BinaryIO, wide: bool) -> int:
     return 1  # the file has changed meanwhile
 
 
+def _hint(column: str) -> str:
+    """Says in what column the values of an unknown one belong, as the rest of a sentence."""
+    from jaxstyle.recipe import Recipe  # noqa: PLC0415  loads JAX
+
+    if column in ("loss_weights", "loss_weight"):
+        return "; did you mean weights?"
+    if column.partition(".")[0] in {field.name for field in dataclasses.fields(Recipe)}:
+        return f"; it is a setting of the recipe: write {column}=VALUE in the column set"
+    return closest(column, COLUMNS)
+
+
 def _warn_of(unknown: Collection[str], name: str) -> None:
     """Warns of columns that are not used."""
     for column in itertools.islice(unknown, _WARNED):
         if re.fullmatch(r"|unnamed:_\d+", column):
             shown, hint = "a column without a name", ": pandas' to_csv(index=False) leaves it out"
         else:
-            shown, hint = f"column {column!r:.60}", closest(column, COLUMNS)
+            shown, hint = f"column {column!r:.60}", _hint(column)
         _logger.warning("%s: %s is not used%s", name, shown, hint)
     if len(unknown) > _WARNED:
         _logger.warning("%s: and %d more columns are not used", name, len(unknown) - _WARNED)

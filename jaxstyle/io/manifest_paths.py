@@ -6,6 +6,7 @@ A manifest may have a million rows. What is kept for each of them is a number, n
 import array
 import contextlib
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -64,13 +65,13 @@ def _check_outputs(
     errors: ManifestErrors,
 ) -> list[Row]:
     """Returns the rows whose outputs stay below `inside` and do not replace an input."""
-    below = _with_separator(inside).casefold()
+    below = fold(_with_separator(inside))
     # Outputs stay below their folder, so no other input can be replaced.
     sources = {
         key
         for path in files
         for place in places(str(path))
-        if (key := place.casefold()).startswith(below)
+        if (key := fold(place)).startswith(below)
     }
     good = []
     for row in rows:
@@ -98,11 +99,14 @@ def _check_collisions(
         keys = _keys(_places_of(row, inside, places))
         if suspects.isdisjoint(map(hash, keys)):
             continue
-        # Names that differ only in case are refused on every system: copied to a file system that
-        # ignores case, one picture would replace the other.
+        # Names that differ only in case, or in the form of Unicode, are refused on every system:
+        # copied to a file system that ignores it, one picture would replace the other.
         if other := next((taken[key] for key in keys if key in taken), None):
             line, place = other
-            case = "" if place in keys.values() else " if case is ignored"
+            case = ""
+            if place not in keys.values():
+                same = place.casefold() in map(str.casefold, keys.values())
+                case = f" if {'case' if same else 'the form of Unicode'} is ignored"
             errors.add(
                 row.line,
                 f"output {row.output!r:.90} collides with that of {errors.unit} {line}{case}",
@@ -120,7 +124,7 @@ def _check_folders(
 ) -> None:
     """Checks that no output, and no other file, is in the place of a folder of outputs."""
     folders = places.folders_below(inside)
-    keys = {folder.casefold() for folder in folders}
+    keys = {fold(folder) for folder in folders}
     files = [_with_separator(folder) for folder in folders if os.path.isfile(folder)]
     numbers = np.fromiter(map(hash, keys), np.int64, len(keys))
     if not files and not np.isin(np.frombuffer(hashes, np.int64), numbers).any():
@@ -209,8 +213,15 @@ def _places_of(row: Row, inside: str, places: Places) -> list[list[str]]:
 
 
 def _keys(found: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Returns locations by what they have in common with those that differ only in case."""
-    return {place.casefold(): place for each in found for place in each}
+    """Returns locations by what they have in common with those that some systems do not tell."""
+    return {fold(place): place for each in found for place in each}
+
+
+def fold(place: str) -> str:
+    """Returns a location without case, and without the form in which Unicode has its accents."""
+    if place.isascii():
+        return place.casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
 
 
 def real_folder(path: str | os.PathLike[str]) -> Location:

@@ -14,7 +14,7 @@ from pathlib import Path
 from jaxstyle.io.errors import InputError, count
 from jaxstyle.io.files import PICTURE_SUFFIXES, describe_path
 from jaxstyle.io.locations import URL, Location, is_url, redact
-from jaxstyle.io.manifest_paths import check_paths, real_folder
+from jaxstyle.io.manifest_paths import check_paths, fold, real_folder
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.io.ownership import is_ours
 
@@ -86,7 +86,7 @@ def _with_places(found: Sequence[tuple[Location, Location | None]]) -> list[tupl
         path: Path(_relative(path, folder) if folder else path.name).with_suffix("")
         for path, folder in files.items()
     }
-    places = [place.as_posix().casefold() for place in own.values()]
+    places = [fold(place.as_posix()) for place in own.values()]
     if len({*places}) < len({str(path.with_suffix("")) for path in own}):
         # The same name in several folders: mirror those below the folder that they share.
         real = {path: _absolute(path) for path in own}

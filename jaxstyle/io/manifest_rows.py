@@ -36,6 +36,7 @@ MAXIMUM_VALUES = 1000
 
 _FILES = ("content", "style", "output", "mask")
 _REPORTED = 20
+_MOST_BAD = 10_000  # rows; beyond, the others are not looked at
 
 _Any = TypeVar("_Any")
 
@@ -82,8 +83,14 @@ class ManifestErrors:
         self.found: list[tuple[int, str]] = []
 
     def add(self, line: int, message: object) -> None:
-        """Records what is wrong with the row of that line."""
+        """Records what is wrong with the row of that line.
+
+        Raises:
+            InputError: there are so many that the manifest as a whole is wrong.
+        """
         self.found.append((line, str(message)))
+        if len(self.found) >= _MOST_BAD:
+            self.check()
 
     def check(self) -> None:
         """Raises the collected errors, if there are any.
@@ -99,6 +106,8 @@ class ManifestErrors:
         if len(self.found) > _REPORTED:
             lines.append(f"and {len(self.found) - _REPORTED} more")
         rows = "a bad row" if len(self.found) == 1 else f"{len(self.found)} bad rows"
+        if len(self.found) >= _MOST_BAD:
+            rows += " or more"
         raise InputError("\n  ".join([f"{self.name} has {rows}; nothing was started", *lines]))
 
 

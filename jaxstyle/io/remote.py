@@ -26,6 +26,7 @@ _Any = TypeVar("_Any")
 
 _CONNECT, _READ = 4.0, 30.0  # seconds until an attempt fails
 _PATIENCE, _FIRST_PATIENCE = 60.0, 8.0  # seconds of attempts: of a server that has answered before
+_GRACE, _SLOWEST = 30.0, 2**13  # seconds, and then bytes a second, that a server must send
 _LONGEST_WAIT = 8.0  # seconds between two attempts
 _REMEMBERED = 60.0  # seconds that a size and a version are known
 _MOST_STATUSES = 2**17
@@ -121,7 +122,7 @@ class Store:
                         return listed.get(address)
             if known is not None and time.monotonic() - then < _REMEMBERED:
                 return known
-        info = self._try(address, shown, lambda: self._files.info(address))
+        info = self._try(address, shown, lambda: self._files.info(address, **self._limit(0)))
         with self._lock:
             self._newer.add(address)
             self._statuses.pop(address, None)
@@ -137,7 +138,7 @@ class Store:
     def is_folder(self, address: str, shown: str) -> bool:
         """Whether there is a bucket; asked once."""
         if address not in self._folders:
-            info = self._try(address, shown, lambda: self._files.info(address))
+            info = self._try(address, shown, lambda: self._files.info(address, **self._limit(0)))
             self._folders[address] = info is not None
         return self._folders[address]
 
@@ -168,17 +169,25 @@ class Store:
         if self._scheme not in ("http", "https"):
             # The size is known, so that the store does not send more than that.
             end = None if status.size is not None and status.size <= most else most
-            data = bytes(self._files.cat_file(address, start=None if end is None else 0, end=end))
+            start = None if end is None else 0
+            limit = self._limit(most if status.size is None else min(status.size, most))
+            data = bytes(self._files.cat_file(address, start=start, end=end, **limit))
             if end is None and len(data) != status.size:
                 raise ConnectionError("the file was replaced, or the answer is not whole")
             return data
         # A web server may send without an end, whatever size it has said.
-        parts, left = [], most
+        parts, left, begin = [], most, time.monotonic()
         with self._files.open(address, block_size=0, size=1) as file:
             while left and (part := file.read(min(left, _PART))):
                 parts.append(part)
                 left -= len(part)
+                if time.monotonic() - begin > _seconds(most - left):
+                    raise TimeoutError
         return b"".join(parts)
+
+    def _limit(self, size: int) -> dict[str, float]:
+        """Returns how long a request for that many bytes may take, for the stores that know it."""
+        return {"timeout": _seconds(size)} if getattr(self._files, "async_impl", False) else {}
 
     def _keep(self, key: tuple[str, Status], data: bytes) -> None:
         if len(data) > _LARGEST_KEPT:
@@ -194,10 +203,12 @@ class Store:
         there = self.status(address, shown, True) is not None
         mode = {} if there or self._scheme not in ("s3", "gs") else {"mode": "create"}
 
+        limit = self._limit(len(data))
+
         def put() -> bool:
             exists = False
             try:
-                self._files.pipe_file(address, data, **mode)
+                self._files.pipe_file(address, data, **mode, **limit)
             except FileExistsError:
                 exists = True
             except OSError as error:
@@ -208,8 +219,8 @@ class Store:
             # Not in the handlers above: a connection that breaks here has nothing to do with those.
             if not exists:
                 mode.clear()  # some stores do not know of it
-                self._files.pipe_file(address, data)
-            elif bytes(self._files.cat_file(address)) != data:
+                self._files.pipe_file(address, data, **limit)
+            elif bytes(self._files.cat_file(address, **limit)) != data:
                 # Or else it is ours: the answer to an earlier attempt was lost.
                 raise FileExistsError(address)
             return True
@@ -261,6 +272,10 @@ class Store:
             else:
                 self._hosts.add(host)
                 return answer
+
+
+def _seconds(size: int) -> float:
+    return _GRACE + size / _SLOWEST
 
 
 def _status(info: dict[str, Any]) -> Status:

@@ -30,6 +30,7 @@ def iteration(options: Options, size: int = 512, steps: int = 5) -> None:
     for label, solver in {
         "LBFGS, history 30": solvers.LBFGS(num_steps=10_000),
         "LBFGS, history 30, smooth": solvers.LBFGS(num_steps=10_000, smoothness=0.25),
+        "LBFGS, history 30, bounds": solvers.LBFGS(num_steps=10_000, bounds=(0.0, 1.0)),
         "LBFGS, history 100": solvers.LBFGS(num_steps=10_000, history_size=100),
     }.items():
         here = dataclasses.replace(recipe, solver=solver)

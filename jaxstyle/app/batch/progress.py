@@ -32,26 +32,35 @@ class Progress:
         self.show: Callable[..., None] = lambda *_: None
         self._mode = mode
         self._begin = time.perf_counter()
+        # Times, and pairs that were done then: the start, the first batch, and its first steps,
+        # by which it is compiled. The pace counts from the last of these.
+        self._marks = [(self._begin, 0.0)]
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.perf_counter() - self._begin
 
+    def _pace(self, done: float) -> tuple[float, float]:
+        """Returns a number of pairs and their seconds: the latest, without a compilation before."""
+        then, before = next(each for each in reversed(self._marks) if each[1] < done)
+        return done - before, max(time.perf_counter() - then, 1e-9)
+
     def add(self, entry: Mapping[str, Any], node: str | None = None) -> None:
         """Counts and shows a pair that is now in the journal; `node` has painted it."""
         self.painted += "error" not in entry
         self.failed += "error" in entry
-        self.show_pairs()
+        self._show(0.0)
         known = {key: entry[key] for key in _REPORTED if key in entry}
         number, seconds = self.painted + self.failed, self.seconds
+        recent, taken = self._pace(number)
         counts = {
             "painted": self.painted,
             "failed": self.failed,
             "total": self.total,
             "elapsed": round(seconds, 3),
-            "pairs_per_second": round(number / seconds, 3),
-            "seconds_left": round(seconds / number * max(self.total - number, 0), 1),
+            "pairs_per_second": round(recent / taken, 3),
+            "seconds_left": round(taken / recent * max(self.total - number, 0), 1),
         }
         if node is not None:
             own = self.nodes.setdefault(node, {"painted": 0, "failed": 0})
@@ -62,12 +71,19 @@ class Progress:
 
     def show_pairs(self, begun: float = 0.0) -> None:
         """Shows what is done; `begun` is the painted part of the pairs that are in work."""
-        number, seconds = self.painted + self.failed, self.seconds
+        done = self.painted + self.failed + begun
+        if len(self._marks) == 1 or (len(self._marks) == 2 and begun):
+            self._marks.append((time.perf_counter(), done))
+        self._show(begun)
+
+    def _show(self, begun: float) -> None:
+        number = self.painted + self.failed
         done = number + begun
         text = ""
         if done:
-            left = time_left(seconds / done * max(self.total - done, 0))
-            text = f"{left}, {self.failed} failed, {speed(done, seconds, 'pair')}"
+            recent, taken = self._pace(done)
+            left = time_left(taken / recent * max(self.total - done, 0))
+            text = f"{left}, {self.failed} failed, {speed(recent, taken, 'pair')}"
         if self.working and number < self.total:
             others = f" and {len(self.working) - 1} more" if len(self.working) > 1 else ""
             text = f"{text}, {self.working[0]}{others}".removeprefix(", ")

@@ -31,6 +31,7 @@ from jaxstyle.app.batch.plan import (
 from jaxstyle.app.batch.progress import Progress
 from jaxstyle.app.batch.recorder import Recorder
 from jaxstyle.app.batch.worker import THREADS, Network, Worker, origin_of
+from jaxstyle.app.compile_ahead import is_compiling
 from jaxstyle.app.console import print_json, print_message, show_progress
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.pages import batch_page
@@ -145,7 +146,7 @@ class _Runner:
             if problem is not None and not isinstance(problem, _StoppedError):
                 raise problem
             code = self._end()
-            if self.interrupts.abandoned:
+            if self.interrupts.abandoned or (self.interrupts.requested and is_compiling()):
                 leave(code)
         return code
 
@@ -337,8 +338,7 @@ class _Runner:
         machine = self.engine.machine()
 
         def batch_size(pair: Pair, shape: tuple[int, int]) -> int:
-            own = default_batch_size(pair.job.recipe, *shape, machine)
-            return self.job.batch_size or own
+            return self.job.batch_size or default_batch_size(pair.job.recipe, *shape, machine)
 
         planned = make_batches(good, batch_size)
         self.progress.total = len(self.recorder.missing)
