@@ -1,7 +1,9 @@
 """Compiled programs on disk: found again, told from others, and made anew when they are damaged."""
 
+import ctypes
 import dataclasses
 import os
+import platform
 import pwd
 import stat
 import threading
@@ -399,3 +401,25 @@ def test_what_is_compiled_quickly():
     windows = dataclasses.replace(problem, tile=64)
     assert not is_quick(compiled.compute_targets, (windows, False), ())
     assert "xla_backend_optimization_level" in compile_cache._quick()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a function of glibc")
+def test_memory_that_was_freed_goes_back_to_the_system():
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+
+    def resident():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    size, number = 2**16, 800  # smaller blocks than those that glibc maps one by one
+    blocks = [library.malloc(size) for _ in range(number)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for block in blocks[:-1]:  # the last one keeps the heap from shrinking by itself
+        library.free(block)
+    before = resident()
+    compile_cache.return_freed_memory()
+    library.free(blocks[-1])
+    assert before - resident() > size * number / 2

@@ -59,3 +59,33 @@ def test_every_figure_of_the_paper_is_made(run, tmp_path):
         assert f'src="{name}.png"' in page
         with Image.open(tmp_path / "out" / "paper" / f"{name}.png") as image:
             image.load()
+
+
+PROGRAM = """
+%fused_computation (param_0: bf16[2,8,64]) -> bf16[2,8,64] {
+  %param_0 = bf16[2,8,64]{2,1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %multiply = bf16[2,8,64]{2,1,0:T(8,128)(2,1)} multiply(%param_0, %param_0)
+}
+
+%body (state: (s32[], bf16[2,8,64])) -> (s32[], bf16[2,8,64]) {
+  %state = (s32[]{:T(128)}, bf16[2,8,64]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %map = bf16[2,8,64]{2,1,0:T(8,128)(2,1)} get-tuple-element(%state), index=1
+  %fusion = bf16[2,8,64]{2,1,0:T(8,128)(2,1)S(1)} fusion(%map), kind=kLoop, calls=%fused_computation
+  ROOT %tuple = (s32[]{:T(128)}, bf16[2,8,64]{2,1,0:T(8,128)(2,1)}) tuple(%count, %fusion)
+}
+
+ENTRY %main (map: bf16[2,8,64]) -> bf16[2,8,64] {
+  %start = (s32[]{:T(128)}, bf16[2,8,64]{2,1,0:T(8,128)(2,1)}) parameter(0)
+  %while = (s32[]{:T(128)}, bf16[2,8,64]{2,1,0:T(8,128)(2,1)}) while(%start), body=%body
+  %copy-start = (f32[16,128]{1,0:T(8,128)S(1)}, f32[16,128]{1,0:T(8,128)}) copy-start(%while)
+  ROOT %copy-done = f32[16,128]{1,0:T(8,128)S(1)} copy-done(%copy-start)
+}
+"""
+
+
+def test_bytes_of_a_tpus_main_memory_are_told_from_those_of_its_vector_memory(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS / "benchmark")
+    from traffic import main_memory_bytes
+
+    # The fusion reads two maps whose 64 channels fill tiles of 128; the copy moves one array.
+    assert main_memory_bytes(PROGRAM) == 2 * 8 * 128 * 2 + 16 * 128 * 4

@@ -261,6 +261,26 @@ def test_max_pooling_halves_odd_sides_and_passes_gradients():
     assert not np.isnan(jax.grad(lambda x: jnp.sum(pool(x, "l2")))(jnp.zeros((4, 4, 1)))).any()
 
 
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_pooling_sends_the_gradient_of_a_window_to_what_made_its_value(pooling):
+    from jaxstyle.network.pooling import pool
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, (6, 8, 5)).astype(np.float32)  # with many equal numbers
+    factors = rng.uniform(1, 2, (3, 4, 5)).astype(np.float32)
+    value, backward = jax.vjp(lambda x: pool(x, pooling), x)
+    windows = x.reshape(3, 2, 4, 2, 5)
+    reduce = np.max if pooling == "max" else np.mean
+    np.testing.assert_array_equal(value, reduce(windows, (1, 3)))
+    gradient = np.reshape(backward(factors)[0], windows.shape)
+    np.testing.assert_allclose(gradient.sum((1, 3)), factors, rtol=1e-6)
+    if pooling == "average":
+        np.testing.assert_array_equal(gradient, gradient[:, :1, :, :1] * np.ones_like(windows))
+    else:
+        assert ((gradient != 0).sum((1, 3)) == 1).all()
+        assert (windows == windows.max((1, 3), keepdims=True))[gradient != 0].all()
+
+
 def test_a_picture_that_wraps_has_no_edges(double):
     """Moved by the stride of a layer, its features move by one position, around the edge too."""
     params, pictures = double

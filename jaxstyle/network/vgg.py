@@ -287,8 +287,8 @@ class VGG(nn.Module, Network):
         return jnp.asarray(_CAFFE_MEAN_BGR[::-1], dtype) / self.white
 
     def _preprocess(self, image: jax.Array) -> jax.Array:
-        if self.preprocessing == "caffe":
-            return image[..., ::-1] * self.white - _per_channel(_CAFFE_MEAN_BGR, image.dtype)
+        if self.preprocessing == "caffe":  # still RGB: conv1_1 turns its kernel around instead
+            return image * self.white - _per_channel(_CAFFE_MEAN_BGR[::-1], image.dtype)
         mean = _per_channel(_TORCHVISION_MEAN_RGB, image.dtype)
         return (image - mean) / _per_channel(_TORCHVISION_STD_RGB, image.dtype)
 
@@ -299,6 +299,8 @@ class VGG(nn.Module, Network):
 
         def convolve(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
             transformed: Any = self.get_variable("transformed", name)
+            if name == "conv1_1" and self.preprocessing == "caffe":
+                kernel = kernel[:, :, ::-1]
 
             def run(x: jax.Array, kernel: jax.Array, transformed: jax.Array | None) -> jax.Array:
                 return convolution(x, kernel, padding, transformed)

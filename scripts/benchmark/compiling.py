@@ -15,6 +15,7 @@ import numpy as np
 from chips import RATES, Target, mesh_of
 from common import Options, load, report
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from traffic import main_memory_bytes
 from yardstick.tables import print_table
 
 from jaxstyle import compiled
@@ -48,8 +49,10 @@ def compile(  # noqa: A001
 ) -> None:
     """What each program of a run costs on a chip, compiled without one.
 
-    Operations and bytes are XLA's count, of one round of each loop, and the milliseconds what they
-    take at least, at the rates that the chip's maker publishes. For GPUs XLA counts none.
+    Operations and bytes are XLA's count, of one round of each loop. Of the bytes, most may stay in
+    a TPU's vector memory; those of its main memory are counted in the program. The milliseconds are
+    what operations and bytes of main memory take at least, at the rates that the chip's maker
+    publishes. For GPUs XLA counts none.
 
     Args:
         options: see the other commands. Of the pictures only the sizes are read.
@@ -173,9 +176,12 @@ def _costs(program: Any, text: str, target: Target, dtype: str) -> dict[str, Any
     found = collections.Counter(
         name.removesuffix("-start") for name in names if re.fullmatch(_COLLECTIVES, name)
     )
+    # Only TPUs have two memories that the compiler knows of.
+    main = main_memory_bytes(text) if target.startswith("tpu") else accessed
     row = {
         "Gflop": "-" if math.isnan(flops) else flops / 1e9,
         "GB accessed": "-" if math.isnan(accessed) else accessed / 1e9,
+        "GB main memory": "-" if math.isnan(main) else main / 1e9,
         "GB temporary": memory.temp_size_in_bytes / 1e9,
         "instructions": len(names),
         "collectives": ", ".join(f"{n} {name}" for name, n in sorted(found.items())) or "-",
@@ -184,7 +190,7 @@ def _costs(program: Any, text: str, target: Target, dtype: str) -> dict[str, Any
         rates = RATES[target]
         slower = rates.slower if dtype == "float32" else rates.tf32 if dtype == "tf32" else 1
         row["ms, arithmetic"] = flops * slower / rates.flops * 1e3
-        row["ms, memory"] = accessed / rates.bytes * 1e3
+        row["ms, memory"] = main / rates.bytes * 1e3
     return row
 
 
