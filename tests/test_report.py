@@ -728,3 +728,8 @@ def test_the_pace_of_a_batch_leaves_out_what_comes_before_the_first_steps(monkey
         counts.add({"output": f"{number}.png"})
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["elapsed"], last["pairs_per_second"], last["seconds_left"]) == (160, 0.6, 6.7)
+    for now[0] in (160, 170):
+        counts.join("node2-09aa")
+    counts.add({"output": "10.png"}, "node2-09aa")
+    node = json.loads(capsys.readouterr().out.splitlines()[-1])["node"]
+    assert node == {"name": "node2-09aa", "painted": 1, "failed": 0, "pairs_per_second": 0.1}

@@ -31,6 +31,7 @@ class Progress:
         self.nodes: dict[str, dict[str, int]] = {}
         self.show: Callable[..., None] = lambda *_: None
         self._mode = mode
+        self._joined: dict[str, float] = {}  # name of a node -> when it was ready to paint
         self._begin = time.perf_counter()
         # Times, and pairs that were done then: the start, the first batch, and its first steps,
         # by which it is compiled. The pace counts from the last of these.
@@ -45,6 +46,10 @@ class Progress:
         """Returns a number of pairs and their seconds: the latest, without a compilation before."""
         then, before = next(each for each in reversed(self._marks) if each[1] < done)
         return done - before, max(time.perf_counter() - then, 1e-9)
+
+    def join(self, node: str) -> None:
+        """Begins to measure the pace of a node, which is now ready to paint."""
+        self._joined.setdefault(node, time.perf_counter())
 
     def add(self, entry: Mapping[str, Any], node: str | None = None) -> None:
         """Counts and shows a pair that is now in the journal; `node` has painted it."""
@@ -65,7 +70,8 @@ class Progress:
         if node is not None:
             own = self.nodes.setdefault(node, {"painted": 0, "failed": 0})
             own["failed" if "error" in entry else "painted"] += 1
-            pace = round(sum(own.values()) / seconds, 3)
+            taken = max(time.perf_counter() - self._joined.get(node, self._begin), 1e-9)
+            pace = round(sum(own.values()) / taken, 3)
             known["node"] = {"name": node, **own, "pairs_per_second": pace}
         print_json(self._mode, {**known, **counts})
 

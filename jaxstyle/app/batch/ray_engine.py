@@ -109,6 +109,8 @@ class RayEngine:
                 self._pool.hire(self._wanted())
                 self._assign_elsewhere(recorder)
                 self._assign()
+            for member in self._pool.usable():
+                progress.join(member.name)
             self._collect(recorder)
             progress.show_pairs()
 
