@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+import types
 import zlib
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from jaxstyle.app.cli.main import main
 from jaxstyle.app.pages import batch_page
 from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
-from jaxstyle.io import describe_recipe
+from jaxstyle.io import InputError, describe_recipe
 from jaxstyle.io.journal import Journal
 
 SMALL = dataclasses.replace(
@@ -308,6 +309,24 @@ def test_a_folder_that_may_not_be_written_is_refused(folder, params_file, capsys
     (folder / "out").mkdir(mode=0o500)
     assert main(arguments(folder, params_file)) == 2
     assert "is not writable" in capsys.readouterr().err
+
+
+def test_folder_that_becomes_unwritable(folder, params_file, capsys, monkeypatch):
+    write_manifest(folder, 3)
+    call = arguments(folder, params_file)
+
+    def refuse(*_):
+        raise InputError("not here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "check_target", refuse)
+        patch.setattr(worker, "os", types.SimpleNamespace(access=lambda *_: False, W_OK=2, X_OK=1))
+        assert main(call) == 1
+    said = capsys.readouterr().err
+    assert re.search("stopped: --output-dir .*out' is not writable; run the same command", said)
+    assert not (folder / "out" / "journal.jsonl").exists()
+    assert main(call) == 0
+    assert len(journal_of(folder)) == 3
 
 
 def start(folder, params_file, *options, output="out"):

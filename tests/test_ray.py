@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -230,9 +231,11 @@ class Faulty(Painter):
             raise InputError("it is not mounted here")
 
         setattr(worker, self.fault, fail)
+        if self.fault == "check_target":  # of a folder that can only be read, as root sees it
+            worker.os = types.SimpleNamespace(access=lambda *_: False, W_OK=2, X_OK=1)
 
 
-@pytest.mark.parametrize("fault", ["load_lane", "write_json"])
+@pytest.mark.parametrize("fault", ["load_lane", "write_json", "check_target"])
 def test_a_node_that_cannot_read_or_write(fault, folder, on_ray, capsys, painting):  # noqa: F811
     outputs = write_manifest(folder, 40)
     Faulty.marker, Faulty.fault = folder / "marker", fault
@@ -241,9 +244,15 @@ def test_a_node_that_cannot_read_or_write(fault, folder, on_ray, capsys, paintin
     capsys.readouterr()
     assert main(call) == 0
     said = capsys.readouterr().err
-    name = f"-{Faulty.marker.read_text()[:4]}: it is not mounted here; "
-    assert name + ("another node tries it" if fault == "load_lane" else "other nodes go on") in said
-    assert said.count("not mounted") <= (9 if fault == "load_lane" else 1)
+    name = Faulty.marker.read_text()[:4]
+    if fault == "load_lane":
+        assert f"-{name}: it is not mounted here; another node tries it" in said
+        assert f"-{name} cannot read the pictures, and gets no more work" in said
+        assert said.count("not mounted") <= 9
+    else:
+        what = "not mounted here" if fault == "write_json" else "out' is not writable"
+        assert re.findall(f"-{name}: .*{what}; other nodes go on", said)
+        assert said.count(what) == 1
     assert_all_once(folder, outputs)
     assert not [entry for entry in journal_of(folder) if "error" in entry]
 

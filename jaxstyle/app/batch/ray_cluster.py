@@ -40,11 +40,12 @@ def connect(address: str | None) -> Iterator[None]:
         InputError: if there is no cluster, or it is of other versions.
     """
     jax.config.update("jax_platforms", "cpu")  # the devices here are for workers
+    source = "--address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address == "auto":
         _check_last()
     else:
-        _check_answers(address)
+        _check_answers(address, source)
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
@@ -53,7 +54,7 @@ def connect(address: str | None) -> Iterator[None]:
             "--address HOST:PORT"
         ) from None
     except (RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise InputError(f"--address {address}: {describe_error(error)}") from None
+        raise InputError(f"{source} {address}: {describe_error(error)}") from None
     try:
         yield
     finally:
@@ -79,7 +80,7 @@ def _check_last() -> None:
         )
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(address: str, source: str) -> None:
     """Checks that a server of the kind of Ray's answers, for which Ray waits longer.
 
     Raises:
@@ -88,12 +89,12 @@ def _check_answers(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "/" in address or not host or not port.isdecimal():
         raise InputError(
-            f"--address {address}: give HOST:PORT of the cluster's head, as ray start prints it"
+            f"{source} {address}: give HOST:PORT of the cluster's head, as ray start prints it"
         )
     problem = problem_of_head(address)
     if problem is not None:
         raise InputError(
-            f"--address {address}: {problem}; give HOST:PORT of the cluster's head, as ray start "
+            f"{source} {address}: {problem}; give HOST:PORT of the cluster's head, as ray start "
             "prints it"
         )
 

@@ -176,7 +176,8 @@ class RayEngine:
             outputs = [pair.output for task in tasks for pair in task.batch.pairs]
             self._torn.update(path.parent for path in outputs if isinstance(path, Path))
             starved = is_starved(error)
-            reason = "its worker was killed, or crashed" if alive else "the node was lost"
+            # A node that was lost a moment ago still counts as alive.
+            reason = "its worker was lost" if alive else "the node was lost"
             reason = "out of memory" if starved else reason
             print_message(f"{member.name}: {reason}; others go on")
             for task in tasks:
@@ -195,8 +196,9 @@ class RayEngine:
             self._pool.doubts[task.blind] = 0
             recorder.add(*outcome.unread, node=member.name)
         elif outcome.unread:
-            self._pool.doubts[member.node] += not outcome.entries
             print_message(f"{member.name}: {outcome.unread[0]['error']}; another node tries it")
+            if not outcome.entries:
+                self._pool.doubt(member)
             part = _part(task.batch, outputs)
             self._elsewhere.append(Task(part, task.deaths, member.node, outcome.unread))
         if outcome.trouble is None:

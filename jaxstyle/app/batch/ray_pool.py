@@ -98,6 +98,15 @@ class Pool:
         trusted = [each for each in usable if self.doubts[each.node] < _DOUBTS]
         return trusted or [each for each in usable if not self.may_gain(each.node)]
 
+    def doubt(self, member: Member) -> None:
+        """Notes that the node of an actor could read none of the pictures of a batch."""
+        self.doubts[member.node] += 1
+        if self.doubts[member.node] == _DOUBTS:
+            print_message(
+                f"{member.name} cannot read the pictures, and gets no more work as long as other "
+                "nodes can: mount them there under the same path"
+            )
+
     def others(self, node: str) -> list[Member]:
         """Returns the actors that can paint on other nodes."""
         return [member for member in self.usable() if member.node != node]

@@ -6,6 +6,7 @@ Nothing here knows of the journal. What is to be added to it is passed to `recor
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -26,7 +27,7 @@ from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
 from jaxstyle.app.vgg import vgg_of
 from jaxstyle.io import InputError, write_atomically, write_json
-from jaxstyle.io.files import check_target
+from jaxstyle.io.files import check_target, describe_path
 from jaxstyle.io.fingerprint import fingerprint, hashes_of
 from jaxstyle.io.image_writer import encode_image
 from jaxstyle.solvers import Status
@@ -143,6 +144,7 @@ class Worker:
                     bits=pair.settings.bits,
                 )
         except (InputError, OSError) as error:  # of this pair; a full disk is noticed below
+            self._check_folder()
             record({**self._origin(pair), "error": str(error)})
             return
         origin = self._origin(pair)
@@ -167,6 +169,12 @@ class Worker:
             check_target(path)
             if not self._job.overwrite:  # something may have come there since the start
                 outputs.check_replaceable(path)
+
+    def _check_folder(self) -> None:
+        """Raises `TroubleError` if no picture can be written any more."""
+        folder = self._job.output_dir
+        if isinstance(folder, Path) and not os.access(folder, os.W_OK | os.X_OK):
+            raise TroubleError(f"--output-dir {describe_path(folder)} is not writable")
 
     def _write(self, pair: Pair, metadata: dict[str, Any], data: bytes) -> None:
         # The JSON first, so that whenever the run is killed, a JSON vouches for the picture.
