@@ -75,7 +75,7 @@ def _start(file: BinaryIO, name: str) -> Iterator["subprocess.Popen[bytes]"]:
     Raises:
         InputError: it cannot be started.
     """
-    # With the packages of this process. No module of the current folder is imported.
+    # It finds the same packages as this process; `-P` adds no folder to them.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with contextlib.ExitStack() as stack:
         if isinstance(file, io.BytesIO):  # of an address; a process needs a file
