@@ -223,14 +223,22 @@ def split_axis_first(maps: jax.Array) -> jax.Array:
 
 
 def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
-    """Splits all arrays `(..., H, W, 3)` of a solver's state as `split` does an image."""
+    """Splits the pictures of a solver's state as `split` does an image.
+
+    They are `(..., H, W, 3)`, or `(..., 3 W, H)` in the history of `LBFGS`.
+    """
     if devices_per_picture() == 1:
         return tree
+    height, width, channels = image.shape
+    axis = _split_axis(image.shape, stride, devices_per_picture())
 
     def constrain(leaf: jax.Array) -> jax.Array:
-        if leaf.shape[-3:] != image.shape:
-            return leaf
-        return jax.lax.with_sharding_constraint(leaf, _spec(leaf.shape, stride))
+        if leaf.shape[-3:] == image.shape:
+            return jax.lax.with_sharding_constraint(leaf, _spec(leaf.shape, stride))
+        if leaf.shape[-2:] == (channels * width, height) and axis == 0:
+            others = [PartitionSpec.UNCONSTRAINED] * (leaf.ndim - 1)
+            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*others, ROWS))
+        return leaf
 
     return jax.tree.map(constrain, tree)
 

@@ -27,6 +27,20 @@ from jaxstyle.solvers.state import (
 _dot = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
+def _as_matrix(x: jax.Array) -> jax.Array:
+    """Returns a picture `(H, W, c)` as `(c W, H)`, and any other array as it is.
+
+    A TPU copies a history of pictures to another layout and back in each step. This one it keeps,
+    and a picture that is split along its first axis stays split.
+    """
+    return x.T.reshape(-1, len(x)) if x.ndim == 3 else x
+
+
+def _as_picture(matrix: jax.Array, like: jax.Array) -> jax.Array:
+    """The inverse of `_as_matrix`."""
+    return matrix.reshape(like.shape[::-1]).T if like.ndim == 3 else matrix
+
+
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
     """Puts `new` into a slot of `history` if `condition` holds; XLA does this in place."""
     return history.at[slot].set(jnp.where(condition, new.astype(history.dtype), history[slot]))
@@ -47,8 +61,8 @@ class _LBFGSState(NamedTuple):
     scale: jax.Array  # () of the objective
     gamma: jax.Array  # () the inverse Hessian without history is gamma S^2
     length: jax.Array  # () mean absolute size of the next step, if not 0; otherwise gamma decides
-    s_history: jax.Array
-    y_history: jax.Array
+    s_history: jax.Array  # (history_size, *shape of _as_matrix), steps
+    y_history: jax.Array  # likewise, changes of the gradient
     rho_history: jax.Array  # 1 / s.y, 0 where there is no pair
 
 
@@ -133,7 +147,8 @@ class LBFGS(Solver):
         x = self._clip(x)
         state = initial_state(fun, x, args, self.num_steps)
         one = jnp.ones((), x.dtype)
-        history = jnp.zeros((self.history_size, *x.shape), self.history_dtype or x.dtype)
+        shape = self.history_size, *_as_matrix(x).shape
+        history = jnp.zeros(shape, self.history_dtype or x.dtype)
         inner = _LBFGSState(
             pairs=jnp.zeros((), jnp.int32),
             grad=jnp.zeros_like(x),
@@ -164,20 +179,22 @@ class LBFGS(Solver):
         """The approximate inverse Hessian times a gradient."""
 
         def initial(r: jax.Array) -> jax.Array:
-            smooth = self._is_smooth(r)
-            return inner.gamma * (scale_frequencies(r, -2 * self.smoothness) if smooth else r)
+            if self._is_smooth(grad):
+                scaled = scale_frequencies(_as_picture(r, grad), -2 * self.smoothness)
+                r = _as_matrix(scaled)
+            return inner.gamma * r
 
         # This promotes a history of another dtype.
         with jax.numpy_dtype_promotion("standard"):
             product: jax.Array = load_jaxopt()._src.lbfgs.inv_hessian_product(
-                grad,
+                _as_matrix(grad),
                 inner.s_history,
                 inner.y_history,
                 inner.rho_history,
                 gamma=_Operator(initial),
                 start=inner.pairs % self.history_size,
             )
-        return product
+        return _as_picture(product, grad)
 
     def step(self, fun: Objective, state: State, *args: Any) -> State:
         """Makes one step: one evaluation."""
@@ -241,7 +258,7 @@ class LBFGS(Solver):
         return old._replace(
             pairs=old.pairs + curved.astype(jnp.int32),
             gamma=jnp.where(curved, product / square, jnp.where(accepted, gamma, 1)),
-            s_history=write(old.s_history, s),
-            y_history=write(old.y_history, y),
+            s_history=write(old.s_history, _as_matrix(s)),
+            y_history=write(old.y_history, _as_matrix(y)),
             rho_history=jnp.where(accepted, rho, 0),
         )
