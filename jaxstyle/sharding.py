@@ -225,7 +225,7 @@ def split_axis_first(maps: jax.Array) -> jax.Array:
 def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
     """Splits the pictures of a solver's state as `split` does an image.
 
-    They are `(..., H, W, 3)`, or `(..., 3 W, H)` in the history of `LBFGS`.
+    They are `(..., H, W, 3)`, or `(..., 3 H, W)` in the history of `LBFGS`.
     """
     if devices_per_picture() == 1:
         return tree
@@ -235,9 +235,10 @@ def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
     def constrain(leaf: jax.Array) -> jax.Array:
         if leaf.shape[-3:] == image.shape:
             return jax.lax.with_sharding_constraint(leaf, _spec(leaf.shape, stride))
-        if leaf.shape[-2:] == (channels * width, height) and axis == 0:
-            others = [PartitionSpec.UNCONSTRAINED] * (leaf.ndim - 1)
-            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*others, ROWS))
+        if leaf.shape[-2:] == (channels * height, width) and axis is not None:
+            axes: list[Any] = [PartitionSpec.UNCONSTRAINED] * leaf.ndim
+            axes[axis - 2] = ROWS
+            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*axes))
         return leaf
 
     return jax.tree.map(constrain, tree)

@@ -86,11 +86,8 @@ def difference(found, expected):
     )
 
 
-def largest_array(recipe, params, content, style, mesh):
-    """Elements of the largest array of what a device runs in a step.
-
-    Kernels, and parts of them, are whole on each; its part of the solver's history is left out.
-    """
+def step_program(recipe, params, content, style, mesh):
+    """The text of what a device runs in a step."""
     found = []
     original = compiled.advance_in_place
 
@@ -103,8 +100,16 @@ def largest_array(recipe, params, content, style, mesh):
         jaxstyle.stylize(params, content, style, recipe=recipe, mesh=mesh)
     finally:
         compiled.advance_in_place = original
+    return found[-1]
+
+
+def largest_array(recipe, text):
+    """Elements of the largest array of a step.
+
+    Kernels, and parts of them, are whole on each; its part of the solver's history is left out.
+    """
     shapes = {
-        tuple(map(int, text.split(","))) for text in re.findall(r"[fc]\d+\[([\d,]+)\]", found[-1])
+        tuple(map(int, shape.split(","))) for shape in re.findall(r"[fc]\d+\[([\d,]+)\]", text)
     }
     channels = {frozenset(kernel[2:]) for kernel, _ in CONV_SHAPES.values()}
     history = recipe.solver.history_size if isinstance(recipe.solver, jaxstyle.LBFGS) else 0
@@ -148,7 +153,9 @@ def small(which):
         result = jaxstyle.stylize(params, *pair, recipe=wrapped, mesh=mesh)
         found["opposite edges"] = difference(result, expected)
     found |= with_optax(which, params, contents, styles)
-    found["largest"] = largest_array(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
+    text = step_program(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
+    found["largest"] = largest_array(PLAIN, text)
+    found["gathers"] = len(re.findall(r" all-gather(-start)?\(", text))
     found["activation"] = 16 * 64 * 64
     return found
 
@@ -216,7 +223,7 @@ def recipe(name):
     return {
         "batch": difference(batch, expected),
         "columns": difference(rows, first),
-        "largest": largest_array(chosen, params, *pair, mesh),
+        "largest": largest_array(chosen, step_program(chosen, params, *pair, mesh)),
         "activation": 128 * 256 * 64,
     }
 

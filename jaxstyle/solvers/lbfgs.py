@@ -28,17 +28,20 @@ _dot = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
 def _as_matrix(x: jax.Array) -> jax.Array:
-    """Returns a picture `(H, W, c)` as `(c W, H)`, and any other array as it is.
+    """Returns a picture `(H, W, c)` as `(H c, W)`, and any other array as it is.
 
     A TPU copies a history of pictures to another layout and back in each step. This one it keeps,
     and a picture that is split along its first axis stays split.
     """
-    return x.T.reshape(-1, len(x)) if x.ndim == 3 else x
+    return x.swapaxes(1, 2).reshape(-1, x.shape[1]) if x.ndim == 3 else x
 
 
 def _as_picture(matrix: jax.Array, like: jax.Array) -> jax.Array:
     """The inverse of `_as_matrix`."""
-    return matrix.reshape(like.shape[::-1]).T if like.ndim == 3 else matrix
+    if like.ndim != 3:
+        return matrix
+    height, width, channels = like.shape
+    return matrix.reshape(height, channels, width).swapaxes(1, 2)
 
 
 def _write(history: jax.Array, new: jax.Array, slot: jax.Array, condition: jax.Array) -> jax.Array:
