@@ -225,7 +225,8 @@ def split_axis_first(maps: jax.Array) -> jax.Array:
 def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
     """Splits the pictures of a solver's state as `split` does an image.
 
-    They are `(..., H, W, 3)`, or `(..., 3 H, W)` in the history of `LBFGS`.
+    They are `(..., H, W, 3)`, or `(..., 3 H, W)` in the history of `LBFGS`. Another array of such a
+    shape is split too, which changes none of its values.
     """
     if devices_per_picture() == 1:
         return tree

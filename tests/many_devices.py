@@ -87,12 +87,13 @@ def difference(found, expected):
 
 
 def step_program(recipe, params, content, style, mesh):
-    """The text of what a device runs in a step."""
+    """The text of what a device runs in a step, and the state that the step takes."""
     found = []
     original = compiled.advance_in_place
 
     def look(*arguments):
-        found.append(original.lower(*arguments).compile().as_text())
+        text, state = original.lower(*arguments).compile().as_text(), arguments[3]
+        found.append((text, jax.tree.map(lambda leaf: (leaf.shape, leaf.sharding), state)))
         return original(*arguments)
 
     compiled.advance_in_place = look
@@ -153,7 +154,9 @@ def small(which):
         result = jaxstyle.stylize(params, *pair, recipe=wrapped, mesh=mesh)
         found["opposite edges"] = difference(result, expected)
     found |= with_optax(which, params, contents, styles)
-    text = step_program(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
+    text, state = step_program(PLAIN, params, *pictures((0, 10), 16, 64), mesh)
+    shape, sharding = state.inner.s_history
+    found["part of the history"] = np.prod(sharding.shard_shape(shape)) / np.prod(shape)
     found["largest"] = largest_array(PLAIN, text)
     found["gathers"] = len(re.findall(r" all-gather(-start)?\(", text))
     found["activation"] = 16 * 64 * 64
@@ -223,7 +226,7 @@ def recipe(name):
     return {
         "batch": difference(batch, expected),
         "columns": difference(rows, first),
-        "largest": largest_array(chosen, step_program(chosen, params, *pair, mesh)),
+        "largest": largest_array(chosen, step_program(chosen, params, *pair, mesh)[0]),
         "activation": 128 * 256 * 64,
     }
 

@@ -51,6 +51,7 @@ def test_eight_devices_paint_what_one_paints():
     assert 0.05 < found["held"] < 0.9  # of all pixels, by the solver's bounds
     assert found["largest"] <= found["activation"] / 4
     assert found["gathers"] == 0
+    assert found["part of the history"] == 1 / 8
     assert found["part of a moment"] == 1 / 8
 
 

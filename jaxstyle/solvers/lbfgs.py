@@ -28,12 +28,15 @@ _dot = functools.partial(jnp.vdot, precision=jax.lax.Precision.HIGHEST)
 
 
 def _as_matrix(x: jax.Array) -> jax.Array:
-    """Returns a picture `(H, W, c)` as `(H c, W)`, and any other array as it is.
+    """Returns a picture `(H, W, c)` as `(c H, W)`, and any other array as it is.
 
-    A TPU copies a history of pictures to another layout and back in each step. This one it keeps,
-    and a picture that is split along its first axis stays split.
+    A TPU copies a history of pictures to another layout in each step, and leaves a history of
+    matrices as it is. A picture that is split along either edge stays split.
     """
-    return x.swapaxes(1, 2).reshape(-1, x.shape[1]) if x.ndim == 3 else x
+    if x.ndim != 3:
+        return x
+    height, width, channels = x.shape
+    return x.swapaxes(1, 2).reshape(height * channels, width)
 
 
 def _as_picture(matrix: jax.Array, like: jax.Array) -> jax.Array:
@@ -64,7 +67,7 @@ class _LBFGSState(NamedTuple):
     scale: jax.Array  # () of the objective
     gamma: jax.Array  # () the inverse Hessian without history is gamma S^2
     length: jax.Array  # () mean absolute size of the next step, if not 0; otherwise gamma decides
-    s_history: jax.Array  # (history_size, *shape of _as_matrix), steps
+    s_history: jax.Array  # (history_size, ...) steps, each as `_as_matrix` returns it
     y_history: jax.Array  # likewise, changes of the gradient
     rho_history: jax.Array  # 1 / s.y, 0 where there is no pair
 

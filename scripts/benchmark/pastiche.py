@@ -36,8 +36,8 @@ def pastiche(
         options: see the other commands.
         size: pixels of the long edge.
         steps: of pastiche.
-        target: the loss, if it is known.
-        content_weight: pastiche's option; 1 is its default, as is 1 for the style.
+        target: the loss to reach, if it is known for these pictures and weights.
+        content_weight: weight of the content loss; pastiche's default is 1.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.png" for name in ("content", "style", "a", "b")}
@@ -74,11 +74,12 @@ def pastiche(
         ).stdout  # fmt: skip
         ours = time.perf_counter() - begin
         reached = json.loads(output.splitlines()[-1])
+        ratio = ours / theirs if reached["loss"] <= loss else "not reached"
         rows = [
             {"program": "pastiche" + (" (extrapolated)" if target else ""), "seconds": theirs,
              "loss": loss, "steps": steps, "peak GB": their_memory, "ratio": 1.0},
             {"program": "jaxstyle", "seconds": ours, "loss": reached["loss"],
-             "steps": reached["steps"], "peak GB": reached["peak"], "ratio": ours / theirs},
+             "steps": reached["steps"], "peak GB": reached["peak"], "ratio": ratio},
         ]  # fmt: skip
         report(f"pastiche-{options.content.stem}", rows, options, pastiche=points, jaxstyle=reached)
         for name in ("a", "b"):
@@ -104,8 +105,14 @@ def _resize(options: Options, size: int, content: Path, style: Path) -> int:
 def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     """Runs pastiche's objective until its loss is at most `loss`; `pastiche` starts it.
 
-    Ours is that of the picture as saved, pastiche's that of its picture before clipping, which is
-    lower. The picture is written to `--out`, and the result is printed as JSON.
+    Our loss is that of the picture in [0, 1]. pastiche's is that of its picture before it is
+    clipped, which is usually lower. The picture is written to `--out`, and the result is printed
+    as JSON.
+
+    Args:
+        options: see the other commands.
+        loss: the loss to reach.
+        content_weight: weight of the content loss; pastiche's default is 1.
     """
     begin = time.perf_counter()
     params = jaxstyle.io.load_params()
@@ -114,7 +121,10 @@ def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     )
     recipe = dataclasses.replace(
         recipes.PASTICHE,
-        weights={"content": 0.01 * content_weight, "style": 0.01},
+        weights={
+            **recipes.PASTICHE.weights,
+            "content": content_weight * recipes.PASTICHE.weights["content"],
+        },
         pyramid=jaxstyle.Pyramid(),
         solver=solvers.LBFGS(num_steps=1000, history_size=100, smoothness=0.25, bounds=(0.0, 1.0)),
     )
