@@ -231,16 +231,16 @@ def split_state(tree: Any, image: jax.Array, stride: int) -> Any:
     if devices_per_picture() == 1:
         return tree
     height, width, channels = image.shape
-    axis = _split_axis(image.shape, stride, devices_per_picture())
+    rows, columns, _ = _spec(image.shape, stride)
 
     def constrain(leaf: jax.Array) -> jax.Array:
         if leaf.shape[-3:] == image.shape:
-            return jax.lax.with_sharding_constraint(leaf, _spec(leaf.shape, stride))
-        if leaf.shape[-2:] == (channels * height, width) and axis is not None:
-            axes: list[Any] = [PartitionSpec.UNCONSTRAINED] * leaf.ndim
-            axes[axis - 2] = ROWS
-            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*axes))
-        return leaf
+            spec = _spec(leaf.shape, stride)
+        elif leaf.shape[-2:] == (channels * height, width):
+            spec = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * (leaf.ndim - 2), rows, columns)
+        else:
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, spec)
 
     return jax.tree.map(constrain, tree)
 

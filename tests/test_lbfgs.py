@@ -61,6 +61,27 @@ def test_smooth_steps_are_those_in_scaled_frequencies():
     np.testing.assert_allclose(found.ravel(), start + to_x @ z, atol=1e-9)
 
 
+def test_a_history_of_pictures_has_matrices():
+    """A row of a matrix is a row of one channel."""
+
+    def loss(x):
+        return jnp.sum(jnp.cosh(x)), {}
+
+    solver, start = LBFGS(num_steps=2, history_size=3), jnp.linspace(-1, 1, 84).reshape(SHAPE)
+    first = solver.step(loss, solver.start(loss, start))
+    second = solver.step(loss, first)
+    height, width, channels = SHAPE
+    for history, new, old in (
+        (second.inner.s_history, second.x, first.x),
+        (second.inner.y_history, second.inner.grad, first.inner.grad),
+    ):
+        rows = [(new - old)[h, :, c] for h in range(height) for c in range(channels)]
+        assert history.shape == (3, height * channels, width)
+        np.testing.assert_array_equal(history[0], rows)
+        assert np.any(history[0])
+        assert not np.any(history[1:])
+
+
 @pytest.mark.parametrize("shape", [(6, 7, 2), (5, 8, 1), (1, 4, 3), (4, 1, 1)])
 def test_the_energy_is_a_product_with_what_is_scaled(shape):
     with jax.enable_x64(True):

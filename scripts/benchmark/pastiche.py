@@ -105,7 +105,7 @@ def _resize(options: Options, size: int, content: Path, style: Path) -> int:
 def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     """Runs pastiche's objective until its loss is at most `loss`; `pastiche` starts it.
 
-    Our loss is that of the picture in [0, 1]. pastiche's is that of its picture before it is
+    Our loss is that of the picture within [0, 1]. pastiche's is that of its picture before it is
     clipped, which is usually lower. The picture is written to `--out`, and the result is printed
     as JSON.
 
