@@ -162,7 +162,7 @@ def test_a_node_is_lost_and_one_is_added(
     assert codes == [0]
     assert_all_once(folder, outputs)
     assert len(names) == 3
-    assert "others go on" in capsys.readouterr().err
+    assert "lost; others go on" in capsys.readouterr().err
     assert main(arguments(folder, params_file, *steps, output="local")) == 0
     assert contents_of(folder / "out") == contents_of(folder / "local")
 

@@ -148,8 +148,9 @@ class Pool:
         if alive is None:
             return
         for member in self.usable():
-            if member.node not in alive and not member.tasks:
+            if member.node not in alive and not member.tasks:  # else `lose` is called for it
                 self.members.remove(member)
+                print_message(f"{member.name}: the node was lost; others go on")
         nodes = [*alive.values()]
         if not self._options:
             self._choose(nodes)
