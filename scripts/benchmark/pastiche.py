@@ -16,6 +16,9 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes, solvers
+from jaxstyle.app import devices
+from jaxstyle.app.compile_ahead import compile_ahead
+from jaxstyle.app.compile_cache import KeptPrograms
 
 _SHORT = 20  # steps from which pastiche's time per step is known
 
@@ -130,12 +133,22 @@ def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     )
     scales = recipe.pyramid.scales(*content.shape[:2]) if recipe.pyramid else ()
     coarse = sum(steps for _, steps in scales)
+    pair = {"params": params, "content": content, "style": style}
+    settings = {"recipe": recipe, "mesh": None}
     points = []
-    for step, result in jaxstyle.stylize_steps(params, content, style, recipe=recipe, every=10):
-        points.append((step, time.perf_counter() - begin, float(result.loss)))
-        print(*(f"{x:.6g}" for x in points[-1]), file=sys.stderr, flush=True)
-        if step > coarse and points[-1][2] <= loss:
-            break
+    # The programs are compiled as those of `jaxstyle stylize` are, into an empty cache.
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        devices.precision("float32"),
+        compile_ahead(
+            KeptPrograms(Path(cache)), "float32", jaxstyle.stylize_steps, pair, settings
+        ) as call,
+    ):
+        for step, result in jaxstyle.stylize_steps(**pair, **settings, every=10, call=call):
+            points.append((step, time.perf_counter() - begin, float(result.loss)))
+            print(*(f"{x:.6g}" for x in points[-1]), file=sys.stderr, flush=True)
+            if step > coarse and points[-1][2] <= loss:
+                break
     jaxstyle.io.save_image(options.out, np.asarray(result.image))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"loss": points[-1][2], "steps": step, "peak": peak, "points": points}))
