@@ -38,6 +38,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -117,6 +118,16 @@ def pytest_collection_modifyitems(items):
 def _keep_nothing(monkeypatch):
     """In this process no compiled program is kept on disk; some tests start processes that do."""
     monkeypatch.setattr(compile_cache, "keep_compiled_programs", lambda: compiled.call_jitted)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """After a module, forgets what JAX has compiled if that has made the process large."""
+    yield
+    if psutil.Process().memory_info().rss > 3e9:
+        jax.clear_caches()
+        gc.collect()
+        compile_cache.return_freed_memory()
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
     call = arguments(folder, params_file, "--steps", "1")
     assert main(call) == 0
     said = capsys.readouterr().err
-    assert "6 pairs, 0 of them in the journal" in said
+    assert "6 pairs, 6 to paint" in said
     assert "6/6 pairs" in said
     entries = journal_of(folder)
     assert {entry["output"] for entry in entries} == set(outputs)
@@ -153,7 +153,7 @@ def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):
 
     before = times()
     assert main(call) == 0
-    assert "6 pairs, 6 of them in the journal" in capsys.readouterr().err
+    assert "6 pairs, 0 to paint" in capsys.readouterr().err
     assert before == times()
 
     # Other settings of one pair, or other weights: refused, unless forced, and then only that.
@@ -226,6 +226,7 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
     # What failed is not tried again, unless asked for, or its picture is another one now.
     assert main(call) == 1
     assert "0 painted" in (said := capsys.readouterr().err)
+    assert "30 pairs, 0 to paint" in said
     assert "line " not in said
     assert "0/0" not in said
     assert "6 of them failed in an earlier run; --retry-failed tries again" in said
@@ -236,6 +237,8 @@ def test_bad_pairs_do_not_take_others_along(folder, params_file, capsys):
     assert (folder / "out" / outputs[4]).is_file()
     assert main([*call, "--retry-failed", "--quiet"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 5
+    assert main([*call, "--retry-failed"]) == 1
+    assert "30 pairs, 5 to paint" in capsys.readouterr().err
     assert not (folder / "out" / outputs[1]).exists()
 
 
@@ -423,7 +426,7 @@ def test_slices_share_a_manifest(folder, params_file, capsys):
     outputs = write_manifest(folder, 9)
     for i in (1, 3):
         assert main(arguments(folder, params_file, "--slice", f"{i}/3")) == 0
-        assert "3 pairs, 0 of them in the journal" in capsys.readouterr().err
+        assert "3 pairs, 3 to paint" in capsys.readouterr().err
     found = {str(path.relative_to(folder / "out")) for path in (folder / "out").rglob("*.png")}
     assert found == {*outputs[::3], *outputs[2::3]}
     # The next time there are two.
@@ -457,7 +460,7 @@ def test_the_latest_entry_counts(folder, params_file, capsys):
         assert main(arguments(folder, params_file, *options)) == 0
     capsys.readouterr()
     assert main(arguments(folder, params_file)) == 0
-    assert "3 pairs, 3 of them in the journal" in capsys.readouterr().err
+    assert "3 pairs, 0 to paint" in capsys.readouterr().err
 
 
 def test_other_weights_are_refused_or_paint_again(folder, params_file, capsys):
@@ -473,7 +476,7 @@ def test_other_weights_are_refused_or_paint_again(folder, params_file, capsys):
     assert "3 painted" in capsys.readouterr().err
     assert all(before[key] != value for key, value in contents_of(folder / "out").items())
     assert main(arguments(folder, other)) == 0
-    assert "3 of them in the journal" in capsys.readouterr().err
+    assert "3 pairs, 0 to paint" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_one_that_fails(folder, params_file, capsys):
@@ -631,13 +634,13 @@ def test_a_picture_is_painted_again_unless_it_is_the_one(folder, paint):
             damages.pop()(path)
         code, said = paint()
         assert code == 0, said
-        assert f"3 pairs, {3 - number} of them in the journal" in said
+        assert f"3 pairs, {number} to paint" in said
         assert f"{number} painted" in said
         assert [path.read_bytes() for path in pictures] == before
         assert all(json.loads(path.with_suffix(".json").read_text())["loss"] for path in pictures)
     # Copied and touched, it is the same one.
     pictures[0].write_bytes(before[0])
-    assert "3 of them in the journal" in paint()[1]
+    assert "3 pairs, 0 to paint" in paint()[1]
     # JSON that parses, but is not as it was written, may hold somebody's notes.
     beside = pictures[0].with_suffix(".json")
     flip(beside)
@@ -760,7 +763,7 @@ def test_a_pattern_that_matches_what_it_has_painted(folder, params_file, capsys,
     assert main(call) == 0
     assert "2 painted" in capsys.readouterr().err
     assert main(call) == 0
-    assert "2 pairs, 2 of them in the journal" in capsys.readouterr().err
+    assert "2 pairs, 0 to paint" in capsys.readouterr().err
 
 
 def test_a_forced_run_that_was_killed_is_not_vouched_for(folder, params_file, paint, monkeypatch):
@@ -864,7 +867,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     def assert_all_there(*arguments):
         capsys.readouterr()
         assert main(["batch", *arguments, *call]) == 0
-        assert "2 of them in the journal" in capsys.readouterr().err
+        assert " pairs, 0 to paint" in capsys.readouterr().err
 
     assert_all_there(
         str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "mine.json"
@@ -894,7 +897,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     # One that is away is no other one: its picture is painted already.
     (folder / "c0.png").unlink()
     assert main(["batch", "m.jsonl", *more]) == 0
-    assert "2 of them in the journal" in capsys.readouterr().err
+    assert " pairs, 0 to paint" in capsys.readouterr().err
 
 
 def test_a_row_that_was_corrected_is_painted(folder, paint):

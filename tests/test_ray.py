@@ -116,7 +116,7 @@ def test_pictures_are_those_of_the_local_engine(folder, params_file, on_ray, cap
     assert main(arguments(folder, params_file, "--keep-going", output="local")) == 1
     assert contents_of(folder / "out") == contents_of(folder / "local")
     assert main(on_ray("--keep-going")) == 1
-    assert "20 of them in the journal, on the Ray cluster at" in capsys.readouterr().err
+    assert "20 pairs, 0 to paint, on the Ray cluster at" in capsys.readouterr().err
 
 
 def test_a_node_is_lost_and_one_is_added(

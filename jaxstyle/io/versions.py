@@ -4,6 +4,8 @@ import functools
 import importlib.metadata
 import platform
 
+from jaxstyle import __version__
+
 
 def describe_versions() -> dict[str, str]:
     """Returns the versions that a result depends on, by package."""
@@ -12,6 +14,7 @@ def describe_versions() -> dict[str, str]:
 
 @functools.cache  # once: a batch of ten thousand pictures needs them for each
 def _versions() -> dict[str, str]:
-    packages = ("jaxstyle", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
+    packages = ("jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "pillow")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
+    # Its own also where it is not installed, but runs from its source.
+    return {"python": platform.python_version(), "jaxstyle": __version__, **versions}

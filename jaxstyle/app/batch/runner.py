@@ -155,11 +155,8 @@ class _Runner:
         threads = ThreadPoolExecutor(THREADS)
         try:
             self._find_missing(threads)
-            number = len(self.pairs)
-            self._say(
-                f"{count(number, 'pair')}, {number - len(self.recorder.missing)} of them in the "
-                f"journal, on {self.engine.place}"
-            )
+            pairs, missing = len(self.pairs), len(self.recorder.missing)
+            self._say(f"{count(pairs, 'pair')}, {missing} to paint, on {self.engine.place}")
             self._paint_missing(threads)
         finally:
             threads.shutdown(cancel_futures=True)
