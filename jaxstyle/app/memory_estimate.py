@@ -22,6 +22,9 @@ from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import make_tiling
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
+# Of a larger program that is compiled while a smaller size is painted.
+_AHEAD_OF_WINDOWS = 500e6
+_AHEAD_OF_POSITIONS = 900e6  # with terms that read features at some positions
 _WEIGHTS = 80e6
 _KERNELS = 180e6  # transformed kernels
 _BYTES_PER_SEEN_PIXEL = 2700  # activations and their gradients
@@ -87,7 +90,16 @@ def estimate_memory(
     # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
     # Matching needs them as they are and scaled; a step only scaled.
-    return _PROGRAM + _WEIGHTS + _KERNELS + max(state + step + candidates, targets + 2 * candidates)
+    arrays = max(state + step + candidates, targets + 2 * candidates)
+    return _program(recipe, in_windows=in_windows) + _WEIGHTS + _KERNELS + arrays
+
+
+def _program(recipe: Recipe, *, in_windows: bool) -> float:
+    """Returns the bytes of the process that are not arrays."""
+    if recipe.pyramid is None:
+        return _PROGRAM
+    positions = any(isinstance(term, SampledTerm | MatchedStyle) for term in recipe.terms)
+    return _PROGRAM + _AHEAD_OF_WINDOWS * in_windows + _AHEAD_OF_POSITIONS * positions
 
 
 def _candidates(recipe: Recipe, shape: Sequence[int]) -> int:
