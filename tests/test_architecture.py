@@ -1,14 +1,17 @@
 """The house: which module may import which, what is loaded when, and what the core must not do."""
 
 import ast
-import importlib
+import importlib.metadata
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import jax
 import pytest
 
 import jaxstyle
+from jaxstyle.io import versions
 
 PACKAGE = Path(jaxstyle.__file__).parent
 # Each floor may import from those before it.
@@ -257,3 +260,22 @@ def test_each_module_can_be_imported_first():
     run = [sys.executable, "-W", "error", "-c", code, *names]
     found = subprocess.run(run, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_the_version_is_written_twice_and_the_same():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    assert project["version"] == jaxstyle.__version__
+
+
+def test_a_package_that_is_not_installed_knows_its_version(monkeypatch):
+    find = importlib.metadata.version
+
+    def version(name):
+        if name == "jaxstyle":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = versions._versions.__wrapped__()
+    assert found["jaxstyle"] == jaxstyle.__version__
+    assert found["jax"] == jax.__version__

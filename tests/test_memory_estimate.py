@@ -58,7 +58,7 @@ def compiled_bytes(recipe, height, width, tile):
 def test_the_estimate_is_near_what_the_compiler_says(name, height, width, tile):
     recipe = recipes.RECIPES[name]
     found = memory_estimate.estimate_memory(recipe, height, width, tile=tile)
-    found -= memory_estimate._program(recipe, in_windows=tile is not None)
+    found -= memory_estimate._program(recipe, height, width, cut=tile is not None)
     assert 0.9 < found / compiled_bytes(recipe, height, width, tile) < 1.3
 
 
@@ -95,6 +95,21 @@ def test_the_estimate_is_near_what_runs_took(name, height, width, tile, peak):
     recipe = recipes.RECIPES[name]
     found = memory_estimate.estimate_memory(recipe, height, width, tile=tile)
     assert 0.88 < found / 1e9 / peak < 1.15
+
+
+def test_what_is_advised_fits():
+    """Windows of a small picture need more than the picture as a whole: their program is larger."""
+    recipe, budget = recipes.DEFAULT, 1.3e9
+    whole = memory_estimate.estimate_memory(recipe, 384, 512)
+    assert budget < whole < memory_estimate.estimate_memory(recipe, 384, 512, tile=128)
+    for height, width in [(384, 512), (768, 1024)]:
+        with pytest.raises(InputError, match="try --size 448") as refused:
+            memory_estimate.choose_tile(recipe, height, width, budget)
+        assert ("windows of 128 px" in str(refused.value)) == (width == 1024)
+    assert memory_estimate.choose_tile(recipe, 336, 448, budget) is None
+    # One size alone has nothing to compile ahead.
+    alone = dataclasses.replace(recipe, pyramid=None)
+    assert memory_estimate.choose_tile(alone, 384, 512, budget) == 128
 
 
 def test_windows_are_as_large_as_the_budget_allows():

@@ -320,6 +320,21 @@ def test_a_worker_that_never_starts(monkeypatch, capsys):
     assert capsys.readouterr().err.count("does not start") == 1
 
 
+def test_a_node_is_lost_that_has_nothing_to_paint(monkeypatch, capsys):
+    pool = ray_pool.Pool(None)
+    pool._options = {"num_cpus": 2}
+    pool.members = [
+        ray_pool.Member(None, None, node, name=node, idle=False) for node in ("a", "a", "b")
+    ]
+    pool.members[1].tasks["it"] = None  # its loss is noticed when that is asked for
+    monkeypatch.setattr(pool, "_nodes", lambda: {"b": {"CPU": 2}})
+    pool._look()
+    assert [member.node for member in pool.members] == ["a", "b"]
+    assert capsys.readouterr().err.strip().endswith("a: the node was lost; others go on")
+    pool._look()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_that_is_gone_ends_the_run(tmp_path):
     from jaxstyle.app.batch.ray_worker import RayWorker, Ticket
 

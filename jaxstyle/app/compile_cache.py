@@ -113,7 +113,7 @@ class KeptPrograms:
         function: Any,
         static: tuple[Any, ...],
         arrays: tuple[Any, ...],
-        devices: list[jax.Device],
+        devices: list[Any],
     ) -> str:
         leaves, tree = jax.tree.flatten(arrays)
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]

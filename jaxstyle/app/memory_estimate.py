@@ -1,8 +1,9 @@
 """Estimates the memory of a run before it starts, and finds the tile that fits.
 
-The constants are fitted to the figures of XLA's compiler (a test compares them): per pixel that the
-network sees at a time, per pixel of the picture, and for each array of the solver. Accelerators
-need some tens of percent less or, rarely, more.
+The constants are fitted to the figures of XLA's compiler: per pixel that the network sees at a
+time, per pixel of the picture, and for each array of the solver. Those of the program itself are
+fitted to the peaks of whole runs on CPUs. Tests compare with both. Accelerators need some tens of
+percent less or, rarely, more.
 """
 
 import math
@@ -74,6 +75,7 @@ def estimate_memory(
     item = 8 if vgg_of(recipe).dtype == jnp.float64 else 4
     seen = batch * _seen_pixels(recipe, (height, width), tile)
     in_windows = tile is not None and tile < max(height, width)
+    cut = seen < pixels  # a window may also be the whole picture
     content = sum(
         _channels(layer) / recipe.network.stride(layer) ** 2
         for term in recipe.terms
@@ -91,15 +93,16 @@ def estimate_memory(
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
     # Matching needs them as they are and scaled; a step only scaled.
     arrays = max(state + step + candidates, targets + 2 * candidates)
-    return _program(recipe, in_windows=in_windows) + _WEIGHTS + _KERNELS + arrays
+    return _program(recipe, height, width, cut=cut) + _WEIGHTS + _KERNELS + arrays
 
 
-def _program(recipe: Recipe, *, in_windows: bool) -> float:
+def _program(recipe: Recipe, height: int, width: int, *, cut: bool) -> float:
     """Returns the bytes of the process that are not arrays."""
-    if recipe.pyramid is None:
+    ahead = recipe.pyramid is not None and recipe.pyramid.scales(height, width)
+    if not ahead or recipe.solver.on_host:
         return _PROGRAM
     positions = any(isinstance(term, SampledTerm | MatchedStyle) for term in recipe.terms)
-    return _PROGRAM + _AHEAD_OF_WINDOWS * in_windows + _AHEAD_OF_POSITIONS * positions
+    return _PROGRAM + _AHEAD_OF_WINDOWS * cut + _AHEAD_OF_POSITIONS * positions
 
 
 def _candidates(recipe: Recipe, shape: Sequence[int]) -> int:
@@ -154,16 +157,12 @@ def choose_tile(
     Raises:
         InputError: if none fits; the message names the size that would.
     """
-    if estimate_memory(recipe, height, width, style_shapes=style_shapes) <= budget:
-        return None
     longest = max(height, width, *(edge for shape in style_shapes for edge in shape[:2]))
-    tiles = range(_SMALLEST_TILE, longest, _TILE_STEP) if can_be_tiled(recipe) else ()
-    for tile in reversed(tiles):
+    windows = range(_SMALLEST_TILE, longest, _TILE_STEP) if can_be_tiled(recipe) else ()
+    for tile in (None, *reversed(windows)):
         if estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes) <= budget:
             return tile
-    least = _SMALLEST_TILE if tiles else None
-    check_memory(recipe, height, width, budget, tile=least, style_shapes=style_shapes)
-    return least
+    raise _too_large(recipe, height, width, budget, (None, *windows[:1]), style_shapes)
 
 
 def check_memory(
@@ -180,23 +179,34 @@ def check_memory(
     Raises:
         InputError: naming the size that would fit.
     """
-    needed = estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes)
-    if needed <= budget:
-        return
-    longer = max(height, width)
+    if estimate_memory(recipe, height, width, tile=tile, style_shapes=style_shapes) > budget:
+        raise _too_large(recipe, height, width, budget, (tile,), style_shapes)
 
-    def fits(size: int) -> bool:
+
+def _too_large(
+    recipe: Recipe,
+    height: int,
+    width: int,
+    budget: float,
+    tiles: Sequence[int | None],
+    style_shapes: Sequence[Sequence[int]],
+) -> InputError:
+    """Returns an error that names a size which fits with one of `tiles`."""
+
+    def least(size: int) -> tuple[float, int | None]:
         def scaled(shape: Sequence[int]) -> list[int]:
             return [max(round(size * edge / longer), 1) for edge in shape[:2]]
 
-        styles = [scaled(shape) for shape in style_shapes]
-        own = scaled((height, width))
-        return estimate_memory(recipe, *own, tile=tile, style_shapes=styles) <= budget
+        styles, own = [scaled(shape) for shape in style_shapes], scaled((height, width))
+        needed = [estimate_memory(recipe, *own, tile=tile, style_shapes=styles) for tile in tiles]
+        return min(needed), tiles[needed.index(min(needed))]
 
-    sizes = [size for size in range(64, longer, 64) if fits(size)]
+    longer = max(height, width)
+    needed, tile = least(longer)
+    sizes = [size for size in range(64, longer, 64) if least(size)[0] <= budget]
     advice = f"try --size {sizes[-1]}" if sizes else "no size fits with this recipe"
     history = isinstance(recipe.solver, LBFGS) and recipe.solver.history_size > 5
-    raise InputError(
+    return InputError(
         f"{width}x{height} px need about {format_memory(needed)}"
         f"{'' if tile is None else f' in windows of {tile} px'}, but only "
         f"{format_memory(budget)} are available: {advice}"

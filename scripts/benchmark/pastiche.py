@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import PROGRAM, Options, report
@@ -16,7 +17,6 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import recipes, solvers
-from jaxstyle.app import devices
 from jaxstyle.app.compile_ahead import compile_ahead
 from jaxstyle.app.compile_cache import KeptPrograms
 
@@ -63,7 +63,7 @@ def pastiche(
         points = [
             (int(x[0]), float(x[1]), float(x[2])) for x in table if len(x) == 3 and x[0].isdigit()
         ]
-        their_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        their_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
         if target:
             per_step = (points[-1][1] - points[1][1]) / (points[-1][0] - points[1][0])
             theirs += (steps - number) * per_step
@@ -133,13 +133,12 @@ def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
     )
     scales = recipe.pyramid.scales(*content.shape[:2]) if recipe.pyramid else ()
     coarse = sum(steps for _, steps in scales)
-    pair = {"params": params, "content": content, "style": style}
-    settings = {"recipe": recipe, "mesh": None}
+    pair: dict[str, Any] = {"params": params, "content": content, "style": style}
+    settings: dict[str, Any] = {"recipe": recipe, "mesh": None}
     points = []
     # The programs are compiled as those of `jaxstyle stylize` are, into an empty cache.
     with (
         tempfile.TemporaryDirectory() as cache,
-        devices.precision("float32"),
         compile_ahead(
             KeptPrograms(Path(cache)), "float32", jaxstyle.stylize_steps, pair, settings
         ) as call,
@@ -150,5 +149,5 @@ def until(options: Options, loss: float, content_weight: float = 1.0) -> None:
             if step > coarse and points[-1][2] <= loss:
                 break
     jaxstyle.io.save_image(options.out, np.asarray(result.image))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps({"loss": points[-1][2], "steps": step, "peak": peak, "points": points}))

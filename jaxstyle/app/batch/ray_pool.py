@@ -147,10 +147,12 @@ class Pool:
         alive = self._nodes()
         if alive is None:
             return
-        for member in self.usable():
-            if member.node not in alive and not member.tasks:  # else `lose` is called for it
-                self.members.remove(member)
-                print_message(f"{member.name}: the node was lost; others go on")
+        # `lose` is called for those that have tasks.
+        idle = [each for each in self.usable() if each.node not in alive and not each.tasks]
+        self.members = [each for each in self.members if each not in idle]
+        others = "; others go on" if self.usable() else ""
+        for name in sorted({each.name for each in idle}):
+            print_message(f"{name}: the node was lost{others}")
         nodes = [*alive.values()]
         if not self._options:
             self._choose(nodes)
