@@ -132,8 +132,14 @@ def test_upload_run_cancel_and_download(buffered, visit, proxied, files):
     page.wait_for_function(
         "text => document.querySelector('#status').innerText !== text", arg=first
     )
-    size = page.eval_on_selector("#picture img", "e => [e.naturalHeight, e.naturalWidth]")
-    assert size == [48, SIZE]
+    # The next picture may be on its way just now.
+    page.wait_for_function(
+        """([height, width]) => {
+            const shown = document.querySelector('#picture img')
+            return shown.naturalHeight === height && shown.naturalWidth === width
+        }""",
+        arg=[48, SIZE],
+    )
     assert [each.rpartition("/")[2] for each in page.evaluate("window.loaded")][:2] == [
         "content-shown.jpg", "preview-00000.jpg",
     ]  # fmt: skip
