@@ -867,7 +867,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     def assert_all_there(*arguments):
         capsys.readouterr()
         assert main(["batch", *arguments, *call]) == 0
-        assert " pairs, 0 to paint" in capsys.readouterr().err
+        assert "2 pairs, 0 to paint" in capsys.readouterr().err
 
     assert_all_there(
         str(folder / "m.jsonl"), "--output-dir", str(folder / "out"), "--recipe", "mine.json"
@@ -897,7 +897,7 @@ def test_it_goes_on_from_any_folder(folder, params_file, capsys, monkeypatch):
     # One that is away is no other one: its picture is painted already.
     (folder / "c0.png").unlink()
     assert main(["batch", "m.jsonl", *more]) == 0
-    assert " pairs, 0 to paint" in capsys.readouterr().err
+    assert "2 pairs, 0 to paint" in capsys.readouterr().err
 
 
 def test_a_row_that_was_corrected_is_painted(folder, paint):

@@ -150,9 +150,8 @@ class Pool:
         # `lose` is called for those that have tasks.
         idle = [each for each in self.usable() if each.node not in alive and not each.tasks]
         self.members = [each for each in self.members if each not in idle]
-        others = "; others go on" if self.usable() else ""
         for name in sorted({each.name for each in idle}):
-            print_message(f"{name}: the node was lost{others}")
+            print_message(f"{name}: the node was lost{self._others()}")
         nodes = [*alive.values()]
         if not self._options:
             self._choose(nodes)
@@ -220,9 +219,9 @@ class Pool:
             self._failures += 1
             reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
             reason = "out of memory" if is_starved(error) else reason[:200]
-            others = "; others go on" if self.usable() else ""
             self._complain(
-                f"a worker does not start{others}: {reason}; Ray's logs on its node say more"
+                f"a worker does not start{self._others()}: {reason}; Ray's logs on its node say "
+                "more"
             )
             return None
         member.starting, member.node, member.name = None, found.node, found.name
@@ -241,6 +240,10 @@ class Pool:
             member.idle, self._failures = False, 0
             return found
         return None
+
+    def _others(self) -> str:
+        """Returns what a message about one actor says of the rest."""
+        return "; others go on" if self.usable() else ""
 
     def _complain(self, problem: str, others: str = "") -> None:
         if problem != self._problem:
