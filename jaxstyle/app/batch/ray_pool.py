@@ -151,7 +151,7 @@ class Pool:
         idle = [each for each in self.usable() if each.node not in alive and not each.tasks]
         self.members = [each for each in self.members if each not in idle]
         for name in sorted({each.name for each in idle}):
-            print_message(f"{name}: the node was lost{self._others()}")
+            print_message(f"{name}: the node was lost{self.others()}")
         nodes = [*alive.values()]
         if not self._options:
             self._choose(nodes)
@@ -220,7 +220,7 @@ class Pool:
             reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
             reason = "out of memory" if is_starved(error) else reason[:200]
             self._complain(
-                f"a worker does not start{self._others()}: {reason}; Ray's logs on its node say "
+                f"a worker does not start{self.others()}: {reason}; Ray's logs on its node say "
                 "more"
             )
             return None
@@ -241,7 +241,7 @@ class Pool:
             return found
         return None
 
-    def _others(self) -> str:
+    def others(self) -> str:
         """Returns what a message about one actor says of the rest."""
         return "; others go on" if self.usable() else ""
 
@@ -252,15 +252,17 @@ class Pool:
 
     def exclude(self, node: str, problem: str) -> None:
         """Gives the actors of a node no more work; they end what they have."""
-        for member in self.members:
-            if member.node == node and not member.idle:
-                member.idle = True
-                self._complain(f"{member.name}: {problem}", "; other nodes go on")
+        members = [member for member in self.usable() if member.node == node]
+        for member in members:
+            member.idle = True
+        for name in {member.name for member in members}:
+            self._complain(f"{name}: {problem}", self.others())
 
     def retire(self, member: Member, problem: str) -> list[Task]:
         """Gives an actor no more work; it keeps its broken device. Returns what it had."""
-        self._complain(f"{member.name}: {problem}", "; others go on")
-        return self._dismiss(member)
+        tasks = self._dismiss(member)
+        self._complain(f"{member.name}: {problem}", self.others())
+        return tasks
 
     def _dismiss(self, member: Member) -> list[Task]:
         member.idle, tasks = True, [*member.tasks.values()]
