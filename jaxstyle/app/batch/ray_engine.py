@@ -181,7 +181,7 @@ class RayEngine:
             # A node that was lost a moment ago still counts as alive.
             reason = "its worker was lost" if alive else "the node was lost"
             reason = "out of memory" if starved else reason
-            print_message(f"{member.name}: {reason}{self._pool.others()}")
+            print_message(f"{member.name}: {reason}{self._pool.others_go_on()}")
             for task in tasks:
                 self._try_again(task, recorder, reason, starved=starved, alive=alive)
         else:

@@ -151,7 +151,7 @@ class Pool:
         idle = [each for each in self.usable() if each.node not in alive and not each.tasks]
         self.members = [each for each in self.members if each not in idle]
         for name in sorted({each.name for each in idle}):
-            print_message(f"{name}: the node was lost{self.others()}")
+            print_message(f"{name}: the node was lost{self.others_go_on()}")
         nodes = [*alive.values()]
         if not self._options:
             self._choose(nodes)
@@ -220,8 +220,8 @@ class Pool:
             reason = [*filter(None, map(str.strip, str(error).splitlines()))][-1]
             reason = "out of memory" if is_starved(error) else reason[:200]
             self._complain(
-                f"a worker does not start{self.others()}: {reason}; Ray's logs on its node say "
-                "more"
+                f"a worker does not start{self.others_go_on()}: {reason}; "
+                "Ray's logs on its node say more"
             )
             return None
         member.starting, member.node, member.name = None, found.node, found.name
@@ -241,7 +241,7 @@ class Pool:
             return found
         return None
 
-    def others(self) -> str:
+    def others_go_on(self) -> str:
         """Returns what a message about one actor says of the rest."""
         return "; others go on" if self.usable() else ""
 
@@ -256,12 +256,12 @@ class Pool:
         for member in members:
             member.idle = True
         for name in {member.name for member in members}:
-            self._complain(f"{name}: {problem}", self.others())
+            self._complain(f"{name}: {problem}", self.others_go_on())
 
     def retire(self, member: Member, problem: str) -> list[Task]:
         """Gives an actor no more work; it keeps its broken device. Returns what it had."""
         tasks = self._dismiss(member)
-        self._complain(f"{member.name}: {problem}", self.others())
+        self._complain(f"{member.name}: {problem}", self.others_go_on())
         return tasks
 
     def _dismiss(self, member: Member) -> list[Task]:
