@@ -252,11 +252,10 @@ class Pool:
 
     def exclude(self, node: str, problem: str) -> None:
         """Gives the actors of a node no more work; they end what they have."""
-        members = [member for member in self.usable() if member.node == node]
-        for member in members:
-            member.idle = True
-        for name in {member.name for member in members}:
-            self._complain(f"{name}: {problem}", self.others_go_on())
+        for member in self.members:
+            if member.node == node and not member.idle:
+                member.idle = True
+                self._complain(f"{member.name}: {problem}", "; other nodes go on")
 
     def retire(self, member: Member, problem: str) -> list[Task]:
         """Gives an actor no more work; it keeps its broken device. Returns what it had."""
