@@ -242,7 +242,7 @@ class Pool:
         return None
 
     def others_go_on(self) -> str:
-        """Returns what a message about one actor says of the rest."""
+        """Returns the end of a message about an actor that is lost: whether others still paint."""
         return "; others go on" if self.usable() else ""
 
     def _complain(self, problem: str, others: str = "") -> None:
