@@ -218,7 +218,7 @@ def test_a_page_about_a_run(folder, params_file, capsys):
 def test_curves_have_the_numbers_and_hostile_names():
     name = "</text></svg><script>alert('$x_{')</script>"
     trace = [
-        {"evaluations": 1 + step, "seconds": 2.0 * step, "loss": 10.0 ** (3 - step),
+        {"evaluations": 1 + step, "seconds": 2.0 * step, "loss": 10.0 ** (3 - step), "stage": 0,
          "terms": {name: 10.0 ** (2 - step)}}
         for step in range(4)
     ]  # fmt: skip
@@ -244,10 +244,10 @@ def test_curves_have_the_numbers_and_hostile_names():
         assert len(lines) == 2
         np.testing.assert_allclose(lines[0][0], lines[1][0])
         np.testing.assert_allclose(lines[0][-1], lines[1][-1])
-    for entry, size in zip(trace, ([32, 24], [32, 24], [64, 49], [64, 49]), strict=True):
-        entry["size"] = size
+    for entry, stage in zip(trace, (0, 0, 1, 2), strict=True):
+        entry.update({"stage": stage, "size": [64, 49] if stage else [32, 24]})
     svg = plot_losses(trace, {name: 10.0}, kind="svg").decode()
-    assert (svg.count("64x49 px"), svg.count("32x24 px")) == (1, 0)  # where the size changes
+    assert (svg.count("64x49 px"), svg.count("32x24 px")) == (2, 0)  # where the next stage begins
     png = plot_losses(trace, {name: 10.0}, "a $title_{")
     with Image.open(io.BytesIO(png)) as image:
         assert image.size == (840, 504)
@@ -488,7 +488,7 @@ def test_a_gallery_of_many_pairs_is_bounded(folder, monkeypatch):
     assert {max(shape[:2]) for shape in shapes} == {64, int((6e6 / 120) ** 0.5)}
 
 
-STEP = {"step", "size", "total", "evaluations", "seconds", "loss", "terms"}
+STEP = {"step", "size", "stage", "total", "evaluations", "seconds", "loss", "terms"}
 
 
 def test_json_for_programs(folder, params_file, capsys):
@@ -589,7 +589,8 @@ def test_time_left_knows_that_small_pictures_take_less():
         pyramid=jaxstyle.Pyramid(coarsest=100, steps=(20, 40)),
     )
     trace = [
-        {"step": step, "seconds": 3.0 * step, "loss": 2.0, "size": [100, 75]} for step in range(13)
+        {"step": step, "seconds": 3.0 * step, "loss": 2.0, "stage": 0, "size": [100, 75]}
+        for step in range(13)
     ]
     # Sizes 100, 200 and 400 px: a step takes 3, 12 and 48 s.
     left = 8 * 3 + 40 * 12 + 10 * 48
@@ -604,7 +605,7 @@ def test_time_left_knows_that_small_pictures_take_less():
     assert console.describe_step(trace[:1], 70, recipe, (300, 400, 3)) == "100x75 px, loss 2"
 
 
-def test_losses_of_two_sizes_are_not_compared():
+def test_losses_of_two_stages_are_not_compared():
     recipe = dataclasses.replace(
         SMALL,
         solver=jaxstyle.LBFGS(num_steps=3),
@@ -615,17 +616,25 @@ def test_losses_of_two_sizes_are_not_compared():
     finished = dataclasses.replace(recipe, pyramid=jaxstyle.Pyramid(coarsest=30, finish=4))
     sizes = console.sizes_of_steps(finished, 107, (49, 64, 3))
     assert sizes == [(32, 24)] * 100 + [(64, 49)] * 7
+    stages = [{"stage": 0, "size": [32, 24]}, *[{"stage": i, "size": [64, 49]} for i in (1, 2)]]
+    described = console.describe_stages(finished, 107, (49, 64, 3))
+    assert described == [stages[0]] * 100 + [stages[1]] * 3 + [stages[2]] * 4
+    left_out = console.describe_stages(finished, 7, (49, 64, 3))  # the small size
+    assert [each["stage"] for each in left_out] == [0] * 3 + [1] * 4
     trace = [
-        {"step": step, "seconds": float(step), "loss": loss, "size": size}
-        for step, loss, size in (
-            (0, 8.0, [32, 24]), (1, 4.0, [32, 24]), (2, 2.0, [32, 24]), (3, 90.0, [64, 49]),
-            (4, 45.0, [64, 49]),
+        {"step": step, "seconds": float(step), "loss": loss, "stage": stage, "size": size}
+        for step, loss, stage, size in (
+            (0, 8.0, 0, [32, 24]), (1, 4.0, 0, [32, 24]), (2, 2.0, 0, [32, 24]),
+            (3, 90.0, 1, [64, 49]), (4, 45.0, 1, [64, 49]),
         )
     ]  # fmt: skip
     texts = [console.describe_step(trace[:n], 5, recipe, (49, 64, 3)) for n in (3, 4, 5)]
     assert ["%/step" in text for text in texts] == [True, False, True]
     assert [text.partition(",")[0] for text in texts] == ["32x24 px", "64x49 px", "64x49 px"]
     assert "loss 45, -50.00%/step" in texts[-1]
+    # What follows at the full size has another objective.
+    last = {"step": 5, "seconds": 5.0, "loss": 900.0, "stage": 2, "size": [64, 49]}
+    assert "%/step" not in console.describe_step([*trace, last], 6, recipe, (49, 64, 3))
     metadata = {"trace": trace, "loss": 45.0, "solver_loss": 45.0, "status": "stalled",
                 "seconds": {"optimize": 4.0, "compile": 1.0}}  # fmt: skip
     assert listeners.summary(metadata) == (

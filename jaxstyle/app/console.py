@@ -130,8 +130,8 @@ def describe_step(
     seconds = now["seconds"] - recent[0]["seconds"]
     if len(recent) < 2 or seconds <= 0:
         return f"{size}, {text}"
-    # A mean, since single steps of L-BFGS rise and fall. Losses of two sizes do not compare.
-    then = entries_at_last_size(recent)[0]
+    # A mean, since single steps of L-BFGS rise and fall. Losses of two stages do not compare.
+    then = entries_of_last_stage(recent)[0]
     if then["loss"] > 0 and now["loss"] > 0 and now["step"] > then["step"]:
         change = (now["loss"] / then["loss"]) ** (1 / (now["step"] - then["step"])) - 1
         text += f", {100 * change:+.2f}%/step"
@@ -139,9 +139,9 @@ def describe_step(
     return f"{size}, {time_left(seconds_left(recent, total, recipe, shape))}, {text}"
 
 
-def entries_at_last_size(trace: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns the entries of a trace that were made at the size of its last one."""
-    return [entry for entry in trace if entry.get("size") == trace[-1].get("size")]
+def entries_of_last_stage(trace: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the entries of a trace that were made at the stage of its last one."""
+    return [entry for entry in trace if entry["stage"] == trace[-1]["stage"]]
 
 
 def seconds_left(
@@ -158,15 +158,34 @@ def seconds_left(
 
 def sizes_of_steps(recipe: "Recipe", total: int, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Returns the `(width, height)` of each of `total` steps of a run at full size `(H, W, 3)`."""
+    return [size for _, size in _stages_of_steps(recipe, total, shape)]
+
+
+def describe_stages(
+    recipe: "Recipe", total: int, shape: tuple[int, ...]
+) -> list[dict[str, int | list[int]]]:
+    """Returns `stage` and `size` of each of `total` steps, as in the JSON.
+
+    The first stage of the run is 0. Each size is a stage, and so are the steps after the largest
+    one that `Pyramid.finish` asks for.
+    """
+    stages = _stages_of_steps(recipe, total, shape)
+    return [{"stage": stage - stages[0][0], "size": [*size]} for stage, size in stages]
+
+
+def _stages_of_steps(
+    recipe: "Recipe", total: int, shape: tuple[int, ...]
+) -> list[tuple[int, tuple[int, int]]]:
     from jaxstyle.image import scaled_shape  # noqa: PLC0415  loads JAX
 
-    pyramid, full = recipe.pyramid, recipe.solver.num_steps
-    scales = [] if pyramid is None else pyramid.scales(*shape[:2])
-    sizes: list[tuple[int, int]] = []
-    for scale, steps in (*scales, (1.0, full + (0 if pyramid is None else pyramid.finish))):
+    pyramid, stages = recipe.pyramid, [(1.0, recipe.solver.num_steps)]
+    if pyramid is not None:
+        stages = [*pyramid.scales(*shape[:2]), *stages, (1.0, pyramid.finish)]
+    steps: list[tuple[int, tuple[int, int]]] = []
+    for stage, (scale, number) in enumerate(stages):
         height, width, _ = scaled_shape(shape, scale)
-        sizes += [(width, height)] * steps
-    return sizes[-total:]  # a run that has fewer steps skips small sizes
+        steps += [(stage, (width, height))] * number
+    return steps[-total:]  # a run that has fewer steps skips small sizes
 
 
 def time_left(seconds: float) -> str:

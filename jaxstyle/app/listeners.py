@@ -13,7 +13,7 @@ from jaxstyle import Checkpoint, StyleResult
 from jaxstyle.app.checkpoint import CheckpointFile
 from jaxstyle.app.console import (
     describe_step,
-    entries_at_last_size,
+    entries_of_last_stage,
     print_json,
     print_message,
 )
@@ -202,7 +202,7 @@ def summary(metadata: Mapping[str, Any], changes: Sequence[str] = ()) -> str:
         changes: what changed the picture after the solver, see `changes_after`.
     """
     seconds, status, trace = metadata["seconds"], metadata["status"], metadata["trace"]
-    here = entries_at_last_size(trace)
+    here = entries_of_last_stage(trace)
     width, height = here[-1]["size"]
     ending = "" if status == "step_limit" else f"; {_ENDINGS.get(status, status)}"
     loss, solver = metadata["loss"], metadata["solver_loss"]

@@ -17,7 +17,7 @@ from jaxstyle import StyleResult
 from jaxstyle.app import compile_cache, devices, inputs, outputs, saving
 from jaxstyle.app.checkpoint import CheckpointFile, Resumed
 from jaxstyle.app.compile_ahead import compile_ahead, is_compiling
-from jaxstyle.app.console import print_json, print_message, show_progress, sizes_of_steps
+from jaxstyle.app.console import describe_stages, print_json, print_message, show_progress
 from jaxstyle.app.interrupts import Interrupts, leave
 from jaxstyle.app.job import Job
 from jaxstyle.app.listeners import (
@@ -157,19 +157,19 @@ def _steps(run: _Run, resumed: Resumed | None) -> Iterator[Step]:
     job, shape = run.job, run.loaded.shape
     trace = [] if resumed is None else [*resumed.trace]
     kept: list[jaxstyle.Checkpoint] = []
-    sizes: list[tuple[int, int]] = []  # of each step
+    stages: list[dict[str, Any]] = []  # of each step
     begin = time.perf_counter() - (trace[-1]["seconds"] if trace else 0.0)
     for number, on_device in _results(run, resumed, kept.append):
         result = jax.device_get(on_device)  # so that it survives a failure of the device
         result = result._replace(image=result.image[: shape[0], : shape[1]])
         total = result.trace.shape[-1]
-        if not sizes:
+        if not stages:
             if resumed is not None:
                 resumed.check(number, result)
             saving.make_folder(job.output)  # not earlier: wrong input leaves nothing behind
-            sizes = sizes_of_steps(job.recipe, total, result.image.shape)
-            trace = [entry | {"size": _size_of(entry["step"], sizes)} for entry in trace]
-        trace += _new_entries(number, result, trace, sizes, time.perf_counter() - begin)
+            stages = describe_stages(job.recipe, total, result.image.shape)
+            trace = [entry | _stage_of(entry["step"], stages) for entry in trace]
+        trace += _new_entries(number, result, trace, stages, time.perf_counter() - begin)
         checkpoint = kept.pop() if kept else None
         kept.clear()
         yield Step(number, total, result, tuple(trace), checkpoint, run.loaded.alpha)
@@ -308,7 +308,7 @@ def _new_entries(
     step: int,
     result: StyleResult,
     trace: Sequence[Mapping[str, Any]],
-    sizes: Sequence[tuple[int, int]],
+    stages: Sequence[dict[str, Any]],
     seconds: float,
 ) -> list[dict[str, Any]]:
     """Returns an entry for each step since the last one in `trace`."""
@@ -324,16 +324,16 @@ def _new_entries(
             "step": now,
             "evaluations": evaluations - (step - now),
             "seconds": round(seconds - each * (step - now), 3),
-            "size": _size_of(now, sizes),
+            **_stage_of(now, stages),
             **describe_losses(result, now),
         }
         for now in range(made + 1, step + 1)
     ]
 
 
-def _size_of(step: int, sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Returns `[width, height]` at a step; step 0 is the start, at the size of the first step."""
-    return [*sizes[max(step - 1, 0)]]
+def _stage_of(step: int, stages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns `stage` and `size` at a step; step 0 is the start, in the stage of the first step."""
+    return stages[max(step - 1, 0)]
 
 
 def _names(paths: Sequence[Location]) -> str:

@@ -21,7 +21,7 @@ from jaxstyle.app.batch import resume
 from jaxstyle.app.batch.painter import Painted, Painter
 from jaxstyle.app.batch.pictures import Lane, Reader, load_lane
 from jaxstyle.app.batch.plan import Batch, BatchJob, Machine, Pair
-from jaxstyle.app.console import sizes_of_steps
+from jaxstyle.app.console import describe_stages
 from jaxstyle.app.devices import take_devices
 from jaxstyle.app.listeners import NOT_FINITE
 from jaxstyle.app.sidecar import describe_losses, describe_picture, timed
@@ -186,9 +186,9 @@ class Worker:
     ) -> dict[str, Any]:
         shape, info = result.image.shape, self._network.info_of(pair)
         trace = [
-            {"step": step, "size": [*size], **describe_losses(result, step)}
-            for step, size in enumerate(
-                sizes_of_steps(pair.settings.recipe, len(result.trace), shape), 1
+            {"step": step, **stage, **describe_losses(result, step)}
+            for step, stage in enumerate(
+                describe_stages(pair.settings.recipe, len(result.trace), shape), 1
             )
         ]
         return describe_picture(

@@ -79,10 +79,9 @@ def plot_losses(
             if max(values) > 0:
                 axes.plot(x, values, linewidth=1, marker=marker, label=f"{weight:g} x {name}")
         for before, entry in itertools.pairwise(trace):
-            size = entry.get("size")
-            if size and size != before.get("size"):
+            if entry["stage"] != before["stage"]:
                 axes.axvline(before[over], color=color, linewidth=0.8, linestyle=":")
-                label = f" {size[0]}x{size[1]} px"
+                label = f" {entry['size'][0]}x{entry['size'][1]} px"
                 axes.text(
                     before[over], 0.02, label, fontsize=8, transform=axes.get_xaxis_transform()
                 )

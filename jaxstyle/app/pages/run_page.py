@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxstyle.app.console import entries_at_last_size
+from jaxstyle.app.console import entries_of_last_stage
 from jaxstyle.app.inputs import Pictures
 from jaxstyle.app.job import Job
 from jaxstyle.app.pages.html import THUMBNAIL, embed, flatten, render, split_settings
@@ -50,7 +50,7 @@ def describe_run(
         snapshots: step -> data URI, of iterations.
     """
     trace = metadata["trace"]
-    here = entries_at_last_size(trace)
+    here = entries_of_last_stage(trace)
     last = trace[-1]["step"]
     entries = {entry["step"]: entry for entry in trace}
     shown = {**snapshots, last: embed(image, THUMBNAIL)}
