@@ -6,6 +6,8 @@ import os
 import platform
 import pwd
 import stat
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -183,7 +185,8 @@ def test_caches_that_others_can_write_are_passed_over(tmp_path, capsys):
     assert stat.S_IMODE(shared.stat().st_mode) == 0o777
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"chmod go-w {shared}" in said
+    assert said.startswith(f"compiled programs are not kept in {shared}: other users may write")
+    assert f"chmod go-w {shared}; they are kept in {own / 'compiled'}" in said
     assert list(own.glob("compiled/*/programs/.key"))
     assert compile_cache._keep_in(shared) is compiled.call_jitted
 
@@ -192,7 +195,12 @@ def test_no_home_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert compile_cache._keep_in(Path("~/.cache/jaxstyle")) is compiled.call_jitted
     assert "set JAXSTYLE_CACHE" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    assert compile_cache._keep_in(tmp_path / "file") is compiled.call_jitted
+    said = capsys.readouterr().err
+    assert said.startswith(f"compiled programs are not kept in {tmp_path / 'file'}: ")
+    assert "set JAXSTYLE_CACHE" in said
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def unknown_user(monkeypatch):
@@ -233,18 +241,85 @@ def test_programs_without_a_home(tmp_path, monkeypatch, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("compiled programs are not kept: there is no home folder")
     assert "set JAXSTYLE_CACHE" in line
+    tilde(monkeypatch)  # what the user has set is at fault
+    assert KEEP() == ()
+    assert "~nobody-of-this-name" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkeypatch):
+def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkeypatch, capsys):
     def refuse(program):
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: no serialization")
 
     monkeypatch.setattr(compile_cache, "serialize", refuse)
-    function, _ = counted
-    found = KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
-    np.testing.assert_array_equal(found["a"], 2)
+    function, compiled = counted
+    call = KeptPrograms(tmp_path)
+    call.announces = True
+    for length in (2, 3):
+        arrays = {"x": jnp.ones(length)}, jnp.zeros(length)
+        np.testing.assert_array_equal(call(function, (PROBLEM, 2), *arrays)["a"], 2)
+    assert len(compiled) == 2
     assert not programs_in(tmp_path)
+    assert capsys.readouterr().err.splitlines() == [
+        "compiling for this recipe and size; later runs load what is compiled",
+        f"compiled programs are not kept in {tmp_path}: UNIMPLEMENTED: no serialization",
+    ]
+
+
+LOADS = """
+import sys
+import jax
+import numpy as np
+from jaxstyle import VGG19, color
+from jaxstyle.app.compile_cache import LOADED, KeptPrograms
+from jaxstyle.problem import Problem
+from jaxstyle.terms import TotalVariation
+
+loaded = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, seconds, **more: loaded.append(name) if name == LOADED else None
+)
+rng = np.random.default_rng(0)
+pictures = [rng.uniform(size=(16, 20, 3)).astype(np.float32) for _ in range(3)]
+problem, kept = Problem(VGG19(), (TotalVariation(),)), KeptPrograms(sys.argv[1])
+for name in ("recolor", "match_color", "luminance_only"):
+    function = getattr(color, name)
+    number = 3 if name == "recolor" else 2
+    def call(problem, *pictures, function=function):
+        return function(*pictures)
+    call.__name__ = name
+    print(np.sum(kept(jax.jit(call, static_argnums=0), (problem,), *pictures[:number])))
+print(len(loaded))
+"""
+
+
+def test_linear_algebra_runs_in_the_next_process(tmp_path):
+    """jaxlib finds LAPACK only where something that needs it is lowered."""
+    run = [sys.executable, "-W", "error", "-c", LOADS, str(tmp_path / "programs")]
+    first, second = (
+        subprocess.run(run, capture_output=True, text=True, check=False) for _ in range(2)
+    )
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    *sums, made = first.stdout.split()
+    *same, loaded = second.stdout.split()
+    assert (made, loaded) == ("0", "3")
+    assert len(sums) == 3
+    assert sums == same
+
+
+def test_files_of_others_are_left_where_programs_are_kept(counted, tmp_path, monkeypatch):
+    function, _ = counted
+    mine = tmp_path / "notes.txt"
+    mine.write_bytes(bytes(10**5))
+    left = tmp_path / ".tmp-0123456789abcdef"  # by a process that was killed
+    left.write_bytes(bytes(10**5))
+    for path in (mine, left):
+        os.utime(path, (0, 0))
+    monkeypatch.setattr(compile_cache, "_BYTES", 9 * 10**4)
+    KeptPrograms(tmp_path)(function, (PROBLEM, 2), {"x": jnp.ones(2)}, jnp.zeros(2))
+    assert mine.read_bytes() == bytes(10**5)
+    assert not left.exists()
+    assert len(programs_in(tmp_path)) == 2
 
 
 def test_a_mesh_has_programs_of_its_own(counted, tmp_path):

@@ -57,7 +57,7 @@ class KeptPrograms:
         Raises:
             OSError: if another user could write it, or it cannot be made.
         """
-        self._folder = PrivateFolder(folder)
+        self._folder, self._path, self._is_told = PrivateFolder(folder), folder, False
         self._origin = _describe_origin()
         self._programs: dict[str, Any] = {}
         self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -126,30 +126,53 @@ class KeptPrograms:
 
     def _load(self, name: str, devices: list[jax.Device] | None = None) -> Any:
         begin = time.perf_counter()
-        # `read` accepts only files that this user wrote here.
+        # Whatever is wrong with the file, the program is compiled again.
         try:
-            packed, in_tree, out_tree = pickle.loads(self._folder.read(name))  # noqa: S301
-            devices = devices or jax.devices()[:1]
+            packed, in_tree, out_tree = self._read(name)
+        except Exception:
+            return None
+        prepare_to_load()
+        devices = devices or jax.devices()[:1]
+        try:
             program = deserialize_and_load(packed, in_tree, out_tree, execution_devices=devices)
-        except Exception:  # whatever is wrong with the file, the program is compiled again
+        except Exception:
             return None
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
         return program
+
+    def _read(self, name: str) -> Any:
+        # `read` accepts only files that this user wrote here.
+        return pickle.loads(self._folder.read(name))  # noqa: S301
 
     def _compile(
         self, name: str, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]
     ) -> Any:
         if self.announces:
             self.announces = False
-            print_message("compiling for this size and recipe, once: later runs load it")
+            print_message("compiling for this recipe and size; later runs load what is compiled")
         lowered = function.lower(*static, *jax.tree.map(_shape_of, arrays))
         program = lowered.compile(_quick() if _is_quick(function, static, arrays) else None)
-        # A program that cannot be serialized or written is compiled again next time.
-        with contextlib.suppress(Exception):
+        try:
             self._folder.write(name, pickle.dumps(serialize(program)))
             self._folder.make_room(_BYTES)
+        except Exception as error:  # compiled again next time
+            if not self._is_told:
+                self._is_told = True
+                print_message(
+                    f"compiled programs are not kept in {self._path}: {describe_error(error)}"
+                )
         return_freed_memory()
         return program
+
+
+@functools.cache  # once a process
+def prepare_to_load() -> None:
+    """Lets jaxlib find LAPACK's functions on a CPU, as it does when a program is lowered.
+
+    A program that was loaded before calls them at address 0: the process dies.
+    """
+    if jax.default_backend() == "cpu":
+        jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), "float32"))
 
 
 def return_freed_memory() -> None:
@@ -232,14 +255,14 @@ def keep_compiled_programs() -> Callable[..., Any]:
     chosen = not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir
     if chosen or not hasattr(os, "geteuid"):
         return call_jitted
-    caches, problem = [], ""
+    caches, problems = [], []
     for find in (cache_dir, users_cache):
         try:
             caches.append(find().absolute())
         except InputError as error:
-            problem = describe_error(error)
+            problems.append(describe_error(error))
     if not caches:
-        print_message(f"compiled programs are not kept: {problem}")
+        print_message(f"compiled programs are not kept: {problems[0]}")
     return _keep_in(*caches)
 
 
@@ -256,15 +279,24 @@ def _keep_in(*caches: Path) -> Callable[..., Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         machine.append(next(line for line in lines if line.startswith(("flags", "Features"))))
     name = hashlib.sha256("\n".join(machine).encode()).hexdigest()[:16]
+    problems = []
     for cache in dict.fromkeys(caches):
+        folder = cache / "compiled" / name / "programs"
         try:
             if not cache.is_absolute():  # such as `~` without a home
                 raise FileNotFoundError("it is no absolute path")
-            return KeptPrograms(cache / "compiled" / name / "programs")
+            kept = KeptPrograms(folder)
         except OSError as error:
-            where = error.filename or cache
-            print_message(
-                f"compiled programs are not kept in {cache}: {where}: {describe_error(error)}; "
-                "set JAXSTYLE_CACHE to a folder that only you can write to"
+            inside = error.filename not in (None, str(cache))
+            where = f"{error.filename}: " if inside else ""
+            problems.append(
+                f"compiled programs are not kept in {cache}: {where}{describe_error(error)}"
             )
+            continue
+        if problems:
+            print_message("; ".join([*problems, f"they are kept in {folder}"]))
+        return kept
+    if problems:
+        advice = "set JAXSTYLE_CACHE to a folder that only you can write to"
+        print_message("; ".join([*problems, advice]))
     return call_jitted

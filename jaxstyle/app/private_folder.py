@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hmac
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -17,10 +18,14 @@ _KEY_BYTES = 32
 _HASH_BYTES = 32
 _MOST_LINKS = 40  # as many as Linux follows
 _TEMPORARY = ".tmp-"
+_OURS = re.compile(rf"[0-9a-f]{{64}}|{re.escape(_TEMPORARY)}[0-9a-f]{{16}}")
 
 
 class PrivateFolder:
-    """Named files of bytes, authenticated by a key that is stored in the same folder."""
+    """Files of bytes, authenticated by a key that is stored in the same folder.
+
+    Their names are hashes, 64 hexadecimal digits.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens `path`; missing folders are made, for the user alone.
@@ -51,16 +56,19 @@ class PrivateFolder:
         self._write(name, self._hash(name, content) + content)
 
     def make_room(self, most: int) -> None:
-        """Removes the least recently used files, down to `most` bytes in all."""
+        """Removes the least recently used of its files, down to `most` bytes in all."""
         with os.scandir(self._folder) as entries:
-            files = [(entry.stat(follow_symlinks=False), entry.name) for entry in entries]
+            files = [
+                (entry.stat(follow_symlinks=False), entry.name)
+                for entry in entries
+                if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            ]
         total = sum(status.st_size for status, _ in files)
         for status, name in sorted(files, key=lambda each: each[0].st_mtime):
             if total <= most:
                 break
-            if name != _KEY and stat.S_ISREG(status.st_mode):
-                os.unlink(name, dir_fd=self._folder)
-                total -= status.st_size
+            os.unlink(name, dir_fd=self._folder)
+            total -= status.st_size
 
     def _hash(self, name: str, content: bytes) -> bytes:
         return hmac.digest(self._key, name.encode() + b"\0" + content, "sha256")
@@ -122,6 +130,7 @@ def _open_folder(path: Path) -> int:
             except OSError as error:
                 # For a link, Linux gives ENOTDIR, other systems ELOOP.
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP) or links == _MOST_LINKS:
+                    error.filename = str(so_far / part)  # it has the last part only
                     raise
                 links += 1
                 to_open += reversed(_read_link(part, below, so_far / part))
