@@ -47,6 +47,28 @@ def test_benchmarks_replace_no_file_of_somebody_else(tmp_path, monkeypatch, caps
     common.check_outputs("windows", options)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"recipe": "none"}, "--recipe none: choose from default, "),
+        ({"programs": ()}, "name one at least"),
+        ({"batch": 0}, "--batch 0: it must be positive"),
+        ({"mesh": (0, 1)}, "--mesh 0 1: both numbers must be positive"),
+        ({"mesh": (2, 8)}, "their product at most 8"),
+    ],
+)
+def test_nothing_is_compiled_for_wrong_settings(wrong, message, tmp_path, monkeypatch):
+    for folder in ("benchmark", "."):
+        monkeypatch.syspath_prepend(SCRIPTS / folder)
+    common, compiling = map(importlib.import_module, ("common", "compiling"))
+    with pytest.raises(InputError, match=message):
+        compiling.compile(common.Options(out=tmp_path / "new"), **wrong)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="name another folder"):
+        common.check_outputs("compile", common.Options(out=tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_every_figure_of_the_paper_is_made(run, tmp_path):
     run("reproduce_paper.py", "--size", "32", "--iterations", "2", "--maxfun", "2", "--steps", "2")

@@ -1,4 +1,4 @@
-"""Measures speed: `python scripts/benchmark COMMAND`. Every figure in the guides comes from here.
+"""Measures speed: `python scripts/benchmark COMMAND`. Most figures of the guide Speed are its.
 
 Each command compares its alternatives in one run, in turns, and reports medians of ratios with
 their quartiles. It prints a table, and writes OUT/COMMAND.json and, for some, OUT/COMMAND.png. The

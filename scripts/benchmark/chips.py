@@ -17,6 +17,8 @@ from jaxstyle.sharding import BATCH, ROWS
 
 Target = Literal["tpu:v5e", "tpu:v6e", "cuda", "cpu"]
 
+MOST_CHIPS = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
@@ -62,16 +64,20 @@ def mesh_of(target: Target, shape: tuple[int, int]) -> Mesh:
     """Returns a mesh of chips, `batch` x `rows`, that are not there.
 
     Raises:
-        InputError: if nothing here compiles for them.
+        InputError: for a mesh that there is not, or if nothing here compiles for them.
     """
     number = shape[0] * shape[1]
+    if min(shape) < 1 or number > MOST_CHIPS:
+        raise InputError(
+            f"--mesh {shape[0]} {shape[1]}: both numbers must be positive, and their product at "
+            f"most {MOST_CHIPS}"
+        )
     try:
         devices = _devices(target, number)
     except Exception as error:  # each library has its own
-        raise InputError(
-            f"--target {target}: {describe_error(error).splitlines()[0]}; programs for it need "
-            f"{'`pip install libtpu`' if target.startswith('tpu') else 'the CUDA plugin of JAX'}"
-        ) from None
+        needed = {"cuda": "; it needs `pip install '.[gpu]'`", "cpu": ""}
+        advice = needed.get(target, "; it needs `pip install '.[tpu]'`")
+        raise InputError(f"--target {target}: {describe_error(error)}{advice}") from None
     return Mesh(np.array(devices[:number]).reshape(shape), (BATCH, ROWS))
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 import jaxstyle
 from jaxstyle.app.outputs import check_replaceable
-from jaxstyle.io import SAMPLES, write_json
+from jaxstyle.io import SAMPLES, InputError, write_json
+from jaxstyle.io.files import describe_error
 from jaxstyle.io.ownership import GENERATOR
 
 mpl.use("Agg")
@@ -120,22 +121,34 @@ def machine() -> dict[str, Any]:
 
 
 def check_outputs(command: str, options: Options) -> None:
-    """Checks before a command measures that it will replace no file of somebody else.
+    """Checks before a command measures that its folder is there, and that it replaces no file.
 
     Raises:
-        InputError: if it would.
+        InputError: if there can be no such folder, or it would replace a file of somebody else.
     """
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out {options.out}: {describe_error(error)}; name another folder"
+        ) from None
     ours = f"{command}-{options.content.stem}"  # of the one that has a file for each photo
     for name in (f"{command}.json", f"{command}.png", f"{ours}.json", f"{ours}-a.png",
                  f"{ours}-b.png"):  # fmt: skip
         check_replaceable(options.out / name, "name another folder")
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], options: Options, **more: Any) -> None:
+def report(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    options: Options,
+    *,
+    title: str | None = None,
+    **more: Any,
+) -> None:
     """Prints `rows` as a table and writes them, with the machine, to OUT/NAME.json."""
     content = {"command": sys.argv, "machine": machine(), "rows": rows, **more}
-    print_table(f"{name} on {content['machine']['cpu']}", rows)
-    options.out.mkdir(parents=True, exist_ok=True)
+    print_table(title or f"{name} on {content['machine']['cpu']}", rows)
     # JSON has neither NumPy's numbers nor NaN.
     plain = json.loads(json.dumps(content, default=float), parse_constant=lambda _: None)
     write_json(options.out / f"{name}.json", plain)

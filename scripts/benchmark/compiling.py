@@ -42,44 +42,69 @@ def compile(  # noqa: A001
     recipe: str = "gatys-notebook",
     size: int = 512,
     batch: int = 1,
-    dtype: Literal["float32", "tf32", "bfloat16"] = "bfloat16",
+    precision: Literal["float32", "tf32", "bfloat16"] = "bfloat16",
     tile: int | None = None,
     mesh: tuple[int, int] = (1, 1),
     programs: tuple[Program, ...] = ("targets", "start", "evaluation", "step"),
 ) -> None:
     """What each program of a run costs on a chip, compiled without one.
 
-    Operations and bytes are XLA's count, of one round of each loop. Of the bytes, most may stay in
-    a TPU's vector memory; those of its main memory are counted in the program. The milliseconds are
-    what operations and bytes of main memory take at least, at the rates that the chip's maker
-    publishes. For GPUs XLA counts none.
+    Operations and bytes are XLA's count, of one round of each loop; for GPUs XLA has none. With
+    --mesh they are those of one chip, and with --batch those of all its pairs. Of the bytes
+    accessed, most may stay in a TPU's vector memory. The bytes of its main memory are counted here,
+    except for a step, whose loops read parts of arrays. The milliseconds are what the operations,
+    and the bytes of main memory, take at least at the rates that the chip's maker publishes.
 
     Args:
         options: see the other commands. Of the pictures only the sizes are read.
-        target: the chip. `tpu` needs the package libtpu, `cuda` JAX's CUDA plugin.
+        target: the chip. `tpu` needs `pip install '.[tpu]'`, `cuda` `pip install '.[gpu]'`.
         recipe: its name.
         size: pixels of the long edge.
         batch: pairs in lockstep.
-        dtype: of the network; `tf32` is float32 with products of the device's middle precision.
+        precision: of the network, see `jaxstyle stylize --help`.
         tile: pixels of a window; by default none.
-        mesh: chips that share the pairs, and chips that share each picture.
+        mesh: chips that share the pairs, and chips that share each picture; up to 8 in all.
         programs: those to report.
     """
     if recipe not in RECIPES:
         raise InputError(f"--recipe {recipe}: choose from {', '.join(RECIPES)}")
-    network = vgg_of(RECIPES[recipe]).clone(dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
-    changed = dataclasses.replace(RECIPES[recipe], network=network)
+    if not programs:
+        raise InputError("--programs: name one at least")
+    if batch < 1:
+        raise InputError(f"--batch {batch}: it must be positive")
+    dtype = jnp.bfloat16 if precision == "bfloat16" else None
+    changed = dataclasses.replace(
+        RECIPES[recipe], network=vgg_of(RECIPES[recipe]).clone(dtype=dtype)
+    )
     chips = mesh_of(target, mesh)
+    if batch % mesh[0]:
+        raise InputError(f"--batch {batch}: {mesh[0]} chips share a multiple of {mesh[0]} pairs")
     shapes = [image.shape for image in load(options, size)]
-    with jax.default_matmul_precision("tensorfloat32" if dtype == "tf32" else "highest"):
-        found = _programs(changed, shapes, batch, tile, chips, programs)
+    try:
+        with jax.default_matmul_precision("tensorfloat32" if precision == "tf32" else "highest"):
+            found = _programs(changed, shapes, batch, tile, chips, programs)
+    except ValueError as error:  # jaxstyle's, for settings that do not fit each other
+        raise InputError(str(error)) from None
     rows, largest = [], []
     for name, (program, seconds) in found.items():
         text = program.as_text()
-        rows.append({"program": name, **_costs(program, text, target, dtype), **seconds})
+        rows.append({"program": name, **_costs(name, program, text, target, precision), **seconds})
         largest += [{"program": name, **row} for row in _largest_arrays(text)]
+    height, width, _ = shapes[0]
+    title = f"{recipe} at {width}x{height} px in {precision}, compiled for {target}"
+    title += "".join(
+        f", {what}"
+        for what, given in (
+            (f"{batch} pairs", batch > 1),
+            (f"in windows of {tile} px", tile),
+            (f"one of {mesh[0]} x {mesh[1]} chips", chips.size > 1),
+        )
+        if given
+    )
     print_table("largest arrays", largest)
-    report("compile", rows, options, largest=largest)
+    settings = {"target": target, "recipe": recipe, "size": [width, height], "batch": batch,
+                "precision": precision, "tile": tile, "mesh": mesh}  # fmt: skip
+    report("compile", rows, options, title=title, settings=settings, largest=largest)
 
 
 def _programs(
@@ -166,31 +191,32 @@ def _compile(
         lowered.out_info,
         program.output_shardings,
     )
-    return program, {"trace": middle - begin, "compile": end - middle}, results
+    return program, {"s, tracing": middle - begin, "s, compiling": end - middle}, results
 
 
-def _costs(program: Any, text: str, target: Target, dtype: str) -> dict[str, Any]:
+def _costs(name: str, program: Any, text: str, target: Target, precision: str) -> dict[str, Any]:
     costs, memory = program.cost_analysis() or {}, program.memory_analysis()
     flops, accessed = (costs.get(name, math.nan) for name in ("flops", "bytes accessed"))
-    names = [match[2] for match in _INSTRUCTION.finditer(text)]
+    kinds = [match[2] for match in _INSTRUCTION.finditer(text)]
     found = collections.Counter(
-        name.removesuffix("-start") for name in names if re.fullmatch(_COLLECTIVES, name)
+        kind.removesuffix("-start") for kind in kinds if re.fullmatch(_COLLECTIVES, kind)
     )
-    # Only TPUs have two memories that the compiler knows of.
-    main = main_memory_bytes(text) if target.startswith("tpu") else accessed
     row = {
-        "Gflop": "-" if math.isnan(flops) else flops / 1e9,
-        "GB accessed": "-" if math.isnan(accessed) else accessed / 1e9,
-        "GB main memory": "-" if math.isnan(main) else main / 1e9,
+        "Gflop": flops / 1e9,
+        "GB accessed": accessed / 1e9,
         "GB temporary": memory.temp_size_in_bytes / 1e9,
-        "instructions": len(names),
-        "collectives": ", ".join(f"{n} {name}" for name, n in sorted(found.items())) or "-",
+        "instructions": len(kinds),
+        "collectives": ", ".join(f"{n} {kind}" for kind, n in sorted(found.items())) or "-",
     }
-    if target in RATES and costs:
+    if target in RATES:
         rates = RATES[target]
-        slower = rates.slower if dtype == "float32" else rates.tf32 if dtype == "tf32" else 1
+        slower = {"float32": rates.slower, "tf32": rates.tf32}.get(precision, 1)
+        # Only TPUs have two memories that the compiler knows of.
+        in_main = target.startswith("tpu") and name != "step"
+        main = main_memory_bytes(text) if in_main else math.nan
+        row["GB of main memory"] = main / 1e9
         row["ms, arithmetic"] = flops * slower / rates.flops * 1e3
-        row["ms, memory"] = main / rates.bytes * 1e3
+        row["ms, main memory"] = main / rates.bytes * 1e3
     return row
 
 
@@ -205,7 +231,7 @@ def _largest_arrays(text: str, number: int = 5) -> list[dict[str, Any]]:
             kinds[array[0], match[2]] += 1
     kinds_by_size = sorted(kinds.items(), key=lambda kind: -_size(kind[0][0]))
     return [
-        {"array": array, "GB": _size(array) / 1e9, "instruction": name, "times": times}
+        {"array": array, "GB": _size(array) / 1e9, "made by": name, "arrays": times}
         for (array, name), times in kinds_by_size[:number]
     ]
 

@@ -1,5 +1,6 @@
 """Tables of figures on the terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,19 @@ from rich.table import Table
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints rows of the same keys, numbers with three digits."""
+    """Prints rows of the same keys, numbers with three digits, NaN as `-`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE)
     for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right", no_wrap=True)
+        if isinstance(value, str):
+            table.add_column(name, overflow="fold")  # numbers must stay whole
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+
+    def text(value: Any) -> str:
+        if isinstance(value, float):
+            return "-" if math.isnan(value) else f"{value:.3g}"
+        return str(value)
+
     for row in rows:
-        table.add_row(*(f"{x:.3g}" if isinstance(x, float) else str(x) for x in row.values()))
+        table.add_row(*map(text, row.values()))
     Console(width=max(150, Console().width)).print(table)
