@@ -85,11 +85,12 @@ def compile(  # noqa: A001
             found = _programs(changed, shapes, batch, tile, chips, programs)
     except ValueError as error:  # jaxstyle's, for settings that do not fit each other
         raise InputError(str(error)) from None
-    rows, largest = [], []
+    rows, largest, collectives = [], [], []
     for name, (program, seconds) in found.items():
         text = program.as_text()
         rows.append({"program": name, **_costs(name, program, text, target, precision), **seconds})
         largest += [{"program": name, **row} for row in _largest_arrays(text)]
+        collectives += [{"program": name, **row} for row in _collectives(text)]
     height, width, _ = shapes[0]
     title = f"{recipe} at {width}x{height} px in {precision}, compiled for {target}"
     title += "".join(
@@ -102,9 +103,12 @@ def compile(  # noqa: A001
         if given
     )
     print_table("largest arrays", largest)
+    if collectives:
+        print_table("messages between chips", collectives)
     settings = {"target": target, "recipe": recipe, "size": [width, height], "batch": batch,
                 "precision": precision, "tile": tile, "mesh": mesh}  # fmt: skip
-    report("compile", rows, options, title=title, settings=settings, largest=largest)
+    lists = {"largest": largest, "collectives": collectives}
+    report("compile", rows, options, title=title, settings=settings, **lists)
 
 
 def _programs(
@@ -197,16 +201,11 @@ def _compile(
 def _costs(name: str, program: Any, text: str, target: Target, precision: str) -> dict[str, Any]:
     costs, memory = program.cost_analysis() or {}, program.memory_analysis()
     flops, accessed = (costs.get(name, math.nan) for name in ("flops", "bytes accessed"))
-    kinds = [match[2] for match in _INSTRUCTION.finditer(text)]
-    found = collections.Counter(
-        kind.removesuffix("-start") for kind in kinds if re.fullmatch(_COLLECTIVES, kind)
-    )
     row = {
         "Gflop": flops / 1e9,
         "GB accessed": accessed / 1e9,
         "GB temporary": memory.temp_size_in_bytes / 1e9,
-        "instructions": len(kinds),
-        "collectives": ", ".join(f"{n} {kind}" for kind, n in sorted(found.items())) or "-",
+        "instructions": len(_INSTRUCTION.findall(text)),
     }
     if target in RATES:
         rates = RATES[target]
@@ -218,6 +217,15 @@ def _costs(name: str, program: Any, text: str, target: Target, precision: str) -
         row["ms, arithmetic"] = flops * slower / rates.flops * 1e3
         row["ms, main memory"] = main / rates.bytes * 1e3
     return row
+
+
+def _collectives(text: str) -> list[dict[str, Any]]:
+    """Returns the messages between chips that a program has, by kind."""
+    kinds = [match[2] for match in _INSTRUCTION.finditer(text)]
+    found = collections.Counter(
+        kind.removesuffix("-start") for kind in kinds if re.fullmatch(_COLLECTIVES, kind)
+    )
+    return [{"kind": kind, "number": number} for kind, number in sorted(found.items())]
 
 
 def _largest_arrays(text: str, number: int = 5) -> list[dict[str, Any]]:
