@@ -34,6 +34,8 @@ INITIALIZE = "Unable to initialize backend 'cuda': "
             INITIALIZE + "Backend 'cuda' is not in the list of known backends: ['cpu']",
             "JAX_PLATFORMS",
         ),
+        ("Unable to initialize backend 'tpu': Failed to open libtpu.so", "jax[tpu]"),
+        ("Unable to initialize backend 'tpu': No jellyfish device found.", "has a TPU"),
         (INITIALIZE + "CUDA_ERROR_INSUFFICIENT_DRIVER:\n the driver is old", "nvidia-smi"),
     ],
 )
@@ -58,8 +60,13 @@ def test_a_card_that_is_not_there(monkeypatch, capsys):
 
     monkeypatch.setattr(main_module, "_dispatch", fail)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    assert main_module.main(["info"]) == 2
-    assert "backend 'cuda': it finds no device; check nvidia-smi" in capsys.readouterr().err
+    for plugin, said in (
+        (object(), "it finds no device; check nvidia-smi"),
+        (None, "there is no plugin of CUDA; set JAX_PLATFORMS to cpu, cuda"),
+    ):
+        monkeypatch.setattr(backend_problems.importlib.util, "find_spec", lambda _: plugin)  # noqa: B023
+        assert main_module.main(["info"]) == 2
+        assert f"backend 'cuda': {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [ImportError("cannot import name 'x'"), AssertionError()])

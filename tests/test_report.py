@@ -636,10 +636,14 @@ def test_losses_of_two_stages_are_not_compared():
     last = {"step": 5, "seconds": 5.0, "loss": 900.0, "stage": 2, "size": [64, 49]}
     assert "%/step" not in console.describe_step([*trace, last], 6, recipe, (49, 64, 3))
     metadata = {"trace": trace, "loss": 45.0, "solver_loss": 45.0, "status": "stalled",
-                "seconds": {"optimize": 4.0, "compile": 1.0}}  # fmt: skip
+                "size": [64, 49], "seconds": {"optimize": 4.0, "compile": 1.0}}  # fmt: skip
     assert listeners.summary(metadata) == (
         "loss 90 -> 45 at 64x49 px, 4 steps in 4.0 s (+ 1.0 s compilation); it ended early, since "
         "no step lowered the loss further"
+    )
+    interrupted = metadata | {"trace": trace[:3], "loss": 2.0, "status": "interrupted"}
+    assert listeners.summary(interrupted).startswith(
+        "loss 8 -> 2 at 32x24 px, enlarged to 64x49 px, 2 steps"
     )
     for recipe, changes in (
         (jaxstyle.recipes.GATYS, "clipping"),

@@ -3,6 +3,7 @@
 JAX is not imported here: its import fails already if its parts are of different versions.
 """
 
+import importlib.util
 import logging
 import os
 import re
@@ -19,11 +20,17 @@ _BUSY = (
     "CUDA_VISIBLE_DEVICES=1, or set XLA_PYTHON_CLIENT_PREALLOCATE=false"
 )
 _CHECK = "check nvidia-smi, CUDA_VISIBLE_DEVICES and JAX_PLATFORMS; JAX_PLATFORMS=cpu uses the CPU"
+_NO_TPU = (
+    "check that this machine has a TPU that no other program uses; JAX_PLATFORMS=cpu uses the CPU"
+)
+_UNKNOWN = f"set JAX_PLATFORMS to cpu, cuda or tpu, and install what it names: {_INSTALL}"
 _MEMORY = "OUT_OF_MEMORY|RESOURCE_EXHAUSTED|Out of memory|CUBLAS|CUDNN|DNN library|pre-allocating"
 _WAYS_OUT = (
+    ("not in the list of known backends|no plugin of CUDA", _UNKNOWN),
     # jax, jaxlib and the plugin of an accelerator must be of one version.
     ("jaxlib (is )?version|requires jaxlib|PJRT|plugin", f"install them together: {_INSTALL}"),
-    ("CUDA-enabled jaxlib is not installed|TPU-enabled", _INSTALL),
+    ("CUDA-enabled jaxlib is not installed|TPU-enabled|Failed to open libtpu", _INSTALL),
+    ("backend 'tpu'", _NO_TPU),
     (_MEMORY, _BUSY),
 )
 _NO_JAX = ("jax requires", "This version of jax requires", "jaxlib is version", "jaxlib version")
@@ -36,7 +43,9 @@ def describe_backend_error(error: BaseException) -> str | None:
         last = traceback.extract_tb(error.__traceback__)[-1]
         if "_default_backend" in (last.line or ""):
             chosen = os.environ.get("JAX_PLATFORMS", "")
-            reason = f"Unable to initialize backend '{chosen}': it finds no device"
+            here = importlib.util.find_spec("jax_plugins")
+            why = "it finds no device" if here else "there is no plugin of CUDA"
+            reason = f"Unable to initialize backend '{chosen}': {why}"
     if not reason.startswith(("Unable to initialize backend", "Backend '", *_NO_JAX)):
         return None
     return f"{reason}; {way_out(reason)}"

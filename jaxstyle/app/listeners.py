@@ -204,11 +204,15 @@ def summary(metadata: Mapping[str, Any], changes: Sequence[str] = ()) -> str:
     seconds, status, trace = metadata["seconds"], metadata["status"], metadata["trace"]
     here = entries_of_last_stage(trace)
     width, height = here[-1]["size"]
+    whole = metadata["size"]
+    size = f"{width}x{height} px"
+    if [width, height] != whole:  # it ended at a smaller size
+        size += f", enlarged to {whole[0]}x{whole[1]} px"
     ending = "" if status == "step_limit" else f"; {_ENDINGS.get(status, status)}"
     loss, solver = metadata["loss"], metadata["solver_loss"]
     before = f" ({solver:.4g} before {', '.join(changes)})" if solver < 0.99 * loss else ""
     return (
-        f"loss {here[0]['loss']:.4g} -> {loss:.4g}{before} at {width}x{height} px, "
+        f"loss {here[0]['loss']:.4g} -> {loss:.4g}{before} at {size}, "
         f"{count(len(trace) - 1, 'step')} in {seconds['optimize']:.1f} s "
         f"(+ {seconds['compile']:.1f} s compilation){ending}"
     )

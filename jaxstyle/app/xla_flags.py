@@ -8,7 +8,7 @@ def set_flags() -> None:
     """Chooses the faster compilation for GPUs.
 
     For each matrix product on a GPU, XLA compiles many Triton kernels and takes one. Without them,
-    programs compile in a fifth of the time, and are as fast. The user's own flags come last, and
+    programs compile in a sixth of the time, and are as fast. The user's own flags come last, and
     win.
     """
     if importlib.util.find_spec("jax_plugins"):
