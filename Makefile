@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-matrix test-examples test-web test-ray test-urls lint docs format clean
+.PHONY: demo test test-long test-all test-matrix test-examples test-web test-ray test-urls lint docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -20,6 +20,10 @@ demo: $(VENV)/.installed
 # TESTS="tests/test_solvers.py -k quadratic" chooses among them.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(TESTS)
+
+# Those that take five seconds or more and whose subject other tests see too.
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -m long $(TESTS)
 
 test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -m ''

@@ -88,7 +88,7 @@ def test_strips_are_the_whole(padding, monkeypatch):
 
 
 @pytest.mark.parametrize("padding", MODES)
-@pytest.mark.parametrize("channels", [4, 128])
+@pytest.mark.parametrize("channels", [4, pytest.param(128, marks=pytest.mark.long)])
 def test_derivatives_of_all_kinds(padding, channels):
     """Both modes, second order, under vmap of either argument or both, in a loop."""
     x, kernel = example((21, 18, channels, 64), jnp.float32, number=2)

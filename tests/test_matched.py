@@ -106,6 +106,7 @@ def test_positions_are_matched_once_and_compared_with_what_was_chosen(double):
     np.testing.assert_allclose(batch[0], values[1])
 
 
+@pytest.mark.long
 def test_windows_are_the_whole(double):
     """Targets, value and gradient; each style in its region, chosen where its own mask allows."""
     params, pictures = double
@@ -184,6 +185,7 @@ def test_of_two_styles_no_other_choice_of_as_many_positions_is_more_similar():
     assert np.take_along_axis(found, style[:, None], 1).sum() == pytest.approx(max(sums))
 
 
+@pytest.mark.long
 def test_styles_are_mixed_by_their_shares(double):
     """In a region, against NumPy; in windows. A share of 1 is the style alone."""
     params, pictures = double

@@ -82,7 +82,7 @@ TERM = NearestStyle(
 )
 
 
-@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("center", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_each_group_is_compared_with_the_style_and_its_rotations(center, random_params, pictures):
     term = jaxstyle.terms.NearestStyle(**{**vars(TERM), "center": center})
     network = jaxstyle.VGG19()
@@ -113,6 +113,7 @@ def test_each_group_is_compared_with_the_style_and_its_rotations(center, random_
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_windows_of_rotated_styles_are_the_whole(double):
     params, pictures = double
     style, image = jnp.asarray(pictures(1, 48, 26)), jnp.asarray(pictures(2, 40, 48))

@@ -127,6 +127,7 @@ def test_windows_are_the_whole(name, own, pictures):
         np.testing.assert_allclose(own_grad, other, atol=1e-9 * float(jnp.abs(other).max()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["VGG16", "encoder"])
 def test_runs(name, own, pictures):
     """A pair, the same in windows, and in a batch; from two sizes of a pyramid."""
@@ -147,6 +148,7 @@ def test_runs(name, own, pictures):
         np.testing.assert_allclose(found.image, single.image, atol=1e-6)
 
 
+@pytest.mark.long
 def test_another_weight_map_is_another_picture_of_the_same_program(own, pictures):
     network, params, _ = own["encoder"]
     content, style = (pictures(i, 30, 36).astype(float) for i in range(2))

@@ -178,6 +178,7 @@ def pair(double):
     return params, pictures(0, 32, 40), pictures(1, 40, 32)
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_the_formulas(pair):
     found = jaxstyle.stylize(*pair, recipe=SMALL, key=KEY)
     expected, losses = painted_by_hand(*pair)

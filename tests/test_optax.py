@@ -77,6 +77,7 @@ def test_minimize_is_a_loop_written_by_hand(transformation, dtype):
         assert Status(int(trace.status)) == Status.STEP_LIMIT
 
 
+@pytest.mark.long
 def test_what_looks_at_the_loss_is_given_it():
     """A rule that needs the value, and one whose line search needs the function."""
     with jax.enable_x64(True):
@@ -200,6 +201,7 @@ def painted_by_hand(params, content, style, number):
     return by_hand(CHAIN, jax.jit(jax.value_and_grad(loss)), jnp.asarray(content), number)
 
 
+@pytest.mark.long
 def test_pictures_are_painted_as_by_hand(pair):
     """A single picture, by windows, in a batch, and in float32."""
     params, content, style = pair
@@ -228,6 +230,7 @@ def test_pictures_are_painted_as_by_hand(pair):
     np.testing.assert_allclose(found.trace, losses, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_a_pyramid_starts_anew_and_goes_on_from_a_checkpoint(pair):
     """By a recipe that holds a transformation as it is."""
     pyramid = jaxstyle.Pyramid(coarsest=24, steps=(3,))

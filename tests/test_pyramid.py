@@ -71,7 +71,11 @@ FACTORS = {"style": (0.5, 2.0), "content": (0.0, 1.0, 3.0)}
 
 @pytest.mark.parametrize(
     ("carry", "last", "factors"),
-    [("change", None, {}), ("image", None, {}), ("change", "image", FACTORS)],
+    [
+        ("change", None, {}),
+        pytest.param("image", None, {}, marks=pytest.mark.long),
+        pytest.param("change", "image", FACTORS, marks=pytest.mark.long),
+    ],
     ids=["change", "image", "all"],
 )
 def test_a_run_is_its_stages_one_after_the_other(double, carry, last, factors):
@@ -154,6 +158,7 @@ def test_steps_show_every_size_at_full_size(random_params, pictures):
             )
 
 
+@pytest.mark.long
 def test_batches_and_callers_jit(double):
     params, pictures = double
     contents = jnp.stack([pictures(i) for i in range(2)])

@@ -127,7 +127,10 @@ def test_rows_are_read_between_positions():
         np.testing.assert_allclose(rows[layer], expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("padding", "masked"), [("replicate", True), ("wrap", False)])
+@pytest.mark.parametrize(
+    ("padding", "masked"),
+    [("wrap", False), pytest.param("replicate", True, marks=pytest.mark.long)],
+)
 def test_windows_read_what_the_whole_reads(padding, masked, random_params, pictures):
     network = jaxstyle.VGG19(pooling="average", padding=padding)
     layers = ("image", "relu2_1")

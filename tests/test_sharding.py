@@ -64,12 +64,14 @@ def test_eight_devices_paint_batches_alone():
         assert found[how] < 1e-9, (how, found[how])
 
 
+@pytest.mark.long
 def test_other_networks_and_a_weight_map_on_eight_devices():
     found = finish(start("others"))
     assert len(found) == 4
     assert {case: each for case, each in found.items() if not each < 1e-9} == {}
 
 
+@pytest.mark.long
 def test_the_network_under_what_jax_has():
     """Value and gradients in pictures and parameters, of a network that is written anew.
 

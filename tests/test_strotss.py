@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxstyle
 from jaxstyle import sampling
@@ -157,6 +158,7 @@ def paint(params, content, style, seed):
     return losses, jnp.clip(result, 0, 1)
 
 
+@pytest.mark.long
 def test_the_recipe_is_the_program_with_its_departures(double):
     params, pictures = double
     content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1, 24, 28))

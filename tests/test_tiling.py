@@ -50,7 +50,7 @@ def compare(network, term_list, weights, params, images, tiles, masks=None, styl
     [
         ("max", "zero"),
         pytest.param("average", "replicate", marks=pytest.mark.slow),
-        ("l2", "reflect"),
+        pytest.param("l2", "reflect", marks=pytest.mark.long),
         pytest.param("average", "zero", marks=pytest.mark.slow),
         pytest.param("l2", "replicate", marks=pytest.mark.slow),
     ],
