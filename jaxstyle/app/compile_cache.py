@@ -137,6 +137,7 @@ class KeptPrograms:
             program = deserialize_and_load(packed, in_tree, out_tree, execution_devices=devices)
         except Exception:
             return None
+        return_freed_memory()
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
         return program
 

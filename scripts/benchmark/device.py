@@ -15,6 +15,7 @@ import jaxstyle
 from jaxstyle import recipes, solvers
 from jaxstyle.app import devices
 from jaxstyle.app.vgg import vgg_of
+from jaxstyle.io import InputError
 from jaxstyle.network.vgg import CONV_SHAPES
 
 
@@ -26,10 +27,12 @@ def device(
     peer: bool = True,
 ) -> None:
     """On an accelerator: TFLOP/s against a large matrix product, pairs per second, PyTorch."""
+    if jax.default_backend() == "cpu":
+        raise InputError("JAX finds no accelerator here; the command evaluation measures a CPU")
     params = jaxstyle.io.load_params()
     content, style = load(options, size)
     flops = _evaluation_flops(content.shape)
-    matrix = jnp.ones((8192 if jax.default_backend() != "cpu" else 1024,) * 2)
+    matrix = jnp.ones((8192, 8192))
     rows: list[dict[str, Any]] = []
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for name in ("float32", "tf32", "bfloat16"):
