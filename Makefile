@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(TESTS)
 
-# Those that take five seconds or more and whose subject other tests see too.
+# The tests that take longest. Other tests cover most of what these cover.
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -m long $(TESTS)
 

@@ -261,7 +261,7 @@ def test_a_program_that_cannot_be_written_costs_no_run(counted, tmp_path, monkey
     assert len(compiled) == 2
     assert not programs_in(tmp_path)
     assert capsys.readouterr().err.splitlines() == [
-        "compiling for this recipe and size; later runs load what is compiled",
+        "compiling for this recipe and size; later runs load the programs",
         f"compiled programs are not kept in {tmp_path}: UNIMPLEMENTED: no serialization",
     ]
 

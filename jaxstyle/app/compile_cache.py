@@ -126,9 +126,10 @@ class KeptPrograms:
 
     def _load(self, name: str, devices: list[jax.Device] | None = None) -> Any:
         begin = time.perf_counter()
-        # Whatever is wrong with the file, the program is compiled again.
+        # Whatever is wrong with the file, the program is compiled again. `read` accepts only files
+        # that this user wrote here.
         try:
-            packed, in_tree, out_tree = self._read(name)
+            packed, in_tree, out_tree = pickle.loads(self._folder.read(name))  # noqa: S301
         except Exception:
             return None
         prepare_to_load()
@@ -141,16 +142,12 @@ class KeptPrograms:
         jax.monitoring.record_event_duration_secs(LOADED, time.perf_counter() - begin)
         return program
 
-    def _read(self, name: str) -> Any:
-        # `read` accepts only files that this user wrote here.
-        return pickle.loads(self._folder.read(name))  # noqa: S301
-
     def _compile(
         self, name: str, function: Any, static: tuple[Any, ...], arrays: tuple[Any, ...]
     ) -> Any:
         if self.announces:
             self.announces = False
-            print_message("compiling for this recipe and size; later runs load what is compiled")
+            print_message("compiling for this recipe and size; later runs load the programs")
         lowered = function.lower(*static, *jax.tree.map(_shape_of, arrays))
         program = lowered.compile(_quick() if _is_quick(function, static, arrays) else None)
         try:
@@ -168,9 +165,10 @@ class KeptPrograms:
 
 @functools.cache  # once a process
 def prepare_to_load() -> None:
-    """Lets jaxlib find LAPACK's functions on a CPU, as it does when a program is lowered.
+    """Makes jaxlib look up LAPACK's functions on a CPU, before a program that calls them is loaded.
 
-    A program that was loaded before calls them at address 0: the process dies.
+    jaxlib does so when it lowers such a program. One that is only loaded would call address 0, and
+    the process would die.
     """
     if jax.default_backend() == "cpu":
         jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), "float32"))

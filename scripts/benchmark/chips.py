@@ -75,8 +75,8 @@ def mesh_of(target: Target, shape: tuple[int, int]) -> Mesh:
     try:
         devices = _devices(target, number)
     except Exception as error:  # each library has its own
-        needed = {"cuda": "; it needs `pip install '.[gpu]'`", "cpu": ""}
-        advice = needed.get(target, "; it needs `pip install '.[tpu]'`")
+        extra = "gpu" if target == "cuda" else "tpu"
+        advice = "" if target == "cpu" else f"; it needs `pip install '.[{extra}]'`"
         raise InputError(f"--target {target}: {describe_error(error)}{advice}") from None
     return Mesh(np.array(devices[:number]).reshape(shape), (BATCH, ROWS))
 

@@ -51,9 +51,9 @@ def compile(  # noqa: A001
 
     Operations and bytes are XLA's count, of one round of each loop; for GPUs XLA has none. With
     --mesh they are those of one chip, and with --batch those of all its pairs. Of the bytes
-    accessed, most may stay in a TPU's vector memory. The bytes of its main memory are counted here,
-    except for a step, whose loops read parts of arrays. The milliseconds are what the operations,
-    and the bytes of main memory, take at least at the rates that the chip's maker publishes.
+    accessed, most may stay in a TPU's vector memory. Those of its main memory are counted by this
+    script, but not for a step, whose loops read parts of arrays. The milliseconds are lower bounds
+    for operations and main memory, from the rates that the chip's maker publishes.
 
     Args:
         options: see the other commands. Of the pictures only the sizes are read.
