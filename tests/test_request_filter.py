@@ -322,7 +322,7 @@ def test_uploads_without_a_length_are_counted(tmp_path):
     assert upload(*[bytes(100)] * 100) == (200, "10000")
     assert upload(*[bytes(100)] * 120) == (413, "11000")
     # The rest is read, since a proxy that still sends hears no answer; but not for ever.
-    for parts, left in ((120, 0), (200, 200 - 121)):
+    for parts, left in ((120, 0), (200, 200 - 131)):
         unread = [bytes(100)] * parts
         assert upload(unread=unread) == (413, "11000")
         assert len(unread) == left
@@ -334,6 +334,22 @@ def test_uploads_without_a_length_are_counted(tmp_path):
     assert upload(*calls, b'"', path=POSTS[1])[0] == 413
     assert upload(b"[1, ", b"2]", path=POSTS[1])[0] == 200
     assert upload(b"[1, ", b"2", path=POSTS[1])[0] == 400
+
+
+@pytest.mark.parametrize("path", [POSTS[0], "/nothing"])
+def test_the_rest_of_a_body_is_read_before_a_refusal(tmp_path, path):
+    # A proxy that still sends hears no answer. But it is not read for ever.
+    async def refuse(scope, receive, send):
+        """As Gradio does with too large a file."""
+        await receive()
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    gate = gate_of(refuse, tmp_path)  # which takes files of 1000 bytes
+    for parts, left in ((20, 0), (100, 100 - 20 - (path == POSTS[0]))):
+        unread = [bytes(100)] * parts
+        status = send_to(gate, "POST", path, [HOST], body=unread)[0]
+        assert (status, len(unread)) == (413 if path == POSTS[0] else 404, left)
 
 
 def test_no_more_than_the_quota(tmp_path):

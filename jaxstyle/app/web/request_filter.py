@@ -90,6 +90,8 @@ class RequestFilter:
             await RedirectResponse(f"{self.origins.path}/", 307)(scope, receive, send)
             return
         scope = {**scope, "path": path}
+        if scope["method"] == "POST":
+            receive, send = _read_first(receive, send, 2 * self.max_upload)
         answer = self._refuse(scope)
         if answer is None and path == _UPLOAD:
             answer = await self._refuse_upload(scope)
@@ -98,8 +100,6 @@ class RequestFilter:
             answer = self._refuse_call(path, body)
             receive = _repeat(body, receive)
         if answer is not None:
-            if path == _UPLOAD:
-                await _drain(receive, self.max_upload)
             await answer(scope, receive, send)
             return
         scope["headers"] = self.origins.forward(scope["headers"])
@@ -171,10 +171,8 @@ class RequestFilter:
                 raise MultiPartException("the upload broke off")
             received += len(message.get("body", b""))
             if received > self.max_upload + _FORM_BYTES:
-                await _drain(receive, self.max_upload, more=message.get("more_body", False))
                 raise MultiPartException(f"maximum allowed size: {self._describe_limit()}")
             if parts.too_many(message.get("body", b"")):
-                await _drain(receive, self.max_upload, more=message.get("more_body", False))
                 raise MultiPartException("too many files in one upload: send one at a time")
             return message
 
@@ -257,13 +255,26 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-async def _drain(receive: Receive, most: int, *, more: bool = True) -> None:
-    """Reads the rest of a refused upload, or a part; a proxy that still sends hears no answer."""
-    received = 0
-    while more and received < most:
+def _read_first(receive: Receive, send: Send, most: int) -> tuple[Receive, Send]:
+    """Returns both so that an answer waits for the rest of a body, or for `most` bytes of it.
+
+    A proxy that still sends hears no answer, and gives one of its own.
+    """
+    more = True
+
+    async def receive_part() -> Message:
+        nonlocal more
         message = await receive()
-        received += len(message.get("body", b""))
         more = message.get("more_body", False)
+        return message
+
+    async def send_later(message: Message) -> None:
+        nonlocal most
+        while more and most > 0:
+            most -= len((await receive_part()).get("body", b""))
+        await send(message)
+
+    return receive_part, send_later
 
 
 def _repeat(body: bytes, receive: Receive) -> Receive:
