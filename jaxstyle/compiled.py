@@ -243,10 +243,8 @@ def make_result(
         recolored = functools.partial(with_colors, problem)
         image = (jax.vmap(recolored) if batched else recolored)(image, colors)
 
-    def finish(x: jax.Array) -> jax.Array:
-        return median_filter(jnp.clip(x, 0, 1), size=filter_size)
-
-    image = (jax.vmap(finish) if batched else finish)(image)
+    finish = functools.partial(median_filter, size=filter_size, wraps=problem.network.wraps)
+    image = (jax.vmap(finish) if batched else finish)(jnp.clip(image, 0, 1))
     if blend is not None:
         content, strength = blend
         image = jnp.clip(content + strength * (image - content), 0, 1)

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 
-def median_filter(image: jax.Array, *, size: int = 3) -> jax.Array:
+def median_filter(image: jax.Array, *, size: int = 3, wraps: bool = False) -> jax.Array:
     """Replaces each pixel by the median of the `size` x `size` pixels around it, per channel.
 
     Args:
-        image: `(H, W, c)` of any scale. Its outermost pixels are repeated beyond its border.
+        image: `(H, W, c)` of any scale.
         size: odd; 1 returns the image.
+        wraps: whether the opposite edge is beyond an edge; else the outermost pixels are repeated.
 
     Returns:
         `(H, W, c)`.
@@ -28,7 +29,8 @@ def median_filter(image: jax.Array, *, size: int = 3) -> jax.Array:
         return image
     height, width, _ = image.shape
     border = size // 2
-    padded = jnp.pad(image, ((border, border), (border, border), (0, 0)), mode="edge")
+    widths = ((border, border), (border, border), (0, 0))
+    padded = jnp.pad(image, widths, mode="wrap" if wraps else "edge")
     window = jnp.stack(
         [padded[i : i + height, j : j + width] for i in range(size) for j in range(size)]
     )

@@ -209,24 +209,32 @@ def test_starts(random_params, pictures):
     assert np.abs(batch.image[0] - batch.image[1]).mean() > 0.05
 
 
+@pytest.mark.parametrize("padding", ["zero", "wrap"])
 def test_what_is_returned_passes_the_median_filter_but_the_iteration_does_not(
-    random_params, pictures
+    padding, random_params, pictures
 ):
     content, style = pictures(0), pictures(1)
-    filtered = dataclasses.replace(SCIPY, median_filter=3)
-    plain = list(jaxstyle.stylize_steps(random_params, content, style, recipe=SCIPY, every=1))
+    network = dataclasses.replace(SCIPY.network, padding=padding)
+    unfiltered = dataclasses.replace(SCIPY, network=network)
+    filtered = dataclasses.replace(unfiltered, median_filter=3)
+    plain = list(jaxstyle.stylize_steps(random_params, content, style, recipe=unfiltered, every=1))
     with_filter = list(
         jaxstyle.stylize_steps(random_params, content, style, recipe=filtered, every=1)
     )
     for (_, a), (_, b) in zip(plain, with_filter, strict=True):
         np.testing.assert_array_equal(a.trace, b.trace)
         assert float(a.solver_loss) == float(b.solver_loss)
-        np.testing.assert_array_equal(jaxstyle.median_filter(a.image, size=3), b.image)
+        # The middle of three copies beside and above each other, if the picture wraps.
+        copies = 3 if padding == "wrap" else 1
+        tiled = jaxstyle.median_filter(jnp.tile(a.image, (copies, copies, 1)), size=3)
+        height, width = (copies // 2 * edge for edge in a.image.shape[:2])
+        expected = tiled[height:, width:][: a.image.shape[0], : a.image.shape[1]]
+        np.testing.assert_array_equal(expected, b.image)
     assert np.abs(plain[-1][1].image - with_filter[-1][1].image).max() > 0.01
-    targets = jaxstyle.prepare_targets(SCIPY.network, random_params, SCIPY.terms, content, style)
+    targets = jaxstyle.prepare_targets(network, random_params, SCIPY.terms, content, style)
     for _, result in (plain[-1], with_filter[-1]):
         of_image, _ = jaxstyle.evaluate(
-            SCIPY.network, random_params, SCIPY.terms, targets, SCIPY.weights, result.image
+            network, random_params, SCIPY.terms, targets, SCIPY.weights, result.image
         )
         np.testing.assert_allclose(result.loss, of_image, rtol=1e-5)
 
