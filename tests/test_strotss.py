@@ -1,4 +1,4 @@
-"""The recipe `strotss`, whole, against a plain implementation of it with the same draws."""
+"""The recipes `strotss`, whole, and `sharp` against plain implementations with the same draws."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 
 import jaxstyle
 from jaxstyle import sampling
-from jaxstyle.recipes import STROTSS
+from jaxstyle.recipes import SHARP, STROTSS
 from jaxstyle.start import check_key, make_draw_keys
 
 LAYERS = ("image", "relu1_1")
@@ -55,10 +55,10 @@ def image_of(levels):
     return image
 
 
-def columns_at(features, positions):
+def columns_at(features, positions, layers=LAYERS):
     """`(N, c)`, bilinear between the positions of each layer, beside each other."""
     rows = []
-    for layer in LAYERS:
+    for layer in layers:
         plane = features[layer]
         (y, x), (height, width) = positions.T / RECIPE.network.stride(layer), plane.shape[:2]
         top, left = (jnp.floor(each).astype(int) for each in (y, x))
@@ -80,19 +80,28 @@ def emd(distances):
     return jnp.maximum(jnp.mean(jnp.min(distances, 1)), jnp.mean(jnp.min(distances, 0)))
 
 
+def covariance(x):
+    return (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
+
+
+def self_similarity(x, p):
+    own, other = cosine(x, x), cosine(p, p)
+    return jnp.mean(jnp.abs(own / own.sum(0) - other / other.sum(0))) * len(x)
+
+
+def moments(y, t):
+    means = jnp.mean(jnp.abs(y.mean(0) - t.mean(0)))
+    return means + jnp.mean(jnp.abs(covariance(y) - covariance(t)))
+
+
 def loss(x, p, s, alpha):
     """Of hypercolumns of the picture, the content and the style, whose first three are colors."""
-    own, other = cosine(x, x), cosine(p, p)
-    content = jnp.mean(jnp.abs(own / own.sum(0) - other / other.sum(0))) * len(x)
     # The scale of the recipe: for all layers but the colors.
     y, t = (jnp.concatenate([each[:, :3], each[:, 3:] / 255], 1) for each in (x, s))
-    covariance = lambda a: (a - a.mean(0)).T @ (a - a.mean(0)) / len(a)  # noqa: E731
-    moments = jnp.mean(jnp.abs(y.mean(0) - t.mean(0)))
-    moments += jnp.mean(jnp.abs(covariance(y) - covariance(t)))
     square = jnp.sum((x[:, None, :3] - s[None, :, :3]) ** 2, -1)
     palette = emd(cosine(x[:, :3], s[:, :3]) + jnp.sqrt(jnp.clip(square, 1e-5, 1e5) / 3))
-    total = alpha * content + emd(cosine(x, s)) + moments + palette / max(alpha, 1)
-    return total / (alpha + 2)
+    total = alpha * self_similarity(x, p) + emd(cosine(x, s)) + moments(y, t)
+    return (total + palette / max(alpha, 1)) / (alpha + 2)
 
 
 def step(params, levels, means, positions, content, style, alpha, rate):
@@ -167,3 +176,51 @@ def test_the_recipe_is_the_program_with_its_departures(double):
     assert max(losses) > 1.05 * min(losses)
     np.testing.assert_allclose(result.trace, losses, rtol=1e-6)
     np.testing.assert_allclose(result.image, picture, atol=1e-6)
+
+
+def root(matrix):
+    values, vectors = jnp.linalg.eigh(matrix)
+    return vectors * jnp.sqrt(values) @ vectors.T
+
+
+def sharp(x, p, s, image, style):
+    """Of hypercolumns at drawn positions, and of all colors of the picture and of the painting."""
+    (mean, spread), (target, wanted) = (
+        (each.mean(0), covariance(each) + 1e-6 * jnp.eye(3))
+        for each in (image.reshape(-1, 3), style.reshape(-1, 3))
+    )
+    cross = root(root(wanted) @ spread @ root(wanted))
+    colors = jnp.mean((mean - target) ** 2) + jnp.trace(spread + wanted - 2 * cross) / 3
+    drawn = self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
+    return drawn + 10 * colors
+
+
+def test_loss_and_gradient_of_sharp_are_those_of_the_formula(double):
+    params, pictures = double
+    content, style = jnp.asarray(pictures(0)), jnp.asarray(pictures(1, 24, 28))
+    image, network, key = jnp.asarray(pictures(2)), SHARP.network, jax.random.key(5)
+    layers = ("relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3", "relu4_3", "relu5_3")
+
+    # Arrays are arguments: what a function closes over, XLA takes for constants to be folded.
+    @jax.value_and_grad
+    def value(x, params, content, style):
+        pair = content, style
+        targets = jaxstyle.prepare_targets(network, params, SHARP.terms, *pair, key=key)
+        return jaxstyle.evaluate(network, params, SHARP.terms, targets, SHARP.weights, x)[0]
+
+    @jax.value_and_grad
+    def expected(x, params, content, style):
+        draws = sampling.key_data(key)
+        of_style = sampling.draw_positions(sampling.style_key(draws, 0), 5000, style.shape[:2])
+        at = sampling.draw_positions(draws, 2048, content.shape[:2])
+        x_rows, p_rows, s_rows = (
+            columns_at(network.apply(params, each, layers), where, layers)
+            for each, where in ((x, at), (content, at), (style, of_style))
+        )
+        return sharp(x_rows, p_rows, s_rows, x, style)
+
+    (found, grad), (other, other_grad) = (
+        jax.jit(each)(image, params, content, style) for each in (value, expected)
+    )
+    np.testing.assert_allclose(found, other, rtol=1e-9)
+    np.testing.assert_allclose(grad, other_grad, atol=1e-7 * np.abs(other_grad).max())
