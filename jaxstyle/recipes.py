@@ -322,7 +322,7 @@ SHARP = dataclasses.replace(
         SampleMoments(_DEEP, samples=2048, redraw=0, scale=1 / 255),
         Wasserstein2Style(("image",), (1.0,), epsilon=1e-6, name="palette"),
     ),
-    weights={"content": 1.0, "style": 1.0, "moments": 3.0, "palette": 10.0},
+    weights={"content": 0.5, "style": 1.0, "moments": 3.0, "palette": 10.0},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 

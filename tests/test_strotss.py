@@ -191,7 +191,7 @@ def sharp(x, p, s, image, style):
     )
     cross = root(root(wanted) @ spread @ root(wanted))
     colors = jnp.mean((mean - target) ** 2) + jnp.trace(spread + wanted - 2 * cross) / 3
-    drawn = self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
+    drawn = 0.5 * self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
     return drawn + 10 * colors
 
 
