@@ -13,7 +13,8 @@ def median_filter(image: jax.Array, *, size: int = 3, wraps: bool = False) -> ja
     Args:
         image: `(H, W, c)` of any scale.
         size: odd; 1 returns the image.
-        wraps: whether the opposite edge is beyond an edge; else the outermost pixels are repeated.
+        wraps: whether the pixels beyond an edge are those at the opposite edge; otherwise the
+            outermost pixels are repeated.
 
     Returns:
         `(H, W, c)`.

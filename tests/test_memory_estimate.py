@@ -31,7 +31,8 @@ def compiled_bytes(recipe, height, width, tile):
     image, weights = shape(height, width, 3), {name: shape() for name in recipe.weights}
 
     def targets(params, image):
-        arguments = (params, image, (image,), None, None, None)
+        key = jax.random.key_data(jax.random.key(0))
+        arguments = (params, image, (image,), None, None, None, key)
         return compiled.compute_targets(problem, False, *arguments)
 
     def start(*arguments):
@@ -49,6 +50,7 @@ def compiled_bytes(recipe, height, width, tile):
     ("name", "height", "width", "tile"),
     [
         ("gatys-notebook", 192, 256, None),
+        pytest.param("sharp", 96, 128, None, marks=pytest.mark.long),
         pytest.param("default", 384, 512, None, marks=pytest.mark.slow),
         pytest.param("crowson-w2", 384, 512, None, marks=pytest.mark.slow),
         pytest.param("default", 768, 1024, 256, marks=pytest.mark.slow),
@@ -95,6 +97,15 @@ def test_the_estimate_is_near_what_runs_took(name, height, width, tile, peak):
     recipe = recipes.RECIPES[name]
     found = memory_estimate.estimate_memory(recipe, height, width, tile=tile)
     assert 0.88 < found / 1e9 / peak < 1.15
+
+
+def test_each_pair_of_a_batch_has_its_own_drawn_positions():
+    """At least the rows of the three terms and the distances of two, in float32."""
+    recipe = recipes.SHARP
+    pair = memory_estimate.estimate_memory(recipe, 64, 64, batch=9) / 8
+    pair -= memory_estimate.estimate_memory(recipe, 64, 64) / 8
+    rows = 2048 * 2048 + 2048 * (2048 + 5000) + 2048 * 2048
+    assert pair > 4 * (rows + 2048 * 2048 + 2048 * 5000)
 
 
 def test_what_is_advised_fits():

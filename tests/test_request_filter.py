@@ -48,7 +48,7 @@ def ask(tmp_path):
     return ask
 
 
-def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",)):
+def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",), receive=None):
     """Returns status, headers and body of the answer to a request."""
     scope = {
         "type": "http", "method": method, "path": path, "client": (client, 1),
@@ -57,7 +57,7 @@ def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",)
     }  # fmt: skip
     parts, sent = body if isinstance(body, list) else [*body], []
 
-    async def receive():
+    async def receive_part():
         if not parts:
             return {"type": "http.disconnect"}
         part = parts.pop(0)
@@ -66,7 +66,7 @@ def send_to(gate, method, path, headers=(), *, client="127.0.0.1", body=(b"{}",)
     async def send(message):
         sent.append(message)
 
-    asyncio.run(gate(scope, receive, send))
+    asyncio.run(gate(scope, receive or receive_part, send))
     text = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], dict(sent[0]["headers"]), text.decode()
 
@@ -336,8 +336,11 @@ def test_uploads_without_a_length_are_counted(tmp_path):
     assert upload(b"[1, ", b"2", path=POSTS[1])[0] == 400
 
 
-@pytest.mark.parametrize("path", [POSTS[0], "/nothing"])
-def test_the_rest_of_a_body_is_read_before_a_refusal(tmp_path, path):
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", POSTS[0], 413), ("POST", "/nothing", 404), ("PUT", "/", 404), ("POST", "/p", 307)],
+)
+def test_the_rest_of_a_body_is_read_before_an_answer(tmp_path, monkeypatch, method, path, status):
     # A proxy that still sends hears no answer. But it is not read for ever.
     async def refuse(scope, receive, send):
         """As Gradio does with too large a file."""
@@ -345,11 +348,21 @@ def test_the_rest_of_a_body_is_read_before_a_refusal(tmp_path, path):
         await send({"type": "http.response.start", "status": 413, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    gate = gate_of(refuse, tmp_path)  # which takes files of 1000 bytes
-    for parts, left in ((20, 0), (100, 100 - 20 - (path == POSTS[0]))):
+    gate = gate_of(refuse, tmp_path, root="/p")  # which takes files of 1000 bytes
+    for parts, left in ((15, 0), (100, 100 - 20 - (status == 413))):
         unread = [bytes(100)] * parts
-        status = send_to(gate, "POST", path, [HOST], body=unread)[0]
-        assert (status, len(unread)) == (413 if path == POSTS[0] else 404, left)
+        assert send_to(gate, method, path, [HOST], body=unread)[0] == status
+        assert len(unread) == left
+    # Who asks first whether to send is not asked to.
+    unread = [bytes(100)] * 15
+    send_to(gate, "POST", "/nothing", [HOST, ("expect", "100-continue")], body=unread)
+    assert len(unread) == 15
+
+    async def wait():
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(request_filter, "_PATIENCE", 0.1)
+    assert send_to(gate, method, "/nothing", [HOST], receive=wait)[0] == 404
 
 
 def test_no_more_than_the_quota(tmp_path):

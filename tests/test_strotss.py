@@ -186,7 +186,7 @@ def root(matrix):
 def sharp(x, p, s, image, style):
     """Of hypercolumns at drawn positions, and of all colors of the picture and of the painting."""
     (mean, spread), (target, wanted) = (
-        (each.mean(0), covariance(each) + 1e-6 * jnp.eye(3))
+        (each.mean(0), covariance(each) + 1e-4 * jnp.eye(3))
         for each in (image.reshape(-1, 3), style.reshape(-1, 3))
     )
     cross = root(root(wanted) @ spread @ root(wanted))

@@ -18,18 +18,19 @@ from jaxstyle.network.vgg import CONV_SHAPES, LAYERS
 from jaxstyle.recipe import Recipe
 from jaxstyle.solvers import LBFGS, ScipyLBFGSB
 from jaxstyle.terms.matched import MatchedStyle
-from jaxstyle.terms.protocol import layers_of
+from jaxstyle.terms.protocol import Term, layers_of
 from jaxstyle.terms.sampled import SampledTerm
 from jaxstyle.tiling import make_tiling
 
 _PROGRAM = 450e6  # Python, JAX, and its compiler
 # Of a larger program that is compiled while a smaller size is painted.
 _AHEAD_OF_WINDOWS = 500e6
-_AHEAD_OF_POSITIONS = 900e6  # with terms that read features at some positions
+_AHEAD_OF_POSITIONS = 580e6  # with terms that read features at some positions
 _WEIGHTS = 80e6
 _KERNELS = 180e6  # transformed kernels
 _BYTES_PER_SEEN_PIXEL = 2700  # activations and their gradients
 _BYTES_PER_PIXEL = 110  # copies of pictures
+_COPIES_OF_ROWS = 1.7  # of the features at drawn positions, and of the distances of all pairs
 _VECTORS = 4  # pictures in the state of a solver, besides its history
 _SMALLEST_TILE = 128
 _TILE_STEP = 128
@@ -92,7 +93,8 @@ def estimate_memory(
     # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
     # Matching needs them as they are and scaled; a step only scaled.
-    arrays = max(state + step + candidates, targets + 2 * candidates)
+    rows = _COPIES_OF_ROWS * batch * item * sum(map(_drawn, recipe.terms))
+    arrays = max(state + step + candidates + rows, targets + 2 * candidates)
     return _program(recipe, height, width, cut=cut) + _WEIGHTS + _KERNELS + arrays
 
 
@@ -114,6 +116,14 @@ def _candidates(recipe: Recipe, shape: Sequence[int]) -> int:
             rows = min(positions, term.style_samples) * (4 if term.rotations else 1)
             total += rows * sum(map(_channels, term.layers))
     return total
+
+
+def _drawn(term: Term) -> int:
+    """Returns the number of values that a term reads at drawn positions, and of their pairs."""
+    if not isinstance(term, SampledTerm):
+        return 0
+    others = term.style_samples or term.samples
+    return (term.samples + others) * sum(map(_channels, term.layers)) + term.samples * others
 
 
 def _seen_pixels(recipe: Recipe, shape: Sequence[int], tile: int | None) -> int:

@@ -1,5 +1,7 @@
 """Filters requests to the live page: Gradio serves much more than the page needs."""
 
+import asyncio
+import contextlib
 import json
 import shutil
 from collections.abc import Awaitable, Callable, Container, MutableMapping
@@ -28,6 +30,7 @@ _UPLOAD = f"{_API}/upload"
 
 _CALL_BYTES = 100_000
 _FORM_BYTES = 10_000  # of a form, besides its file
+_PATIENCE = 30  # seconds, for the rest of a body before an answer
 _FREE_BYTES = 500e6  # on disk; below, uploads are refused
 
 # Some scripts and styles of the page are inline; everything else comes from this server only.
@@ -85,13 +88,13 @@ class RequestFilter:
             return
         if scope["type"] != "http":
             return
+        if scope["method"] not in ("GET", "HEAD"):
+            receive, send = _answer_after_body(scope, receive, send, 2 * self.max_upload)
         path = self._path_of(scope["path"])
         if path is None:  # the page's addresses are relative to a folder
             await RedirectResponse(f"{self.origins.path}/", 307)(scope, receive, send)
             return
         scope = {**scope, "path": path}
-        if scope["method"] == "POST":
-            receive, send = _read_first(receive, send, 2 * self.max_upload)
         answer = self._refuse(scope)
         if answer is None and path == _UPLOAD:
             answer = await self._refuse_upload(scope)
@@ -255,12 +258,14 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def _read_first(receive: Receive, send: Send, most: int) -> tuple[Receive, Send]:
-    """Returns both so that an answer waits for the rest of a body, or for `most` bytes of it.
+def _answer_after_body(scope: Any, receive: Receive, send: Send, most: int) -> tuple[Receive, Send]:
+    """Wraps `receive` and `send`: an answer waits for the body, or for `most` more bytes of it.
 
-    A proxy that still sends hears no answer, and gives one of its own.
+    A proxy that still sends when the connection closes drops the answer and gives its own, 502.
+    Proxies let bodies through that are a little larger than the largest upload.
     """
-    more = True
+    # Who expects "100 Continue" sends nothing before somebody receives.
+    more = b"expect" not in dict(scope["headers"])
 
     async def receive_part() -> Message:
         nonlocal more
@@ -270,8 +275,11 @@ def _read_first(receive: Receive, send: Send, most: int) -> tuple[Receive, Send]
 
     async def send_later(message: Message) -> None:
         nonlocal most
-        while more and most > 0:
-            most -= len((await receive_part()).get("body", b""))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while more and most > 0:
+                    most -= len((await receive_part()).get("body", b""))
+        most = 0
         await send(message)
 
     return receive_part, send_later
