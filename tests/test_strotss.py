@@ -224,3 +224,25 @@ def test_loss_and_gradient_of_sharp_are_those_of_the_formula(double):
     )
     np.testing.assert_allclose(found, other, rtol=1e-9)
     np.testing.assert_allclose(grad, other_grad, atol=1e-7 * np.abs(other_grad).max())
+
+
+def test_sharp_keeps_the_little_color_of_a_nearly_gray_painting(random_params):
+    """At the painting itself the palette has a minimum, also along the colors, in float32."""
+    rng, palette = np.random.default_rng(0), SHARP.terms[3]
+    gray, color = rng.uniform(0.1, 0.9, (24, 28, 1)), rng.normal(0, 0.012, (24, 28, 3))
+    style = jnp.asarray(gray + color, jnp.float32)
+    targets = jaxstyle.prepare_targets(SHARP.network, random_params, (palette,), None, style)
+
+    @jax.jit
+    @jax.value_and_grad
+    def value(strength):
+        mean = jnp.mean(style, 2, keepdims=True)
+        image = mean + strength * (style - mean)
+        weights = {"palette": 1.0}
+        return jaxstyle.evaluate(SHARP.network, random_params, (palette,), targets, weights, image)[
+            0
+        ]
+
+    slope, slope_at_half = value(1.0)[1], value(0.5)[1]
+    assert slope_at_half < 0
+    assert abs(slope) < 0.1 * abs(slope_at_half)
