@@ -306,9 +306,9 @@ DEFAULT = dataclasses.replace(
     pyramid=Pyramid(),
 )
 
-# Three terms of `strotss` in place of the default's losses, under its solver, which needs the same
-# positions in each step. Pixels and the features of the first two convolutions would be fitted at
-# these positions alone, which leaves specks; so the colors are those of all pixels. 18 iterations
+# Three terms of `strotss` in place of the default's losses. The solver, that of the default, needs
+# the same positions in each step. Pixels and the first two convolutions would be fitted there alone
+# and leave specks, so they are not read, and the colors are those of all pixels. 18 iterations
 # resolve the variances of a painting with hardly any color.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(

@@ -353,7 +353,7 @@ def test_the_rest_of_a_body_is_read_before_an_answer(tmp_path, monkeypatch, meth
         unread = [bytes(100)] * parts
         assert send_to(gate, method, path, [HOST], body=unread)[0] == status
         assert len(unread) == left
-    # Who asks first whether to send is not asked to.
+    # The body of a client that waits for "100 Continue" is not asked for.
     unread = [bytes(100)] * 15
     send_to(gate, "POST", "/nothing", [HOST, ("expect", "100-continue")], body=unread)
     assert len(unread) == 15

@@ -238,10 +238,8 @@ def test_sharp_keeps_the_little_color_of_a_nearly_gray_painting(random_params):
     def value(strength):
         mean = jnp.mean(style, 2, keepdims=True)
         image = mean + strength * (style - mean)
-        weights = {"palette": 1.0}
-        return jaxstyle.evaluate(SHARP.network, random_params, (palette,), targets, weights, image)[
-            0
-        ]
+        weights, network = {"palette": 1.0}, SHARP.network
+        return jaxstyle.evaluate(network, random_params, (palette,), targets, weights, image)[0]
 
     slope, slope_at_half = value(1.0)[1], value(0.5)[1]
     assert slope_at_half < 0

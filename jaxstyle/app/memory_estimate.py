@@ -92,8 +92,8 @@ def estimate_memory(
     styles = batch * max(_seen_pixels(recipe, shape, tile) for shape in shapes)
     # The features of content and style, without gradients.
     targets = (seen + styles) * _BYTES_PER_SEEN_PIXEL * scale / 2
-    # Matching needs them as they are and scaled; a step only scaled.
     rows = _COPIES_OF_ROWS * batch * item * sum(map(_drawn, recipe.terms))
+    # Matching needs the candidates as they are and scaled; a step only scaled.
     arrays = max(state + step + candidates + rows, targets + 2 * candidates)
     return _program(recipe, height, width, cut=cut) + _WEIGHTS + _KERNELS + arrays
 
@@ -119,7 +119,7 @@ def _candidates(recipe: Recipe, shape: Sequence[int]) -> int:
 
 
 def _drawn(term: Term) -> int:
-    """Returns the number of values that a term reads at drawn positions, and of their pairs."""
+    """Returns the number of values that a term reads at drawn positions, and of pairs of them."""
     if not isinstance(term, SampledTerm):
         return 0
     others = term.style_samples or term.samples

@@ -22,7 +22,7 @@ class Look:
         style_scale: Size of the painting over --size; above 1: larger strokes.
         color: luminance: photo's colors; recolor: its hues [the recipe's].
         strength: From the photo, 0, to the result, 1, and beyond [the recipe's].
-        seed: Random seed of noise and grain; it changes the strokes.
+        seed: Random seed of noise and positions; changes strokes.
     """
 
     recipe: str = "default"

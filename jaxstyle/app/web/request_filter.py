@@ -264,7 +264,7 @@ def _answer_after_body(scope: Any, receive: Receive, send: Send, most: int) -> t
     A proxy that still sends when the connection closes drops the answer and gives its own, 502.
     Proxies let bodies through that are a little larger than the largest upload.
     """
-    # Who expects "100 Continue" sends nothing before somebody receives.
+    # A client that expects "100 Continue" sends its body only after the server has asked for it.
     more = b"expect" not in dict(scope["headers"])
 
     async def receive_part() -> Message:
