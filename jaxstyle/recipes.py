@@ -306,23 +306,23 @@ DEFAULT = dataclasses.replace(
     pyramid=Pyramid(),
 )
 
-# Three terms of `strotss` in place of the default's losses. The solver, that of the default, needs
-# the same positions in each step. Pixels and the first two convolutions would be fitted there alone
-# and leave specks, so they are not read, and the colors are those of all pixels. 18 iterations
-# resolve the variances of a painting with hardly any color.
+# Three terms of `strotss` in place of the default's losses. The default's solver needs the same
+# positions in each step. Colors and fine strokes would be fitted there alone and leave specks, so
+# they are compared at all positions. 18 iterations resolve variances of nearly gray paintings.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(
     DEFAULT,
     name="sharp",
     source="jaxstyle; " + STROTSS.source,
-    description="for small structure: losses of strotss at drawn positions, colors of all pixels",
+    description="for small structure: losses of strotss; colors and fine strokes of all positions",
     terms=(
         SelfSimilarity(_DEEP, samples=2048, redraw=0),
         RelaxedEMD(_DEEP, samples=2048, redraw=0),
         SampleMoments(_DEEP, samples=2048, redraw=0, scale=1 / 255),
         Wasserstein2Style(("image",), (1.0,), iterations=18, name="palette"),
+        Wasserstein2Style(("relu1_1", "relu2_1"), (1.0, 1.0), name="strokes"),
     ),
-    weights={"content": 0.5, "style": 1.0, "moments": 3.0, "palette": 10.0},
+    weights={"content": 0.75, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 
