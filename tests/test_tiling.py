@@ -237,6 +237,7 @@ def test_every_position_is_owned_once(size, tile):
 
 
 def test_a_run_by_windows_is_the_same_run(double):
+    """With bounds that hold many pixels."""
     params, pictures = double
     recipe = jaxstyle.Recipe(
         name="test",
@@ -244,7 +245,7 @@ def test_a_run_by_windows_is_the_same_run(double):
         description="test",
         terms=SHALLOW,
         weights=WEIGHTS,
-        solver=jaxstyle.LBFGS(num_steps=5),
+        solver=jaxstyle.LBFGS(num_steps=5, bounds=(0.35, 0.65)),
     )
     whole, tiled = (
         jaxstyle.stylize(params, pictures(0, 60, 80), pictures(1), recipe=recipe, tile=tile)
@@ -252,6 +253,8 @@ def test_a_run_by_windows_is_the_same_run(double):
     )
     np.testing.assert_allclose(tiled.trace, whole.trace, rtol=1e-6)
     np.testing.assert_allclose(tiled.image, whole.image, atol=1e-6)
+    held = (whole.image == 0.35) | (whole.image == 0.65)
+    assert 0.1 < held.mean() < 0.9
 
 
 @pytest.mark.slow
