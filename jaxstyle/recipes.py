@@ -322,7 +322,7 @@ SHARP = dataclasses.replace(
         Wasserstein2Style(("image",), (1.0,), iterations=18, name="palette"),
         Wasserstein2Style(("relu1_1", "relu2_1"), (1.0, 1.0), name="strokes"),
     ),
-    weights={"content": 0.75, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
+    weights={"content": 1.0, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 

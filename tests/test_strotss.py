@@ -199,7 +199,7 @@ def sharp(x, p, s, of_image, of_style):
     colors = wasserstein(of_image["image"], of_style["image"])
     layers = ("relu1_1", "relu2_1")
     strokes = sum(wasserstein(of_image[each], of_style[each]) for each in layers)
-    drawn = 0.75 * self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
+    drawn = self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
     return drawn + 10 * colors + 3e-4 * 1e4 * strokes
 
 
