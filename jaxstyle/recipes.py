@@ -308,21 +308,21 @@ DEFAULT = dataclasses.replace(
 
 # Three terms of `strotss` in place of the default's losses. The default's solver needs the same
 # positions in each step. Colors and fine strokes would be fitted there alone and leave specks, so
-# they are compared at all positions. 18 iterations resolve variances of nearly gray paintings.
+# they are compared at all positions. 18 iterations resolve the variances of gray paintings.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(
     DEFAULT,
     name="sharp",
     source="jaxstyle; " + STROTSS.source,
-    description="for small structure: losses of strotss; colors and fine strokes of all positions",
+    description="more of the painting: losses of strotss; colors and fine strokes of all positions",
     terms=(
         SelfSimilarity(_DEEP, samples=2048, redraw=0),
         RelaxedEMD(_DEEP, samples=2048, redraw=0),
         SampleMoments(_DEEP, samples=2048, redraw=0, scale=1 / 255),
         Wasserstein2Style(("image",), (1.0,), iterations=18, name="palette"),
-        Wasserstein2Style(("relu1_1", "relu2_1"), (1.0, 1.0), name="strokes"),
+        Wasserstein2Style(("relu1_1", "relu2_1"), (1.0, 1.0), iterations=18, name="strokes"),
     ),
-    weights={"content": 1.0, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
+    weights={"content": 0.5, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 

@@ -199,11 +199,11 @@ def sharp(x, p, s, of_image, of_style):
     colors = wasserstein(of_image["image"], of_style["image"])
     layers = ("relu1_1", "relu2_1")
     strokes = sum(wasserstein(of_image[each], of_style[each]) for each in layers)
-    drawn = self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
+    drawn = 0.5 * self_similarity(x, p) + emd(cosine(x, s)) + 3 * moments(x / 255, s / 255)
     return drawn + 10 * colors + 3e-4 * 1e4 * strokes
 
 
-# Features of random parameters are about a hundred times smaller than real ones. The recipe's 12
+# Features of random parameters are about a hundred times smaller than real ones. The recipe's 18
 # iterations leave small variances out, which the formula has; 40, in float64, do not.
 STROKES = dataclasses.replace(SHARP.terms[4], layer_weights=(1e4, 1e4), iterations=40)
 
