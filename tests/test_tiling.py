@@ -253,6 +253,7 @@ def test_a_run_by_windows_is_the_same_run(double):
     )
     np.testing.assert_allclose(tiled.trace, whole.trace, rtol=1e-6)
     np.testing.assert_allclose(tiled.image, whole.image, atol=1e-6)
+    assert np.ptp(whole.trace) > 1e-3 * whole.trace[0]  # the picture moves
     held = (whole.image == 0.35) | (whole.image == 0.65)
     assert 0.1 < held.mean() < 0.9
 
