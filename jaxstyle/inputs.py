@@ -120,7 +120,7 @@ def prepare_inputs(
 
 def _draw_keys(recipe: Recipe, key: Any, number: int | None) -> jax.Array | None:
     """Returns the keys of the positions that terms draw, or None if none does."""
-    if not names_of_drawing(recipe.terms, key):
+    if not names_of_drawing(recipe.terms):
         return None
     data, kind = check_key(key, number)
     return make_draw_keys(kind, number is not None, jnp.asarray(data))

@@ -52,10 +52,7 @@ def check_init(
         raise ValueError(f"init {init!r} is not content, detail, noise, mean or an image")
     if init == "detail" or (init == "content" and grain == 0):
         return None, None, None  # see `make_detail`
-    if init == "content" and key is None:  # that of seed 0, for each pair
-        shape = (*content.shape[:-3], 2)
-        return None, np.zeros(shape, np.uint32), Noise(init, grain, "threefry2x32")
-    if key is None:
+    if init != "content" and key is None:
         raise ValueError(f"a start from {init} needs key=jax.random.key(seed)")
     data, kind = check_key(key, len(content) if batched else None)
     return None, data, Noise(init, grain, kind)
@@ -64,12 +61,16 @@ def check_init(
 def check_key(key: Any, number: int | None) -> tuple[Any, Any]:
     """Validates a random key, or in a batch one for each of `number` pairs.
 
+    Without a key, it is that of seed 0, for each pair.
+
     Returns:
         The data of the keys, and their implementation.
 
     Raises:
         ValueError: for what is no key, or for keys of another number.
     """
+    if key is None:
+        return np.zeros((2,) if number is None else (number, 2), np.uint32), "threefry2x32"
     dtype = getattr(key, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         kind = jax.random.key_impl(key)

@@ -73,8 +73,9 @@ def prepare_targets(
         style_masks: for each style None, or `(h, w)` floating point in [0, 1] or bool, the region
             of the style that counts.
         tile: as in `evaluate`, for content and styles.
-        key: a `jax.random.key`, for terms that read features at drawn positions (`SampledTerm`).
-            The same key draws the same positions, see also `redraw_targets`.
+        key: a `jax.random.key`, for terms that read features at drawn positions (`SampledTerm`);
+            by default `jax.random.key(0)`. The same key draws the same positions, see also
+            `redraw_targets`.
         start: `(H, W, 3)`, the picture so far, carried to this size, for `MatchedStyle`; None at
             the first size.
 
@@ -85,7 +86,7 @@ def prepare_targets(
         ValueError: for a wrong shape or dtype, pixels that are not finite or clearly not in [0, 1]
             (not checked under `jax.jit`), an image that is too small or missing, terms that are
             not a tuple of terms, unknown layers, parameters that are not the network's,
-            style_weights that cannot be shares, or a key that is missing.
+            or style_weights that cannot be shares.
     """
     terms = check_terms(terms)
     check_network(network, params, layers_of(terms))
@@ -140,7 +141,8 @@ def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
 
     It is the same for all, so that terms with as many samples share them, and what is read there.
     """
-    drawing = names_of_drawing(terms, key)
+    drawing = names_of_drawing(terms)
+    key = jax.random.key(0, impl="threefry2x32") if key is None else key
     return dict.fromkeys(drawing, key_data(key)) if drawing else {}
 
 

@@ -262,17 +262,33 @@ def test_a_pair_that_stops_and_a_step_that_is_undone_keep_their_loss(random_para
     assert float(undone.solver_loss) == float(undone.trace[-1]) < 3e38
 
 
+def test_without_a_key_the_draws_are_those_of_seed_0(random_params, pictures):
+    """The grain of the start too, and in a batch those of each pair."""
+    content, style = (jnp.asarray(pictures(i, 32, 24)) for i in range(2))
+    recipe = dataclasses.replace(RECIPE, grain=1.0)
+    alone, seed_0 = (
+        jaxstyle.stylize(random_params, content, style, recipe=recipe, key=each)
+        for each in (None, jax.random.key(0))
+    )
+    np.testing.assert_array_equal(alone.image, seed_0.image)
+    twice = (jnp.stack([each, each]) for each in (content, style))
+    for image in jaxstyle.stylize_batch(random_params, *twice, recipe=recipe).image:
+        np.testing.assert_allclose(image, alone.image, atol=1e-5)
+
+    arguments = jaxstyle.VGG19(), random_params, RECIPE.terms, content, style
+    targets = jaxstyle.prepare_targets(*arguments)
+    others = jaxstyle.prepare_targets(*arguments, key=jax.random.key(0))
+    for target, other in zip(*map(jax.tree.leaves, (targets, others)), strict=True):
+        np.testing.assert_array_equal(target, other)
+
+
 def test_what_a_draw_needs(random_params, pictures):
     content, style = (jnp.asarray(pictures(i, 32, 24)) for i in range(2))
     stylize = lambda **options: jaxstyle.stylize(  # noqa: E731
         random_params, content, style, **{"recipe": RECIPE, "key": jax.random.key(0), **options}
     )
-    with pytest.raises(ValueError, match="squares draws positions, and needs key="):
-        stylize(key=None)
     with pytest.raises(ValueError, match=r"LBFGS needs the same ones in each step: use Adam"):
         stylize(solver=solvers.LBFGS(num_steps=2))
-    with pytest.raises(ValueError, match="squares draws positions, and needs key="):
-        jaxstyle.prepare_targets(jaxstyle.VGG19(), random_params, RECIPE.terms, content, style)
     for wrong in ({"samples": 0}, {"redraw": -1}, {"samples": 1.5}, {"style_samples": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a whole number"):
             Nearest(**wrong)

@@ -98,16 +98,9 @@ def check_sampling(term: SampledTerm) -> None:
             raise ValueError(f"{field} must be a whole number from {least} on, not {value!r}")
 
 
-def names_of_drawing(terms: Sequence[Term], key: Any) -> list[str]:
-    """Returns the names of the terms that draw positions.
-
-    Raises:
-        ValueError: if one does, and there is no `key`.
-    """
-    names = [term.name for term in terms if isinstance(term, SampledTerm)]
-    if names and key is None:
-        raise ValueError(f"{names[0]} draws positions, and needs key=jax.random.key(seed)")
-    return names
+def names_of_drawing(terms: Sequence[Term]) -> list[str]:
+    """Returns the names of the terms that draw positions."""
+    return [term.name for term in terms if isinstance(term, SampledTerm)]
 
 
 def redraws(terms: Sequence[Term]) -> bool:
