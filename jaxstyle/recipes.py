@@ -289,10 +289,9 @@ SEAMLESS = Recipe(
     pyramid=Pyramid(carry="image"),
 )
 
-# Chosen by eye (see the README): average pooling and replicate padding give cleaner strokes and
-# truer colors than the notebook's max pooling and zeros, without its checkered ripples. All losses
-# are means, so that the same weights serve for all sizes. With this grain, flat areas have the
-# spectrum of the painting (see scripts/quality.py), where they had hatching along the pixel grid.
+# Average pooling and replicate padding give cleaner strokes, truer colors than the notebook's max
+# pooling and zeros. All losses are means, so the same weights serve for all sizes. Without grain,
+# flat areas have hatching along the pixel grid (see scripts/quality.py).
 DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
@@ -306,23 +305,23 @@ DEFAULT = dataclasses.replace(
     pyramid=Pyramid(),
 )
 
-# Three terms of `strotss` in place of the default's losses. The default's solver needs the same
-# positions in each step. Colors and fine strokes would be fitted there alone and leave specks, so
-# they are compared at all positions. 18 iterations resolve the variances of gray paintings.
+# The default's content loss; two terms of `strotss` in place of its style loss. The solver needs
+# the same positions in each step. Colors and fine strokes would be fitted there alone and leave
+# specks, so they are compared everywhere. 18 iterations resolve the variances of gray paintings.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(
     DEFAULT,
     name="sharp",
     source="jaxstyle; " + STROTSS.source,
-    description="more of the painting: losses of strotss; colors and fine strokes of all positions",
+    description="the default's content; style of strotss, colors and fine strokes everywhere",
     terms=(
-        SelfSimilarity(_DEEP, samples=2048, redraw=0),
-        RelaxedEMD(_DEEP, samples=2048, redraw=0),
-        SampleMoments(_DEEP, samples=2048, redraw=0, scale=1 / 255),
+        Content(layer_weights=(1e-6,), reduction="mean"),
+        RelaxedEMD(_DEEP, samples=2048, redraw=0, style_samples=2048),
+        SampleMoments(_DEEP, samples=2048, redraw=0, style_samples=2048, scale=1 / 255),
         Wasserstein2Style(("image",), (1.0,), iterations=18, name="palette"),
-        Wasserstein2Style(("relu1_1", "relu2_1"), (1.0, 1.0), iterations=18, name="strokes"),
+        Wasserstein2Style(("relu1_1", "relu2_1"), (1e-4, 1e-4), iterations=18, name="strokes"),
     ),
-    weights={"content": 0.5, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3e-4},
+    weights={"content": 2.0, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3.0},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 
