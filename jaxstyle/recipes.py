@@ -289,9 +289,9 @@ SEAMLESS = Recipe(
     pyramid=Pyramid(carry="image"),
 )
 
-# Average pooling and replicate padding give cleaner strokes, truer colors than the notebook's max
-# pooling and zeros. All losses are means, so the same weights serve for all sizes. Without grain,
-# flat areas have hatching along the pixel grid (see scripts/quality.py).
+# Average pooling and replicate padding give cleaner strokes and truer colors than max pooling and
+# zeros. All losses are means, so the same weights serve for all sizes. Without grain, flat areas
+# have hatching along the pixel grid (see scripts/quality.py).
 DEFAULT = dataclasses.replace(
     GATYS_NOTEBOOK,
     name="default",
@@ -305,23 +305,24 @@ DEFAULT = dataclasses.replace(
     pyramid=Pyramid(),
 )
 
-# The default's content loss; two terms of `strotss` in place of its style loss. The solver needs
-# the same positions in each step. Colors and fine strokes would be fitted there alone and leave
-# specks, so they are compared everywhere. 18 iterations resolve the variances of gray paintings.
+# The solver needs the same positions in each step. Colors and fine strokes would be fitted there,
+# so they are compared everywhere. 18 iterations resolve the variances of gray paintings.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(
     DEFAULT,
     name="sharp",
     source="jaxstyle; " + STROTSS.source,
-    description="the default's content; style of strotss, colors and fine strokes everywhere",
+    description="the default's content; losses of strotss; colors and fine strokes everywhere",
     terms=(
         Content(layer_weights=(1e-6,), reduction="mean"),
+        SelfSimilarity(_DEEP, redraw=0, name="similarity"),
         RelaxedEMD(_DEEP, samples=2048, redraw=0, style_samples=2048),
         SampleMoments(_DEEP, samples=2048, redraw=0, style_samples=2048, scale=1 / 255),
-        Wasserstein2Style(("image",), (1.0,), iterations=18, name="palette"),
-        Wasserstein2Style(("relu1_1", "relu2_1"), (1e-4, 1e-4), iterations=18, name="strokes"),
+        Wasserstein2Style(("image",), (10.0,), iterations=18, name="palette"),
+        Wasserstein2Style(("relu1_1", "relu2_1"), (1e-3, 1e-3), iterations=18, name="strokes"),
     ),
-    weights={"content": 2.0, "style": 1.0, "moments": 3.0, "palette": 10.0, "strokes": 3.0},
+    weights={"content": 3.0, "similarity": 0.5, "style": 1.0, "moments": 3.0}
+    | {"palette": 1.0, "strokes": 1.0},
     solver=dataclasses.replace(DEFAULT.solver, num_steps=100),
 )
 
