@@ -42,10 +42,10 @@ class StylizeOptions(TypedDict, total=False):
         init: the picture to start from: `content`, `noise`, `mean`, `detail`, or `(H, W, 3)`, in a
             batch `(B, H, W, 3)`; overrides the recipe's, see `Recipe`. Its values may be from -2 to
             3, as pixels that are optimized without bounds can be.
-        key: a `jax.random.key`, needed for a start from noise or mean. Terms that draw positions,
-            and the grain of a start from the content, use `jax.random.key(0)` by default, for each
-            pair of a batch. In a batch, pair `i` uses `jax.random.split(key, B)[i]`, or its own
-            key of `(B,)`.
+        key: a `jax.random.key`, needed for a start from noise or mean. Without one, drawn
+            positions and the grain of a start from the content use `jax.random.key(0)`, the same
+            for every pair of a batch. With one key for a batch, pair `i` uses
+            `jax.random.split(key, B)[i]`; or give keys of `(B,)`.
         tile: compute in windows of about this many pixels along each edge, which takes the memory
             of one window; the result is the same. None takes the picture whole.
         mesh: from `jaxstyle.make_mesh`. Its axis `batch` splits the pairs of a batch, evenly if B

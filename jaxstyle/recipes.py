@@ -305,8 +305,8 @@ DEFAULT = dataclasses.replace(
     pyramid=Pyramid(),
 )
 
-# The solver needs the same positions in each step. Colors and fine strokes would be fitted there,
-# so they are compared everywhere. 18 iterations resolve the variances of gray paintings.
+# L-BFGS needs the same positions in each step. It would fit colors and fine strokes there alone, so
+# two terms compare them everywhere. 18 iterations keep the little color of nearly gray paintings.
 _DEEP = HYPERCOLUMN[3:]
 SHARP = dataclasses.replace(
     DEFAULT,

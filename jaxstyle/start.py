@@ -61,7 +61,7 @@ def check_init(
 def check_key(key: Any, number: int | None) -> tuple[Any, Any]:
     """Validates a random key, or in a batch one for each of `number` pairs.
 
-    Without a key, it is that of seed 0, for each pair.
+    None means the key of seed 0, for every pair.
 
     Returns:
         The data of the keys, and their implementation.

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxstyle.checks import sum_dtype
@@ -75,7 +76,7 @@ def prepare_targets(
         tile: as in `evaluate`, for content and styles.
         key: a `jax.random.key`, for terms that read features at drawn positions (`SampledTerm`);
             by default `jax.random.key(0)`. The same key draws the same positions, see also
-            `redraw_targets`.
+            `redraw_targets`. `stylize` derives a key for each size, and so draws others.
         start: `(H, W, 3)`, the picture so far, carried to this size, for `MatchedStyle`; None at
             the first size.
 
@@ -142,8 +143,12 @@ def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
     It is the same for all, so that terms with as many samples share them, and what is read there.
     """
     drawing = names_of_drawing(terms)
-    key = jax.random.key(0, impl="threefry2x32") if key is None else key
-    return dict.fromkeys(drawing, key_data(key)) if drawing else {}
+    if not drawing:
+        return {}
+    if key is None:  # an explicit transfer, which `jax.transfer_guard` allows
+        seed_0 = jax.device_put(np.zeros(2, np.uint32))
+        key = jax.random.wrap_key_data(seed_0, impl="threefry2x32")
+    return dict.fromkeys(drawing, key_data(key))
 
 
 def _style_targets(

@@ -28,8 +28,9 @@ from PIL import Image
 
 import jaxstyle
 from jaxstyle import terms
-from jaxstyle.app.batch import recorder, resume, runner, worker
+from jaxstyle.app.batch import plan, recorder, resume, runner, worker
 from jaxstyle.app.cli.main import main
+from jaxstyle.app.job import make_job
 from jaxstyle.app.pages import batch_page
 from jaxstyle.app.painting import paint as paint_one
 from jaxstyle.app.repeat import job_of
@@ -97,6 +98,22 @@ def test_a_file_outside_of_root_is_not_looked_at(folder, params_file, capsys, mo
     assert "c0.png' is not below" in capsys.readouterr().err
     assert main(arguments(folder, params_file, "--root", str(folder / "none"))) == 2
     assert read == []
+
+
+def test_another_seed_is_another_pair_where_it_changes_the_picture():
+    def digest(recipe, settings, seed):
+        options = {"content": "c.png", "style": ["s.png"], "output": "o.png", "size": 64}
+        return plan._digest(make_job(**options, recipe=recipe, settings=settings, seed=seed))
+
+    cases = {
+        ("default", ()): True,  # by its grain
+        ("default", ("grain=0",)): False,
+        ("gatys", ()): False,
+        ("nnst", ()): True,  # by its drawn positions
+        ("sharp", ("grain=0",)): True,
+    }
+    for case, changes in cases.items():
+        assert (digest(*case, 0) != digest(*case, 1)) == changes, case
 
 
 def test_pairs_are_painted_as_one_by_one(folder, params_file, capsys):

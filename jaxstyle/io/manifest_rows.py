@@ -17,7 +17,7 @@ COLUMNS: Mapping[str, str] = {
     "size": "long edge in pixels, or original",
     "steps": "solver steps",
     "coarsest": "first size of the coarse-to-fine schedule; 0 disables it",
-    "seed": "random seed, used when starting from noise",
+    "seed": "random seed of noise and positions; changes strokes",
     "init": "content, noise, mean or detail",
     "weights": "loss weights, NAME=VALUE, separated by |",
     "style_weights": "shares of several styles, separated by |",

@@ -220,8 +220,9 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _digest(job: Job) -> str:
     """Returns a digest of the settings. The pictures themselves are compared elsewhere."""
-    settings = job.identity
-    if job.init == "content" and job.recipe.grain == 0:
+    settings, recipe = job.identity, job.recipe
+    draws = any(isinstance(term, jaxstyle.terms.SampledTerm) for term in recipe.terms)
+    if job.init == "content" and recipe.grain == 0 and not draws:
         del settings["seed"]  # has no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
