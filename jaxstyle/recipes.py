@@ -312,7 +312,7 @@ SHARP = dataclasses.replace(
     DEFAULT,
     name="sharp",
     source="jaxstyle; " + STROTSS.source,
-    description="the default's content; losses of strotss; colors and fine strokes everywhere",
+    description="the default's content, losses of strotss, colors and strokes of the whole picture",
     terms=(
         Content(layer_weights=(1e-6,), reduction="mean"),
         SelfSimilarity(_DEEP, redraw=0, name="similarity"),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxstyle.terms import Features, Term
 from jaxstyle.terms.sampled import Rows, SampledTerm
@@ -23,7 +24,9 @@ class Drawn(NamedTuple):
 
 
 def key_data(key: Any) -> jax.Array:
-    """Returns `(2,)` uint32 of any key, for `draw_positions`."""
+    """Returns `(2,)` uint32 of any key, for `draw_positions`; None is that of seed 0."""
+    if key is None:  # an explicit transfer, which `jax.transfer_guard` allows
+        key = _typed(jax.device_put(np.zeros(2, np.uint32)))
     return jax.random.bits(key, (2,), "uint32")
 
 

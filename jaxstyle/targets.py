@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxstyle.checks import sum_dtype
@@ -143,12 +142,7 @@ def _keys(terms: Sequence[Term], key: jax.Array | None) -> dict[str, jax.Array]:
     It is the same for all, so that terms with as many samples share them, and what is read there.
     """
     drawing = names_of_drawing(terms)
-    if not drawing:
-        return {}
-    if key is None:  # an explicit transfer, which `jax.transfer_guard` allows
-        seed_0 = jax.device_put(np.zeros(2, np.uint32))
-        key = jax.random.wrap_key_data(seed_0, impl="threefry2x32")
-    return dict.fromkeys(drawing, key_data(key))
+    return dict.fromkeys(drawing, key_data(key)) if drawing else {}
 
 
 def _style_targets(

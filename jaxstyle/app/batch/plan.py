@@ -19,6 +19,7 @@ from jaxstyle.io import InputError, check_extension
 from jaxstyle.io.locations import Location
 from jaxstyle.io.manifest_rows import ManifestErrors, Row
 from jaxstyle.recipe import Color
+from jaxstyle.terms.sampled import names_of_drawing
 
 # Pixels of a batch at most. Larger batches are not faster per pair.
 _CPU_PIXELS = 8 * 128 * 128
@@ -221,8 +222,7 @@ def _settings(texts: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(job: Job) -> str:
     """Returns a digest of the settings. The pictures themselves are compared elsewhere."""
     settings, recipe = job.identity, job.recipe
-    draws = any(isinstance(term, jaxstyle.terms.SampledTerm) for term in recipe.terms)
-    if job.init == "content" and recipe.grain == 0 and not draws:
+    if job.init == "content" and recipe.grain == 0 and not names_of_drawing(recipe.terms):
         del settings["seed"]  # has no effect
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
